@@ -1,0 +1,175 @@
+//! What the outside (web, sim, src) may ask of a node's actor. Inner messages stand beside their receivers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::Message;
+use ferric_drivers::interface::{Json, Kind};
+use ferric_machine::{BootDevice, PowerTarget, Verb};
+use ferric_schema::{Node, Port};
+use uuid::Uuid;
+
+use crate::error::NodeError;
+
+/// The node as its actor sees it now.
+#[derive(Message)]
+#[rtype(result = "Result<Node, NodeError>")]
+pub struct Describe;
+
+/// `PUT …/states/provision`. Answers after the transition is committed; the work follows.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct Provision {
+    /// What is asked.
+    pub verb: Verb,
+    /// Text (URL or base64 of a gzipped image) or an object to be built into one.
+    pub configdrive: Option<serde_json::Value>,
+}
+
+/// `PUT …/states/power`. Answers after the request is committed; the BMC is asked afterwards.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct ChangePower {
+    /// What is asked.
+    pub target: PowerTarget,
+    /// How long the machine may take; the configured time when absent.
+    pub timeout: Option<Duration>,
+}
+
+/// Changes fields of the row: `apply` edits a copy under the node's lock; what it refuses is not written.
+#[derive(Message)]
+#[rtype(result = "Result<Node, NodeError>")]
+pub struct Update {
+    /// The edit. It must check its own rules and may not touch state, power, reservation or generation.
+    pub apply: Box<dyn FnOnce(&mut Node) -> Result<(), NodeError> + Send>,
+    /// Recompute interfaces that do not fit a changed driver instead of refusing.
+    pub reset_interfaces: bool,
+}
+
+/// `PUT` or `DELETE …/maintenance`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct SetMaintenance {
+    /// In or out of maintenance.
+    pub on: bool,
+    /// For people.
+    pub reason: Option<String>,
+}
+
+/// `GET …/validate`.
+#[derive(Message)]
+#[rtype(result = "Result<BTreeMap<Kind, Verdict>, NodeError>")]
+pub struct Validate;
+
+/// What an interface says of a node's fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `None`: the interface has nothing to validate.
+    pub result: Option<bool>,
+    /// Why not, for `false` and `None`.
+    pub reason: Option<String>,
+}
+
+/// `GET …/management/boot_device`.
+#[derive(Message)]
+#[rtype(result = "Result<(Option<BootDevice>, Option<bool>), NodeError>")]
+pub struct GetBootDevice;
+
+/// `GET …/management/boot_device/supported`.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<BootDevice>, NodeError>")]
+pub struct SupportedBootDevices;
+
+/// `PUT …/management/boot_device`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct SetBootDevice {
+    /// Where to boot from.
+    pub device: BootDevice,
+    /// For every boot instead of the next.
+    pub persistent: bool,
+}
+
+/// `GET /v1/lookup`, after the web has found the node by id or MAC. Answers the token: the real one to the first
+/// caller, `******` later (api.md §9). Refuses with `NotFound` outside LOOKUP_ALLOWED.
+#[derive(Message)]
+#[rtype(result = "Result<LookedUp, NodeError>")]
+pub struct Lookup {
+    /// Whether the caller's microversion knows tokens (≥ 1.62).
+    pub wants_token: bool,
+}
+
+/// What a ramdisk learns of its node. Secrets are masked already.
+#[derive(Debug, Clone)]
+pub struct LookedUp {
+    /// The node's id.
+    pub uuid: Uuid,
+    /// Its properties.
+    pub properties: Json,
+    /// Its instance_info, masked.
+    pub instance_info: Json,
+    /// Its driver_internal_info, masked.
+    pub driver_internal_info: Json,
+    /// The agent token or `******`; `None` below 1.62.
+    pub agent_token: Option<String>,
+    /// Seconds between heartbeats at the most (`[api] ramdisk_heartbeat_timeout`).
+    pub heartbeat_timeout: Duration,
+}
+
+/// `POST /v1/heartbeat/{node}`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct Heartbeat {
+    /// Where the agent listens.
+    pub callback_url: String,
+    /// The token of the lookup.
+    pub agent_token: Option<String>,
+    /// The agent's version.
+    pub agent_version: Option<String>,
+    /// Its self-signed certificate, PEM.
+    pub agent_verify_ca: Option<String>,
+    /// start, end or error (1.72).
+    pub agent_status: Option<String>,
+    /// Goes with it.
+    pub agent_status_message: Option<String>,
+}
+
+/// `DELETE /v1/nodes/{node}`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct DeleteNode;
+
+/// `POST /v1/ports`.
+#[derive(Message)]
+#[rtype(result = "Result<Port, NodeError>")]
+pub struct CreatePort(pub Port);
+
+/// `PATCH /v1/ports/{port}`; `apply` as in [`Update`], it also sees the node.
+#[derive(Message)]
+#[rtype(result = "Result<Port, NodeError>")]
+pub struct UpdatePort {
+    /// Which.
+    pub port: Uuid,
+    /// The edit.
+    pub apply: Box<dyn FnOnce(&mut Port, &Node) -> Result<(), NodeError> + Send>,
+}
+
+/// `DELETE /v1/ports/{port}`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct DeletePort(pub Uuid);
+
+/// A hardware type with what is enabled for it, for `GET /v1/drivers`.
+#[derive(Debug, Clone)]
+pub struct DriverInfo {
+    /// Its name.
+    pub name: String,
+    /// Conductor hosts that serve it.
+    pub hosts: Vec<String>,
+    /// Interface used when a node names none, by kind.
+    pub defaults: BTreeMap<Kind, Option<String>>,
+    /// Interfaces that may be chosen, by kind.
+    pub enabled: BTreeMap<Kind, Vec<String>>,
+    /// driver_info keys with their descriptions, sorted.
+    pub properties: Vec<(String, String)>,
+}

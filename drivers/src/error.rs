@@ -1,0 +1,110 @@
+//! What can go wrong with hardware, a ramdisk or an image: a variant per reaction of the caller.
+
+use std::time::Duration;
+
+/// A failure of a driver. The text says what happened and, where one exists, what to do about it; it goes
+/// into `last_error` and must never contain a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// A key of driver_info, properties or instance_info is absent.
+    #[error("{section} lacks '{key}': {remedy}")]
+    Missing {
+        /// The node field that should hold it, e.g. `driver_info`.
+        section: &'static str,
+        /// The key, e.g. `ipmi_address`.
+        key: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A key is there, its value cannot be used.
+    #[error("{section}/{key} is not usable: {reason}")]
+    Invalid {
+        /// The node field that holds it.
+        section: &'static str,
+        /// The key.
+        key: String,
+        /// Why, and what would be usable.
+        reason: String,
+    },
+    /// Nothing answers: BMC, agent or image server.
+    #[error("{what} did not answer within {} s: {remedy}", .after.as_secs_f32())]
+    Unreachable {
+        /// Who, with address.
+        what: String,
+        /// How long we waited.
+        after: Duration,
+        /// What to do.
+        remedy: String,
+    },
+    /// It answers and refuses the user name or password.
+    #[error("{what} rejected the user name or password: {remedy}")]
+    RejectedCredentials {
+        /// Who, with address.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// It answers and refuses the command.
+    #[error("{what} refused {command}: {reason}")]
+    Refused {
+        /// Who, with address.
+        what: String,
+        /// The command in words.
+        command: String,
+        /// Its reason (completion code, HTTP status with text).
+        reason: String,
+    },
+    /// The interface cannot do this at all (UnsupportedDriverExtension on the wire).
+    #[error("{interface} does not support {what}")]
+    Unsupported {
+        /// Interface name, e.g. `noop`.
+        interface: String,
+        /// The operation.
+        what: String,
+    },
+    /// The image cannot be had or is not what it should be.
+    #[error("image {image}: {reason}")]
+    Image {
+        /// URL without credentials.
+        image: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The agent reports that a command failed.
+    #[error("agent command {command} failed: {reason}")]
+    AgentCommand {
+        /// Command name.
+        command: String,
+        /// The agent's message.
+        reason: String,
+    },
+    /// The agent is working on another command (HTTP 409); wait for its next heartbeat.
+    #[error("the agent is busy with another command")]
+    AgentBusy,
+    /// The file system of this host refuses.
+    #[error("{path}: {reason}")]
+    Io {
+        /// Path or socket.
+        path: String,
+        /// The system's message, and what to do.
+        reason: String,
+    },
+}
+
+impl DriverError {
+    /// True when the same call may succeed later without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            DriverError::Unreachable { .. } | DriverError::AgentBusy => true,
+            DriverError::Missing { .. }
+            | DriverError::Invalid { .. }
+            | DriverError::RejectedCredentials { .. }
+            | DriverError::Refused { .. }
+            | DriverError::Unsupported { .. }
+            | DriverError::Image { .. }
+            | DriverError::AgentCommand { .. }
+            | DriverError::Io { .. } => false,
+        }
+    }
+}
