@@ -3,7 +3,17 @@
 //! An interface is stateless towards the node: it gets a [`interface::NodeView`] and answers. What must survive a
 //! crash is written by the node's actor, never here.
 
+pub mod boot;
+pub mod deploy;
 mod error;
+pub mod hardware;
 pub mod interface;
+pub mod management;
+pub mod power;
+pub mod protocol;
+pub mod registry;
+mod secret;
 
 pub use error::DriverError;
+pub use registry::{BindError, Bound, Parts, Registry, RegistrySettings};
+pub use secret::Secret;

@@ -1,0 +1,5 @@
+//! Boot interfaces.
+
+mod fake;
+
+pub use fake::FakeBoot;

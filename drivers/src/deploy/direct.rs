@@ -1,0 +1,349 @@
+//! Deploy interface `direct`: the agent pulls the image and streams it to the disk (deploy.md §B).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ferric_agent_wire::{
+    Command, CommandStatus, DeployStepResult, ImageInfo, InstallBootloaderParams, Step, WriteImageArgs, names,
+};
+use ferric_machine::{BootMode, PowerState, PowerTarget};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::image;
+use crate::error::DriverError;
+use crate::interface::{
+    AgentHandle, DeployInterface, DeployStep, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose,
+    Result, Resume, StepContext, StepOutcome,
+};
+use crate::protocol::agent::{AgentClient, worded};
+
+/// Key of driver_internal_info under which the image to write is remembered.
+const IMAGE: &str = "image_info";
+
+/// `[deploy]` and `[agent]` options that the steps need.
+#[derive(Clone, Debug)]
+pub struct DirectSettings {
+    /// `[deploy] default_boot_mode`.
+    pub default_boot_mode: BootMode,
+    /// `[deploy] power_off_after_deploy_failure`.
+    pub power_off_after_failure: bool,
+    /// `[agent] post_deploy_get_power_state_retries` × `_interval`: how long the agent may take to power off.
+    pub power_off_within: Duration,
+    /// Between two looks at the power state or at a command that is awaited.
+    pub poll_interval: Duration,
+    /// `[agent] command_wait_attempts` × `_interval`: how long an awaited command may run.
+    pub command_within: Duration,
+}
+
+impl Default for DirectSettings {
+    fn default() -> Self {
+        DirectSettings {
+            default_boot_mode: BootMode::Uefi,
+            power_off_after_failure: true,
+            power_off_within: Duration::from_secs(30),
+            poll_interval: Duration::from_millis(500),
+            command_within: Duration::from_secs(600),
+        }
+    }
+}
+
+/// See the module.
+pub struct DirectDeploy {
+    settings: DirectSettings,
+    agents: AgentClient,
+    http: reqwest::Client,
+}
+
+impl DirectDeploy {
+    /// `agents` is shared with whoever else talks to agents.
+    pub fn new(settings: DirectSettings, agents: AgentClient) -> Result<DirectDeploy> {
+        let http =
+            reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build().map_err(|error| {
+                DriverError::Refused {
+                    what: "this host".into(),
+                    command: "HTTP client".into(),
+                    reason: error.to_string(),
+                }
+            })?;
+        Ok(DirectDeploy { settings, agents, http })
+    }
+
+    fn agent<'a>(&self, context: &'a StepContext) -> Result<&'a AgentHandle> {
+        context.agent.as_ref().ok_or_else(|| DriverError::Unreachable {
+            what: "the agent".into(),
+            after: Duration::ZERO,
+            remedy: "no heartbeat has come since the ramdisk was booted; look at the machine's console"
+                .into(),
+        })
+    }
+
+    async fn write_image(&self, context: &StepContext) -> Result<StepOutcome> {
+        let agent = self.agent(context)?;
+        if let Some(found) = self.find_write(agent, context).await? {
+            return self.judge_write(&found);
+        }
+        let mut params = Json::new();
+        params.insert("node".into(), Value::Object(shown_node(&context.node)));
+        params.insert("ports".into(), ports(&context.node));
+        let listed = self.agents.start(agent, names::GET_DEPLOY_STEPS, params.clone(), true).await?;
+        let version =
+            listed.command_result.as_ref().and_then(|result| result.get("hardware_manager_version"));
+        let image: ImageInfo = context
+            .node
+            .driver_internal_info
+            .get(IMAGE)
+            .and_then(|value| serde_json::from_value(value.clone()).ok())
+            .ok_or_else(|| DriverError::Missing {
+                section: "driver_internal_info",
+                key: IMAGE.into(),
+                remedy: "deploy again; the image is looked up when a deployment begins".into(),
+            })?;
+        let args = WriteImageArgs {
+            image_info: image,
+            configdrive: context.node.instance_str("configdrive").map(ferric_agent_wire::Secret::new),
+        };
+        let args = serde_json::to_value(args).expect("write_image's arguments are plain data");
+        let step = json!({"interface": "deploy", "step": "write_image", "priority": 80, "args": args});
+        params.insert("step".into(), step);
+        params.insert("deploy_version".into(), version.cloned().unwrap_or_else(|| json!({})));
+        let started = self.agents.start(agent, names::EXECUTE_DEPLOY_STEP, params, false).await?;
+        self.judge_write(&started)
+    }
+
+    /// The command that writes the image, if this agent ever got one. An agent that was rebooted has forgotten it.
+    async fn find_write(&self, agent: &AgentHandle, context: &StepContext) -> Result<Option<Command>> {
+        if !context.resumed && context.checkpoint.is_none() {
+            return Ok(None);
+        }
+        let all = self.agents.list(agent).await?;
+        let known = context.checkpoint.as_deref();
+        let short = names::EXECUTE_DEPLOY_STEP.rsplit('.').next().unwrap_or_default();
+        Ok(all.into_iter().rev().find(|command| match known {
+            Some(id) => command.id == id,
+            None => {
+                command.command_name == short
+                    && command.command_result.as_ref().is_none_or(|result| {
+                        serde_json::from_value::<DeployStepResult>(result.clone())
+                            .ok()
+                            .and_then(|result| serde_json::from_value::<Step>(result.deploy_step).ok())
+                            .is_none_or(|step| step.step.is_empty() || step.step == "write_image")
+                    })
+            }
+        }))
+    }
+
+    fn judge_write(&self, command: &Command) -> Result<StepOutcome> {
+        match command.command_status {
+            CommandStatus::Succeeded => Ok(StepOutcome::Done),
+            CommandStatus::Running => {
+                let written = command.progress();
+                Ok(StepOutcome::Wait(Progressed {
+                    progress: Progress {
+                        doing: "writing image".into(),
+                        bytes_done: written.map(|progress| progress.bytes_done),
+                        bytes_total: written.and_then(|progress| progress.bytes_total),
+                    },
+                    checkpoint: Some(command.id.clone()),
+                }))
+            }
+            CommandStatus::Failed => Err(failed("deploy.write_image", command)),
+            CommandStatus::CleanVersionMismatch => Err(DriverError::AgentCommand {
+                command: "deploy.write_image".into(),
+                reason: "the agent's hardware managers changed during the deployment; deploy again".into(),
+            }),
+        }
+    }
+
+    async fn prepare_instance_boot(&self, context: &StepContext) -> Result<StepOutcome> {
+        if context.node.boot_mode(self.settings.default_boot_mode) == BootMode::Uefi {
+            let agent = self.agent(context)?;
+            let params = InstallBootloaderParams {
+                root_uuid: Some("0x00000000".into()),
+                target_boot_mode: Some(BootMode::Uefi.as_str().into()),
+                ..InstallBootloaderParams::default()
+            };
+            let params = serde_json::to_value(params).expect("plain data");
+            let Value::Object(params) = params else { unreachable!("a struct serialises to an object") };
+            let mut command = self.agents.start(agent, names::INSTALL_BOOTLOADER, params, false).await?;
+            let deadline = Instant::now() + self.settings.command_within;
+            while command.command_status == CommandStatus::Running {
+                if Instant::now() > deadline {
+                    return Err(DriverError::AgentCommand {
+                        command: names::INSTALL_BOOTLOADER.into(),
+                        reason: format!("still running after {} s", self.settings.command_within.as_secs()),
+                    });
+                }
+                sleep(self.settings.poll_interval).await;
+                let all = self.agents.list(agent).await?;
+                command = all.into_iter().find(|one| one.id == command.id).ok_or_else(|| {
+                    DriverError::AgentCommand {
+                        command: names::INSTALL_BOOTLOADER.into(),
+                        reason: "the agent has forgotten the command; was the machine restarted?".into(),
+                    }
+                })?;
+            }
+            if command.command_status != CommandStatus::Succeeded {
+                return Err(failed(names::INSTALL_BOOTLOADER, &command));
+            }
+        }
+        context.asks.boot_from_disk().await?;
+        Ok(StepOutcome::Done)
+    }
+
+    async fn tear_down_agent(&self, context: &StepContext) -> Result<StepOutcome> {
+        if let Some(agent) = &context.agent {
+            // an agent that is gone already, or goes while it answers, is what we want
+            if let Err(error) = self.agents.start(agent, names::POWER_OFF, Json::new(), false).await {
+                tracing::info!(node = %context.node.uuid, %error, "agent did not confirm its power off");
+            }
+            let deadline = Instant::now() + self.settings.power_off_within;
+            while Instant::now() < deadline {
+                if context.asks.power_state().await? == PowerState::Off {
+                    return Ok(StepOutcome::Done);
+                }
+                sleep(self.settings.poll_interval).await;
+            }
+        }
+        context.asks.set_power(PowerTarget::Off).await?;
+        Ok(StepOutcome::Done)
+    }
+}
+
+fn failed(name: &str, command: &Command) -> DriverError {
+    let reason = command.command_error.as_ref().map_or_else(|| "no reason given".to_owned(), worded);
+    DriverError::AgentCommand { command: name.to_owned(), reason }
+}
+
+fn ports(node: &NodeView) -> Value {
+    node.ports
+        .iter()
+        .map(|port| json!({"uuid": port.uuid, "address": port.address, "pxe_enabled": port.pxe_enabled}))
+        .collect()
+}
+
+/// The node as an agent may see it: no credentials, no token, no config drive.
+fn shown_node(node: &NodeView) -> Json {
+    let mut instance = node.instance_info.clone();
+    instance.remove("configdrive");
+    let mut shown = Json::new();
+    shown.insert("uuid".into(), json!(node.uuid));
+    shown.insert("name".into(), json!(node.name));
+    shown.insert("driver".into(), json!(node.driver));
+    shown.insert("properties".into(), Value::Object(node.properties.clone()));
+    shown.insert("instance_info".into(), Value::Object(instance));
+    shown.insert("driver_info".into(), json!({}));
+    shown.insert("driver_internal_info".into(), json!({}));
+    shown
+}
+
+#[async_trait]
+impl DeployInterface for DirectDeploy {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        image::source(node)?;
+        image::checksum(node)?;
+        match node.instance_str("image_type") {
+            None | Some("whole-disk" | "whole-disk-image") => {}
+            Some(other) => {
+                return Err(DriverError::Invalid {
+                    section: "instance_info",
+                    key: "image_type".into(),
+                    reason: format!("'{other}' images are not part of this release; use a whole-disk image"),
+                });
+            }
+        }
+        match node.instance_str("image_disk_format") {
+            None | Some("raw" | "qcow2") => Ok(()),
+            Some(other) => Err(DriverError::Invalid {
+                section: "instance_info",
+                key: "image_disk_format".into(),
+                reason: format!(
+                    "'{other}' is not supported; use raw or qcow2 (raw may be gzip or zstd compressed)"
+                ),
+            }),
+        }
+    }
+
+    async fn prepare(&self, node: &NodeView) -> Result<Json> {
+        let mode = node.boot_mode(self.settings.default_boot_mode);
+        let image = image::resolve(&self.http, node, mode.as_str()).await?;
+        let mut keep = Json::new();
+        keep.insert(IMAGE.into(), serde_json::to_value(image).expect("image_info is plain data"));
+        keep.insert("is_whole_disk_image".into(), Value::Bool(true));
+        keep.insert("deploy_boot_mode".into(), json!(mode));
+        Ok(keep)
+    }
+
+    #[rustfmt::skip]
+    fn steps(&self, _node: &NodeView) -> Vec<DeployStep> {
+        let row = |step, priority, abortable, resume| DeployStep { interface: "deploy", step, priority, abortable, resume };
+        vec![
+            row("deploy",                   100, true,  Resume::Rerun),
+            row("write_image",               80, true,  Resume::Reattach),
+            row("prepare_instance_boot",     60, false, Resume::Rerun),
+            row("tear_down_agent",           40, false, Resume::Rerun),
+            row("switch_to_tenant_network",  30, false, Resume::Rerun),
+            row("boot_instance",             20, false, Resume::Rerun),
+        ]
+    }
+
+    async fn execute(&self, step: &str, context: &StepContext) -> Result<StepOutcome> {
+        match step {
+            "deploy" => {
+                context.asks.boot_ramdisk(RamdiskPurpose::Deploy).await?;
+                let progress = Progress { doing: "waiting for the ramdisk".into(), ..Progress::default() };
+                Ok(StepOutcome::Wait(Progressed { progress, checkpoint: None }))
+            }
+            "write_image" => self.write_image(context).await,
+            "prepare_instance_boot" => self.prepare_instance_boot(context).await,
+            "tear_down_agent" => self.tear_down_agent(context).await,
+            // the network interfaces built so far (noop, flat without Neutron) have nothing to switch
+            "switch_to_tenant_network" => Ok(StepOutcome::Done),
+            "boot_instance" => {
+                context.asks.set_power(PowerTarget::On).await?;
+                Ok(StepOutcome::Done)
+            }
+            other => {
+                Err(DriverError::Unsupported { interface: "direct".into(), what: format!("step {other}") })
+            }
+        }
+    }
+
+    async fn poll(&self, step: &str, context: &StepContext) -> Result<StepOutcome> {
+        match step {
+            // the heartbeat that led here is the proof that the ramdisk is up
+            "deploy" => self.agent(context).map(|_| StepOutcome::Done),
+            "write_image" => {
+                let agent = self.agent(context)?;
+                match self.find_write(agent, &StepContext { resumed: true, ..context.clone() }).await? {
+                    Some(command) => self.judge_write(&command),
+                    // the machine was restarted under us: its agent knows nothing, so the write begins anew
+                    None => {
+                        self.write_image(&StepContext { checkpoint: None, resumed: false, ..context.clone() })
+                            .await
+                    }
+                }
+            }
+            other => Err(DriverError::Unsupported {
+                interface: "direct".into(),
+                what: format!("waiting in {other}"),
+            }),
+        }
+    }
+
+    async fn clean_up(&self, context: &StepContext) -> Result<()> {
+        if self.settings.power_off_after_failure {
+            context.asks.set_power(PowerTarget::Off).await?;
+        }
+        context.asks.clean_up_ramdisk().await
+    }
+
+    async fn tear_down(&self, context: &StepContext) -> Result<()> {
+        context.asks.set_power(PowerTarget::Off).await?;
+        context.asks.clean_up_ramdisk().await
+    }
+}

@@ -1,0 +1,5 @@
+//! Management interfaces.
+
+mod noop;
+
+pub use noop::{FakeManagement, NoopManagement};

@@ -1,0 +1,5 @@
+//! Power interfaces.
+
+mod fake;
+
+pub use fake::FakePower;

@@ -1,0 +1,3 @@
+//! The protocols that hardware, ramdisks and boot ROMs speak.
+
+pub mod agent;
