@@ -1,6 +1,6 @@
 //! What a sign of life from the ramdisk means (states.md §5).
 
-use crate::{Facts, State};
+use crate::{Activity, Facts};
 
 /// What to do about a heartbeat. The ramdisk is answered 202 whatever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,22 +11,37 @@ pub enum Heartbeat {
     Record,
     /// Store them and go on with the work.
     Drive,
-    /// The node came into maintenance, where the configuration forbids to go on: fail the work with this
-    /// `last_error`.
-    Stop(&'static str),
+    /// The node came into maintenance, where the configuration forbids to go on: fail the work, with
+    /// [`stopped_message`].
+    Stop(Activity),
+}
+
+/// The `last_error` of work that [`Heartbeat::Stop`] ended.
+#[must_use]
+pub fn stopped_message(activity: Activity) -> String {
+    match activity {
+        Activity::Clean => "Cleaning aborted as node is in maintenance mode".to_owned(),
+        Activity::Deploy
+        | Activity::Rescue
+        | Activity::Service
+        | Activity::Verify
+        | Activity::TearDown
+        | Activity::Inspect
+        | Activity::Adopt
+        | Activity::Unrescue => {
+            format!("The {activity} operation was aborted as the node is in maintenance mode")
+        }
+    }
 }
 
 /// What to do about a heartbeat from the node's own ramdisk.
 #[must_use]
 pub fn heartbeat(facts: &Facts) -> Heartbeat {
     let state = facts.state;
-    if facts.maintenance && state.heartbeat_drives() && !facts.allow_provisioning_in_maintenance {
-        return Heartbeat::Stop(match state {
-            State::CleanWait => "Cleaning aborted as node is in maintenance mode",
-            State::RescueWait => "Rescue operation aborted as node is in maintenance mode",
-            State::ServiceWait => "Service operation aborted as node is in maintenance mode",
-            _ => "Deployment aborted as node is in maintenance mode",
-        });
+    let stop = facts.maintenance && !facts.allow_provisioning_in_maintenance;
+    match state.activity() {
+        Some(activity) if stop && state.heartbeat_drives() => return Heartbeat::Stop(activity),
+        Some(_) | None => {}
     }
     match (state.heartbeat_drives(), state.heartbeat_recorded()) {
         (true, _) if !facts.maintenance => Heartbeat::Drive,

@@ -70,8 +70,49 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// What is going on with a node; it groups the states of one piece of work, its failure included.
+    Activity, "activity" {
+        /// Trying the BMC's credentials.
+        Verify = "verify",
+        /// Deploying.
+        Deploy = "deploy",
+        /// Taking the instance away.
+        TearDown = "tear down",
+        /// Cleaning.
+        Clean = "clean",
+        /// Inspecting.
+        Inspect = "inspect",
+        /// Taking over a running instance.
+        Adopt = "adopt",
+        /// Booting the rescue ramdisk.
+        Rescue = "rescue",
+        /// Booting the instance again.
+        Unrescue = "unrescue",
+        /// Running service steps.
+        Service = "service",
+    }
+}
+
 /// The named sets of states.md §1 and §5.
 impl State {
+    /// The piece of work that the state belongs to; `None` when stable.
+    #[must_use]
+    pub const fn activity(self) -> Option<Activity> {
+        match self {
+            S::Enroll | S::Manageable | S::Available | S::Active | S::Error | S::Rescue => None,
+            S::Verifying => Some(Activity::Verify),
+            S::Deploying | S::DeployWait | S::DeployFailed | S::DeployHold => Some(Activity::Deploy),
+            S::Cleaning | S::CleanWait | S::CleanFailed | S::CleanHold => Some(Activity::Clean),
+            S::Deleting => Some(Activity::TearDown),
+            S::Inspecting | S::InspectFailed | S::InspectWait => Some(Activity::Inspect),
+            S::Adopting | S::AdoptFailed => Some(Activity::Adopt),
+            S::Rescuing | S::RescueWait | S::RescueFailed => Some(Activity::Rescue),
+            S::Unrescuing | S::UnrescueFailed => Some(Activity::Unrescue),
+            S::Servicing | S::ServiceWait | S::ServiceFailed | S::ServiceHold => Some(Activity::Service),
+        }
+    }
+
     /// A state that a node rests in: it has no target.
     #[must_use]
     pub const fn is_stable(self) -> bool {

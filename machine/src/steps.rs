@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use crate::Activity;
 use crate::wire::wire_enum;
 
 /// A step as an interface or a ramdisk offers it. Its arguments stay with the driver.
@@ -122,25 +123,22 @@ wire_enum! {
     }
 }
 
-/// Which kind of work an operator aborted; its word in [`aborted_message`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aborted {
-    /// A cleaning.
-    Clean,
-    /// A deployment.
-    Deploy,
-    /// A service.
-    Service,
-}
-
-/// The `last_error` after an abort; clients look for the word "aborted". `step` is the interrupted step's id.
+/// The `last_error` after an operator's abort; clients look for the word "aborted". `step` is the id of the step
+/// that ran, if one did.
 #[must_use]
-pub fn aborted_message(what: Aborted, step: Option<&str>) -> String {
-    let what = match what {
-        Aborted::Clean => "clean",
-        Aborted::Deploy => "deploy",
-        Aborted::Service => "service",
-    };
-    let step = step.map(|id| format!(" during or after the completion of step \"{id}\"")).unwrap_or_default();
-    format!("By request, the {what} operation was aborted{step}")
+pub fn aborted_message(what: Activity, step: Option<&str>) -> String {
+    match what {
+        Activity::Inspect => "Inspection was aborted by request.".to_owned(),
+        Activity::Verify
+        | Activity::Deploy
+        | Activity::TearDown
+        | Activity::Clean
+        | Activity::Adopt
+        | Activity::Rescue
+        | Activity::Unrescue
+        | Activity::Service => {
+            let during = |id| format!(" during or after the completion of step \"{id}\"");
+            format!("By request, the {what} operation was aborted{}", step.map(during).unwrap_or_default())
+        }
+    }
 }

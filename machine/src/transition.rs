@@ -1,7 +1,7 @@
 //! What an event or a client's verb does to a node (states.md §1 to §5, §10).
 
 use crate::table::{Row, Work, row};
-use crate::{Event, Fault, Refusal, State, Verb};
+use crate::{Activity, Event, Fault, Refusal, State, Verb};
 
 /// What the decisions here depend on. Start from [`Facts::new`] and set what differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Outcome {
     /// Whether the provision state changes: `provision_updated_at` is refreshed and the change told.
     #[must_use]
     pub fn changes_state(&self) -> bool {
-        self.from != self.to || !self.marks_abort_after
+        !self.marks_abort_after
     }
 }
 
@@ -108,7 +108,6 @@ pub fn transition_to(facts: &Facts, event: Event, target: Option<State>) -> Resu
 fn outcome(facts: &Facts, row: &Row, wanted: Option<State>) -> Outcome {
     let to = row.to;
     let ends = to.is_stable() || to.is_failed();
-    let aborted = row.on == Event::Abort;
     Outcome {
         from: row.from,
         event: row.on,
@@ -117,7 +116,7 @@ fn outcome(facts: &Facts, row: &Row, wanted: Option<State>) -> Outcome {
         work: row.work,
         clears_last_error: row.work.begins(),
         marks_abort_after: false,
-        wipes_agent: row.on == Event::Delete || (ends && (aborted || row.on == Event::Fail)),
+        wipes_agent: wipes_agent(row),
         clears_steps: ends || row.work.begins(),
         clears_instance: row.from == State::Deleting,
         clears_power: to == State::AdoptFailed,
@@ -130,15 +129,21 @@ fn outcome(facts: &Facts, row: &Row, wanted: Option<State>) -> Outcome {
     }
 }
 
+/// Where the ramdisk's part is over. The abort of a service still needs the agent's address, to learn whether the
+/// node has to be powered off; that power-off then forgets it.
+fn wipes_agent(row: &Row) -> bool {
+    let gives_up = matches!(row.on, Event::Fail | Event::Abort) && row.work != Work::AbortService;
+    row.on == Event::Delete || gives_up
+}
+
 /// A cleaning keeps its target from beginning to end: `manageable` when the operator asked for it, `available`
 /// when it follows a tear-down or `provide`. Every other kind of work has one target.
 fn target(facts: &Facts, row: &Row) -> Option<State> {
-    let cleaning =
-        |state| matches!(state, State::Cleaning | State::CleanWait | State::CleanHold | State::CleanFailed);
     if row.from == State::Manageable && row.on == Event::Clean {
         return Some(State::Manageable);
     }
-    if cleaning(row.from) && cleaning(row.to) {
+    let cleaning = Some(Activity::Clean);
+    if row.from.activity() == cleaning && row.to.activity() == cleaning {
         return facts.target.or_else(|| row.to.default_target());
     }
     row.to.default_target()
@@ -150,10 +155,11 @@ fn fault(facts: &Facts, row: &Row) -> Option<Fault> {
     if row.on != Event::Fail || facts.step_abortable.is_none() {
         return None;
     }
-    match row.to {
-        State::CleanFailed => Some(Fault::CleanFailure),
-        State::ServiceFailed => Some(Fault::ServiceFailure),
-        _ => None,
+    match row.from.activity()? {
+        Activity::Clean => Some(Fault::CleanFailure),
+        Activity::Service => Some(Fault::ServiceFailure),
+        Activity::Verify | Activity::Deploy | Activity::TearDown | Activity::Inspect => None,
+        Activity::Adopt | Activity::Rescue | Activity::Unrescue => None,
     }
 }
 
@@ -190,15 +196,19 @@ pub fn request(facts: &Facts, verb: Verb) -> Result<Outcome, Refusal> {
 
 /// The abort rules of states.md §3.
 fn abort(facts: &Facts, found: &Row) -> Result<Outcome, Refusal> {
-    match facts.state {
-        State::InspectWait if !facts.inspection_abortable => return Err(Refusal::InspectionNotAbortable),
-        State::ServiceFailed if facts.maintenance => return Err(Refusal::AbortInMaintenance),
+    if facts.state == State::InspectWait && !facts.inspection_abortable {
+        return Err(Refusal::InspectionNotAbortable);
+    }
+    if facts.state == State::ServiceFailed && facts.maintenance {
+        return Err(Refusal::AbortInMaintenance);
+    }
+    // `deploy hold` and `rescue wait` abort at once, and a failed service has no step any more.
+    let asks_the_step = matches!(
+        facts.state,
         State::CleanWait | State::CleanHold | State::DeployWait | State::ServiceWait | State::ServiceHold
-            if facts.step_abortable == Some(false) =>
-        {
-            return Ok(after_this_step(facts));
-        }
-        _ => {}
+    );
+    if asks_the_step && facts.step_abortable == Some(false) {
+        return Ok(after_this_step(facts));
     }
     Ok(abort_now(facts, found))
 }
