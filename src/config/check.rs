@@ -1,0 +1,70 @@
+//! What no single option can know: values that must go together.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Config;
+use super::value::DhcpMode;
+
+/// The hardware types that are built.
+pub(crate) const HARDWARE_TYPES: &[&str] = &["ipmi", "manual-management", "fake-hardware"];
+
+impl Config {
+    /// Says what does not fit together, and what would.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (name, text) in [
+            ("api.host_ip", Some(&self.api.host_ip)),
+            ("tftp.host_ip", self.tftp.host_ip.as_ref()),
+            ("http.host_ip", self.http.host_ip.as_ref()),
+        ] {
+            if let Some(text) = text
+                && text.parse::<IpAddr>().is_err()
+            {
+                return Err(format!("{name} = \"{text}\" is not an IP address, for example \"127.0.0.1\""));
+            }
+        }
+        for (name, text) in [
+            ("dhcp.server_ip", self.dhcp.server_ip.as_ref()),
+            ("dhcp.pool_start", self.dhcp.pool_start.as_ref()),
+            ("dhcp.pool_end", self.dhcp.pool_end.as_ref()),
+            ("dhcp.netmask", self.dhcp.netmask.as_ref()),
+            ("dhcp.router", self.dhcp.router.as_ref()),
+            ("sim.bmc_address", Some(&self.sim.bmc_address)),
+        ] {
+            if let Some(text) = text
+                && text.parse::<Ipv4Addr>().is_err()
+            {
+                return Err(format!("{name} = \"{text}\" is not an IPv4 address, for example \"10.9.0.1\""));
+            }
+        }
+        for kind in &self.hardware.enabled_hardware_types {
+            if !HARDWARE_TYPES.contains(&kind.as_str()) {
+                return Err(format!(
+                    "hardware.enabled_hardware_types names '{kind}', which this release does not have; there are: {}",
+                    HARDWARE_TYPES.join(", ")
+                ));
+            }
+        }
+        if self.hardware.enabled_hardware_types.is_empty() {
+            return Err("hardware.enabled_hardware_types is empty: no node could be enrolled; name at least one, \
+                        for example [\"ipmi\"]"
+                .to_owned());
+        }
+        if self.dhcp.mode != DhcpMode::Off && self.dhcp.interface.is_none() {
+            return Err("dhcp.mode is on, and dhcp.interface does not say where: name the network interface of the \
+                        provisioning network, for example dhcp.interface=br-provision"
+                .to_owned());
+        }
+        if self.dhcp.mode == DhcpMode::Full && (self.dhcp.pool_start.is_none() || self.dhcp.pool_end.is_none()) {
+            return Err("dhcp.mode is full, and the addresses to give are missing: set dhcp.pool_start and \
+                        dhcp.pool_end, or use dhcp.mode=proxy beside another DHCP server"
+                .to_owned());
+        }
+        if self.ipmi.cipher_suite_versions.iter().any(|suite| suite != "17" && suite != "3") {
+            return Err("ipmi.cipher_suite_versions may hold 17 and 3, in the order of trial".to_owned());
+        }
+        if self.sim.boot_delay_min > self.sim.boot_delay_max {
+            return Err("sim.boot_delay_min is longer than sim.boot_delay_max".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+#![allow(clippy::unwrap_used)] // tests say what broke by panicking
+
+use std::io::Write as _;
+
+use super::{Loaded, Source};
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn env(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn refusal(file_text: &str, environment: &[(&str, &str)], sets: &[&str]) -> String {
+    let file = file(file_text);
+    let sets: Vec<_> = sets.iter().map(|&one| one.to_owned()).collect();
+    Loaded::read(Some(file.path()), env(environment), &sets).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let loaded = Loaded::read(None, [], &[]).unwrap();
+    assert_eq!((loaded.config.api.host_ip.as_str(), loaded.config.api.port), ("127.0.0.1", 6385));
+    assert!(loaded.config.agent.require_tls);
+    assert_eq!(loaded.source("api", "port"), Source::Default);
+}
+
+#[test]
+fn set_wins_over_environment_over_file_over_default() {
+    let file = file("[api]\nport = 1\nmax_limit = 1\nhost_ip = \"127.0.0.9\"\n");
+    let environment = env(&[("FERRIC_API__PORT", "2"), ("FERRIC_API__MAX_LIMIT", "2"), ("FERRIC_LOG", "info")]);
+    let loaded = Loaded::read(Some(file.path()), environment, &["api.port=3".to_owned()]).unwrap();
+    assert_eq!((loaded.config.api.port, loaded.config.api.max_limit), (3, 2));
+    assert_eq!(loaded.config.api.host_ip, "127.0.0.9");
+    assert_eq!(loaded.source("api", "port"), Source::Set);
+    assert_eq!(loaded.source("api", "max_limit"), Source::Environment("FERRIC_API__MAX_LIMIT".to_owned()));
+    assert_eq!(loaded.source("api", "host_ip"), Source::File(file.path().to_owned()));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_name() {
+    let text = refusal("[conductor]\nautomated_claen = true\n", &[], &[]);
+    assert!(text.contains("conductor.automated_claen") && text.contains("did you mean conductor.automated_clean?"), "{text}");
+    let text = refusal("", &[("FERRIC_API__PROT", "1")], &[]);
+    assert!(text.contains("did you mean api.port?") && text.contains("FERRIC_API__PROT"), "{text}");
+    let text = refusal("", &[], &["condutcor.host=a"]);
+    assert!(text.contains("did you mean [conductor]?"), "{text}");
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
+    let text = refusal("[deploy]\nhttp_url = \"http://a\"\n", &[], &[]);
+    assert!(text.contains("did you mean http.http_url?"), "{text}");
+    let text = refusal("port = 1\n", &[], &[]);
+    assert!(text.contains("[api]"), "{text}");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_refused_with_the_right_one() {
+    assert!(refusal("[api]\nport = 70000\n", &[], &[]).contains("whole number from 0 to 65535"));
+    assert!(refusal("[dhcp]\nmode = \"on\"\n", &[], &[]).contains("off, full, proxy"));
+    assert!(refusal("", &[], &["api.port"]).contains("section.key=value"));
+    assert!(refusal("", &[], &["dhcp.mode=full"]).contains("dhcp.interface"));
+    assert!(refusal("", &[], &["hardware.enabled_hardware_types=ilo"]).contains("ipmi, manual-management"));
+    assert!(refusal("[api\n", &[], &[]).contains("not TOML"));
+}
+
+#[test]
+fn a_refusal_does_not_repeat_a_secret() {
+    let text = refusal("", &[], &["database.conection=postgres://u:hunter2@h/d"]);
+    assert!(!text.contains("hunter2"), "{text}");
+    let text = refusal("", &[], &["database=postgres://u:hunter2@h/d"]);
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn show_masks_passwords_and_names_the_source_of_each_value() {
+    for secret in ["postgres://u:hunter2@h/d", "postgres://u:hunter2/@x@h/d", "postgres://h/d?user=u&password=hunter2"] {
+        let loaded = Loaded::read(None, [], &[format!("database.connection={secret}")]).unwrap();
+        let shown = loaded.show(true);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(!format!("{loaded:?}").contains("hunter2"));
+        assert_eq!(loaded.config.database.connection.unwrap().reveal(), secret);
+        let line = shown.lines().find(|line| line.starts_with("connection")).unwrap();
+        assert!(line.contains("******") && line.ends_with("# --set"), "{line}");
+    }
+}
+
+#[test]
+fn what_show_prints_can_be_read_again() {
+    let first = Loaded::read(None, [], &["api.max_limit=7".to_owned(), "ipmi.min_command_interval=0.5".to_owned()]).unwrap();
+    let file = file(&first.show(true));
+    let second = Loaded::read(Some(file.path()), [], &[]).unwrap();
+    assert_eq!(second.config.api.max_limit, 7);
+    assert_eq!(second.config.ipmi.min_command_interval, std::time::Duration::from_millis(500));
+    assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config));
+}
+
+#[test]
+fn lists_are_read_from_toml_and_from_text() {
+    let loaded = Loaded::read(None, [], &["hardware.enabled_hardware_types=ipmi, fake-hardware".to_owned()]).unwrap();
+    assert_eq!(loaded.config.hardware.enabled_hardware_types, ["ipmi", "fake-hardware"]);
+}

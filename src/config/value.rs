@@ -1,0 +1,250 @@
+//! The kinds of value that an option can have: read from TOML or from the text of `--set` and the environment, shown
+//! as TOML again.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Value;
+
+/// A value as it came in.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// From a file.
+    Toml(&'a Value),
+    /// From `--set` or the environment: no quotes needed.
+    Text(&'a str),
+}
+
+/// A type that an option can have.
+pub(crate) trait Setting: Sized {
+    /// Reads it. The error says what would be right, without repeating the value (it may be a secret).
+    fn read(input: Input<'_>) -> Result<Self, String>;
+    /// Shows it as TOML, secrets masked; `None` for what is unset.
+    fn show(&self) -> Option<String>;
+}
+
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+impl Setting for bool {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        let text = match input {
+            Input::Toml(Value::Boolean(is)) => return Ok(*is),
+            Input::Toml(Value::String(text)) => text.as_str(),
+            Input::Text(text) => text,
+            Input::Toml(_) => return Err("must be true or false".to_owned()),
+        };
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Ok(true),
+            "false" | "no" | "off" | "0" => Ok(false),
+            _ => Err("must be true or false".to_owned()),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($ty:ty),+) => { $(
+        impl Setting for $ty {
+            fn read(input: Input<'_>) -> Result<Self, String> {
+                let wrong = || format!("must be a whole number from 0 to {}", <$ty>::MAX);
+                match input {
+                    Input::Toml(Value::Integer(number)) => <$ty>::try_from(*number).map_err(|_| wrong()),
+                    Input::Text(text) => text.trim().parse().map_err(|_| wrong()),
+                    Input::Toml(_) => Err(wrong()),
+                }
+            }
+            fn show(&self) -> Option<String> { Some(self.to_string()) }
+        }
+    )+ };
+}
+whole_numbers!(u8, u16, u32, u64);
+
+/// Times are written as seconds, whole or not, as Ironic does.
+impl Setting for Duration {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        let wrong = || "must be a number of seconds, 0 or more".to_owned();
+        let seconds = match input {
+            Input::Toml(Value::Integer(number)) => {
+                return u64::try_from(*number).map(Duration::from_secs).map_err(|_| wrong());
+            }
+            Input::Toml(Value::Float(number)) => *number,
+            Input::Text(text) => text.trim().parse().map_err(|_| wrong())?,
+            Input::Toml(_) => return Err(wrong()),
+        };
+        Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    }
+    fn show(&self) -> Option<String> {
+        Some(self.as_secs_f64().to_string())
+    }
+}
+
+impl Setting for String {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        match input {
+            Input::Toml(Value::String(text)) => Ok(text.clone()),
+            Input::Text(text) => Ok(text.to_owned()),
+            Input::Toml(_) => Err("must be a text in quotes".to_owned()),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(self))
+    }
+}
+
+impl Setting for PathBuf {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        String::read(input).map(PathBuf::from)
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.display().to_string()))
+    }
+}
+
+impl Setting for Vec<String> {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        let wrong = || "must be a list of texts, [\"a\", \"b\"] or a,b".to_owned();
+        let parts = |text: &str| {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        match input {
+            Input::Toml(Value::Array(all)) => {
+                all.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+            }
+            Input::Toml(Value::String(text)) => Ok(parts(text)),
+            Input::Text(text) => Ok(parts(text)),
+            Input::Toml(_) => Err(wrong()),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(format!("[{}]", self.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// An optional value; an empty text unsets it.
+impl<T: Setting> Setting for Option<T> {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        let empty = match input {
+            Input::Toml(value) => value.as_str().is_some_and(str::is_empty),
+            Input::Text(text) => text.is_empty(),
+        };
+        if empty { Ok(None) } else { T::read(input).map(Some) }
+    }
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(Setting::show)
+    }
+}
+
+/// A database address; its password never prints.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ConnectionUrl(String);
+
+impl ConnectionUrl {
+    /// The address with its password, for the database only.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The address with `******` for a password.
+    pub(crate) fn masked(&self) -> String {
+        let hidden = "******";
+        let mut text = self.0.clone();
+        if let Some(start) = text.find("://").map(|at| at + 3) {
+            // the last '@' ends the user part: a password may hold '@', '/' and '?' of its own
+            if let Some(at) = text[start..].rfind('@').map(|at| start + at)
+                && let Some(colon) = text[start..at].find(':').map(|at| start + at)
+            {
+                text.replace_range(colon + 1..at, hidden);
+            }
+        }
+        for key in ["password=", "passwd="] {
+            let mut from = 0;
+            while let Some(at) = text[from..].to_ascii_lowercase().find(key).map(|at| from + at + key.len()) {
+                let end = text[at..].find(['&', ' ', ';']).map_or(text.len(), |n| at + n);
+                text.replace_range(at..end, hidden);
+                from = at + hidden.len();
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for ConnectionUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+impl Setting for ConnectionUrl {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        String::read(input).map(ConnectionUrl)
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.masked()))
+    }
+}
+
+/// Declares an option type with a fixed set of words.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl Setting for $name {
+            fn read(input: Input<'_>) -> Result<Self, String> {
+                match String::read(input)?.as_str() {
+                    $($text => Ok($name::$variant),)+
+                    _ => Err(format!("must be one of: {}", [$($text),+].join(", "))),
+                }
+            }
+            fn show(&self) -> Option<String> {
+                Some(quoted(match self { $($name::$variant => $text,)+ }))
+            }
+        }
+    };
+}
+
+choice! {
+    /// How callers prove who they are.
+    AuthStrategy {
+        /// Not at all: everybody is the administrator.
+        Noauth = "noauth",
+    }
+}
+
+choice! {
+    /// What happens to a committed change when the power fails.
+    Durability {
+        /// It is on the disk before the caller gets its answer.
+        Full = "full",
+        /// The last moments may be lost; nothing is torn.
+        Normal = "normal",
+    }
+}
+
+choice! {
+    /// What the DHCP server does.
+    DhcpMode {
+        /// Nothing.
+        Off = "off",
+        /// Gives addresses and boot files.
+        Full = "full",
+        /// Gives boot files only, beside a DHCP server that gives the addresses.
+        Proxy = "proxy",
+    }
+}
+
+choice! {
+    /// The firmware interface of machines that do not say.
+    DefaultBootMode {
+        /// Legacy BIOS.
+        Bios = "bios",
+        /// UEFI.
+        Uefi = "uefi",
+    }
+}
