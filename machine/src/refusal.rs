@@ -6,10 +6,12 @@ use crate::{Event, State, Verb};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The state has no row for it.
-    #[error("the requested action \"{event}\" can not be performed while the node is in state \"{state}\"")]
+    #[error("the requested action \"{}\" can not be performed while the node is in state \"{state}\"", action(*event, *verb))]
     NotAllowed {
         /// What was to happen.
         event: Event,
+        /// The client's word for it; `None` where no client asked.
+        verb: Option<Verb>,
         /// Where the node is.
         state: State,
     },
@@ -43,8 +45,9 @@ impl Refusal {
     #[must_use]
     pub fn for_node(&self, node: &str) -> String {
         match self {
-            Refusal::NotAllowed { event, state } => format!(
-                "The requested action \"{event}\" can not be performed on node \"{node}\" while it is in state \"{state}\"."
+            Refusal::NotAllowed { event, verb, state } => format!(
+                "The requested action \"{}\" can not be performed on node \"{node}\" while it is in state \"{state}\".",
+                action(*event, *verb)
             ),
             Refusal::InMaintenance { .. }
             | Refusal::AbortInMaintenance
@@ -53,4 +56,9 @@ impl Refusal {
             | Refusal::InspectionNotAbortable => format!("Node {node}: {self}."),
         }
     }
+}
+
+/// Clients recognise the word they sent: `active`, not `deploy`.
+fn action(event: Event, verb: Option<Verb>) -> &'static str {
+    verb.map_or(event.as_str(), Verb::as_str)
 }

@@ -101,7 +101,7 @@ pub fn transition(facts: &Facts, event: Event) -> Result<Outcome, Refusal> {
 pub fn transition_to(facts: &Facts, event: Event, target: Option<State>) -> Result<Outcome, Refusal> {
     match row(facts.state, event) {
         Some(row) => Ok(outcome(facts, row, target)),
-        None => Err(Refusal::NotAllowed { event, state: facts.state }),
+        None => Err(Refusal::NotAllowed { event, verb: None, state: facts.state }),
     }
 }
 
@@ -173,8 +173,8 @@ pub fn request(facts: &Facts, verb: Verb) -> Result<Outcome, Refusal> {
         return Err(Refusal::InMaintenance { verb });
     }
     let event = verb.event();
-    let Some(found) = row(facts.state, event) else {
-        return Err(Refusal::NotAllowed { event, state: facts.state });
+    let Some(found) = verb.row_in(facts.state) else {
+        return Err(Refusal::NotAllowed { event, verb: Some(verb), state: facts.state });
     };
     match verb {
         V::Active | V::Deploy | V::Manage | V::Inspect | V::Adopt | V::Unhold => {}
@@ -218,7 +218,7 @@ fn abort(facts: &Facts, found: &Row) -> Result<Outcome, Refusal> {
 pub fn abort_after_step(facts: &Facts) -> Result<Outcome, Refusal> {
     match row(facts.state, Event::Abort) {
         Some(found) => Ok(abort_now(facts, found)),
-        None => Err(Refusal::NotAllowed { event: Event::Abort, state: facts.state }),
+        None => Err(Refusal::NotAllowed { event: Event::Abort, verb: None, state: facts.state }),
     }
 }
 

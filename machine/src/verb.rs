@@ -1,5 +1,6 @@
 //! The verbs of `PUT /v1/nodes/{id}/states/provision` (states.md §2).
 
+use crate::table::{Row, row};
 use crate::wire::wire_enum;
 use crate::{Event, State};
 
@@ -110,6 +111,14 @@ impl Verb {
     #[must_use]
     pub const fn gate(self) -> Gate {
         Gate { minor: self.minor(), after_state_check: matches!(self, Verb::Unhold | Verb::Service) }
+    }
+
+    /// The row that the verb asks for in `state`, by the state alone; `None` where it is illegal. While the conductor
+    /// works, nobody is asked: the rows that fire `manage` in `cleaning` and `clean` in `deleting` are the
+    /// conductor's own.
+    #[must_use]
+    pub fn row_in(self, state: State) -> Option<&'static Row> {
+        row(state, self.event()).filter(|_| !state.stuck_as_fail())
     }
 
     /// The verb that an alias stands for: one entry per thing that can be asked.
