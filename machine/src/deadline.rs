@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::wire::wire_enum;
-use crate::{State, Timestamp};
+use crate::{Facts, State, Timestamp};
 
 wire_enum! {
     /// The option that says how long. 0 seconds means for ever.
@@ -66,6 +66,12 @@ impl Deadline {
     #[must_use]
     pub fn at(&self, since: Timestamp, limit: Duration) -> Option<Timestamp> {
         (!limit.is_zero()).then(|| since + limit)
+    }
+
+    /// Whether the wait that began at `since` is over. In maintenance nobody counts.
+    #[must_use]
+    pub fn overdue(&self, facts: &Facts, since: Timestamp, limit: Duration, now: Timestamp) -> bool {
+        !facts.maintenance && self.at(since, limit).is_some_and(|at| now >= at)
     }
 
     /// The `last_error` of a node whose time ran out. `step` describes the running step, if there is one.

@@ -34,7 +34,8 @@ wire_enum! {
         /// Go on after the step that waited or held. In a wait state (after `Unhold`) fire `Resume` first.
         Continue = "continue",
         /// The work failed or timed out: take away what it laid out (ramdisk files, networks), power off
-        /// where the configuration asks for it. Nothing follows, whatever becomes of it.
+        /// where the configuration asks for it. Its own failure changes no state; after a rescue it brings
+        /// maintenance and `Fault::RescueAbortFailure`.
         CleanUp = "clean up",
         /// Clean up a deployment that the operator aborted. No power-off of its own, no cleaning.
         AbortDeploy = "abort deploy",
@@ -216,9 +217,10 @@ pub fn row(state: State, event: Event) -> Option<&'static Row> {
 const ABSENT: u8 = u8::MAX;
 const INDEX: [[u8; Event::ALL.len()]; State::ALL.len()] = index();
 
-/// Computed by the compiler, so that a transition costs one look and a row without a key cannot exist.
+/// Computed by the compiler, so that a transition costs one look, and two rows with one key do not compile.
 const fn index() -> [[u8; Event::ALL.len()]; State::ALL.len()] {
     let mut index = [[ABSENT; Event::ALL.len()]; State::ALL.len()];
+    assert!(ROWS.len() < ABSENT as usize, "a row's number no longer fits the index");
     let mut at = 0;
     while at < ROWS.len() {
         let row = ROWS[at];

@@ -39,6 +39,12 @@ impl Facts {
             inspection_abortable: true,
         }
     }
+
+    /// Whether [`request`] would grant the verb now.
+    #[must_use]
+    pub fn allows(&self, verb: Verb) -> bool {
+        request(self, verb).is_ok()
+    }
 }
 
 /// What happens to the inspection's time stamps.
@@ -121,11 +127,17 @@ fn outcome(facts: &Facts, row: &Row, wanted: Option<State>) -> Outcome {
         clears_instance: row.from == State::Deleting,
         clears_power: to == State::AdoptFailed,
         fault: fault(facts, row),
-        inspection: match (row.work, row.from, row.on) {
-            (Work::Inspect, ..) => Some(InspectionMark::Started),
-            (_, State::Inspecting | State::InspectWait, Event::Done) => Some(InspectionMark::Finished),
-            _ => None,
-        },
+        inspection: inspection(row),
+    }
+}
+
+fn inspection(row: &Row) -> Option<InspectionMark> {
+    if row.work == Work::Inspect {
+        Some(InspectionMark::Started)
+    } else if row.on == Event::Done && row.from.activity() == Some(Activity::Inspect) {
+        Some(InspectionMark::Finished)
+    } else {
+        None
     }
 }
 
@@ -223,7 +235,7 @@ pub fn abort_after_step(facts: &Facts) -> Result<Outcome, Refusal> {
 }
 
 /// A service that is aborted passes through `service failed` and ends in `active`, in one commit; every other
-/// abort is one row.
+/// abort is one row. `from` and `event` stay what they were, so that the commit and its history show one abort.
 fn abort_now(facts: &Facts, found: &Row) -> Outcome {
     let first = outcome(facts, found, None);
     if first.to != State::ServiceFailed {
@@ -256,7 +268,7 @@ fn after_this_step(facts: &Facts) -> Outcome {
 #[must_use]
 pub fn allowed_verbs(facts: &Facts) -> Vec<Verb> {
     let canonical = Verb::ALL.iter().copied().filter(|verb| verb.canonical() == *verb);
-    canonical.filter(|verb| request(facts, *verb).is_ok()).collect()
+    canonical.filter(|verb| facts.allows(*verb)).collect()
 }
 
 /// The event that ends a cleaning whose steps are all done (states.md §4): back to `manageable` when the operator

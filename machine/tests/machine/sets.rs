@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ferric_machine::{Clock, DeadlineOption, State, Timestamp, deadline};
+use ferric_machine::{Clock, DeadlineOption, Facts, State, Timestamp, deadline};
 
 /// Asserts that `has` holds for the listed states and no other.
 fn members(listed: &str, has: impl Fn(State) -> bool) {
@@ -101,4 +101,19 @@ fn a_limit_of_zero_waits_for_ever() {
     let guard = deadline(State::DeployWait).unwrap();
     assert_eq!(guard.at(Timestamp(5), Duration::ZERO), None);
     assert_eq!(guard.at(Timestamp(5), Duration::from_secs(2)), Some(Timestamp(2_000_005)));
+}
+
+#[test]
+fn a_wait_is_over_at_its_deadline_but_never_in_maintenance() {
+    let guard = deadline(State::CleanWait).unwrap();
+    let limit = Duration::from_secs(1);
+    let overdue = |maintenance, now| {
+        guard.overdue(
+            &Facts { maintenance, ..Facts::new(State::CleanWait) },
+            Timestamp(0),
+            limit,
+            Timestamp(now),
+        )
+    };
+    assert!(!overdue(false, 999_999) && overdue(false, 1_000_000) && !overdue(true, 9_000_000));
 }

@@ -154,3 +154,25 @@ fn a_working_state_is_entered_with_work_and_left_by_it() {
         }
     }
 }
+
+#[test]
+fn what_is_over_is_forgotten_and_what_goes_on_is_not() {
+    use Event as E;
+    for row in TABLE {
+        let out = transition(&Facts::new(row.from), row.on).unwrap();
+        assert_eq!(
+            out.clears_steps,
+            !matches!(row.on, E::Wait | E::Hold | E::Resume | E::Unhold),
+            "steps: {row:?}"
+        );
+        // The abort of a failed service looks the agent up before its power-off forgets it.
+        let keeps = (row.from, row.on) == (State::ServiceFailed, E::Abort);
+        assert_eq!(
+            out.wipes_agent,
+            matches!(row.on, E::Delete | E::Fail | E::Abort) && !keeps,
+            "agent: {row:?}"
+        );
+        assert_eq!(out.clears_instance, row.from == State::Deleting, "instance: {row:?}");
+        assert_eq!(out.clears_power, (row.from, row.on) == (State::Adopting, E::Fail), "power: {row:?}");
+    }
+}
