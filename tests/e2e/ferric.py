@@ -1,0 +1,116 @@
+"""Ferric's own process inside the world, and the ramdisk that it builds."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from client import API, peek
+from world import BRIDGE, SERVER, Failed, World, run, until
+
+CONFIG = """
+[api]
+host_ip = "{server}"
+public_endpoint = "{api}"
+
+[database]
+connection = "sqlite://{data}/ferric.sqlite"
+
+[hardware]
+enabled_hardware_types = ["ipmi"]
+enabled_boot_interfaces = ["ipxe", "pxe"]
+
+[dhcp]
+mode = "full"
+interface = "{bridge}"
+server_ip = "{server}"
+pool_start = "172.31.77.100"
+pool_end = "172.31.77.150"
+netmask = "255.255.255.0"
+
+[tftp]
+enabled = true
+
+[http]
+enabled = true
+http_root = "{data}/http"
+
+[pxe]
+tftp_root = "{data}/tftp"
+kernel_append_params = "nofb console=ttyS0 net.ifnames=0"
+
+[agent]
+require_tls = true
+"""
+
+
+class Ferric:
+    """`ferric serve` with a configuration and a data folder of its own."""
+
+    def __init__(self, world: World, binary: Path) -> None:
+        self._world = world
+        self._binary = binary
+        self.data = world.folder / "data"
+        for folder in (self.data, self.data / "http", self.data / "tftp"):
+            folder.mkdir()
+        self._config = world.folder / "ferric.toml"
+        self._config.write_text(CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data))
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until the API answers."""
+        environment = {"RUST_BACKTRACE": "1", "RUST_LOG": "info", **os.environ}
+        self.process = self._world.start("ferric", [self._binary, "serve", "--config", self._config], env=environment)
+
+        def answers() -> bool:
+            if self.process.poll() is not None:
+                raise Failed(f"ferric serve ended at once with exit code {self.process.returncode}")
+            return peek("/v1/") is not None
+
+        until("Ferric answers", 30, answers, every=0.05)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Asks it to end as an operator's service manager does; it has 10 s."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            raise Failed("ferric serve did not end within 10 s of SIGTERM") from None
+        if code != 0:
+            raise Failed(f"ferric serve ended with exit code {code} after SIGTERM")
+
+
+def ramdisk(binary: Path, cache: Path) -> Path:
+    """The folder with kernel and ramdisk from `ferric ramdisk build`, made once per program and kernel."""
+    digest = hashlib.sha256()
+    for file in sorted({binary, *binary.parent.glob("ferric-agent*[!.d]")}):
+        digest.update(file.read_bytes())
+    out = cache / f"ramdisk-{digest.hexdigest()[:16]}"
+    if not out.exists():
+        print(f"building the ramdisk into {out}", file=sys.stderr, flush=True)
+        part = out.with_suffix(f".part{os.getpid()}")
+        run(str(binary), "ramdisk", "build", "--out", str(part))
+        try:
+            part.rename(out)
+        except OSError:
+            if not out.exists():  # else a parallel run was first
+                raise
+    return out
+
+
+def journal(data: Path) -> list[dict]:
+    """The step journal as the database has it."""
+    import sqlite3
+
+    with sqlite3.connect(f"file:{data}/ferric.sqlite?mode=ro", uri=True) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute("select * from steps order by id")]
+
+
