@@ -1,0 +1,62 @@
+# make demo      the main job on embedded defaults: 24 simulated machines deployed over real IPMI and the agent protocol
+# make test      everything that CI runs: format, lints, unit and integration tests, real machines in QEMU
+# make lint      format, lints, licences and bans of the dependencies
+# make e2e       only the real machines: BIOS by iPXE, BIOS by plain PXE, UEFI, kill -9; E2E=name for one of them
+# make e2e-ipa   the same road with an unmodified ironic-python-agent from PyPI
+# make bench     the measurements of benches/
+# Each installs what it lacks (apt, PyPI, cargo).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.PHONY: demo test lint bench e2e e2e-ipa tools nextest
+
+LOGS := target/make
+
+# what the integration tests speak to, and a C compiler for SQLite and libpq
+TOOLS := gcc libc6-dev pkg-config curl ipmitool openipmi postgresql tftp-hpa isc-dhcp-client \
+  busybox-static iproute2 dnsmasq-base xorriso cpio kmod ipxe pxelinux syslinux-common
+
+demo:
+	cargo build --release --bins
+	exec target/release/ferric demo $(ARGS)
+
+# The steps end at the first that fails; the closing lines of all runners are printed once more at the end.
+test: tools nextest
+	rm -rf $(LOGS) && mkdir -p $(LOGS)
+	began=$$SECONDS
+	step() { local name=$$1; shift; echo "== $$name: $$*"; local t=$$SECONDS; "$$@" 2>&1 | tee $(LOGS)/$$name.log; echo "$$name: ok in $$((SECONDS - t)) s" >> $(LOGS)/steps; }
+	step format cargo fmt --all --check
+	step clippy cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	step build cargo build --workspace --bins --tests --locked
+	step nextest cargo nextest run --workspace --locked --profile ci
+	step doctest cargo test --workspace --locked --doc --quiet
+	echo "== closing lines"
+	grep -hE '^ +Summary|^e2e .*: ok' $(LOGS)/nextest.log
+	grep -hE '^test result' $(LOGS)/doctest.log || true
+	cat $(LOGS)/steps
+	echo "make test: ok in $$((SECONDS - began)) s"
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+	cargo deny check
+
+e2e: nextest
+	tests/e2e/install.sh
+	cargo nextest run -p ferric --test e2e --locked --profile ci --success-output immediate $(E2E)
+
+e2e-ipa: nextest
+	tests/e2e/install.sh
+	cargo nextest run -p ferric --test e2e --locked --profile ipa
+
+bench:
+	cargo bench --workspace --locked
+
+tools:
+	scripts/apt.sh $(TOOLS)
+	tests/e2e/install.sh
+
+nextest:
+	command -v cargo-nextest > /dev/null || cargo install --locked cargo-nextest
