@@ -1,1 +1,35 @@
-//! placeholder
+//! Every table and every query, once, for SQLite and PostgreSQL.
+//!
+//! [`Store`] owns the connections. Reads take a pooled connection; writes on SQLite go through one group-commit
+//! writer, on PostgreSQL each has its own transaction. All queries are plain functions over [`Conn`] in a module per
+//! table, so that a caller composes several of them into one read or one write.
+
+mod commit;
+pub mod conductors;
+mod conn;
+mod error;
+pub mod events;
+pub mod journal;
+pub mod migrate;
+mod node;
+mod node_query;
+pub mod nodes;
+mod page;
+mod pool;
+mod port;
+pub mod ports;
+mod store;
+mod tables;
+mod types;
+mod writer;
+
+pub use commit::{Commit, Committed, JournalChange, commit};
+pub use conn::{Backend, Conn};
+pub use error::{Cause, StoreError};
+pub use node::Node;
+pub use node_query::{NodeQuery, NodeSort};
+pub use page::SortDir;
+pub use port::Port;
+pub use store::{Durability, Store, StoreOptions};
+pub use types::JsonText;
+pub use writer::WriterStats;

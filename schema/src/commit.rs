@@ -1,0 +1,89 @@
+//! A change to a node, as one: the row, what it tells, and the journal.
+
+use ferric_machine::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    conn::Conn,
+    error::StoreError,
+    events::{self, NewEvent},
+    journal::{self, NewStep, StepKey, StepRow, StepState},
+    node::Node,
+    nodes,
+};
+
+/// One change to the step journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalChange {
+    /// Write down steps as pending.
+    Plan(Vec<NewStep>),
+    /// A step begins.
+    Start(StepKey),
+    /// A step came so far.
+    Checkpoint(StepKey, String),
+    /// A step ended.
+    End {
+        /// Which.
+        key: StepKey,
+        /// How.
+        state: StepState,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// Whatever is still open of an operation ends.
+    Close {
+        /// The operation.
+        op: Uuid,
+        /// How.
+        state: StepState,
+    },
+}
+
+/// What is to be committed together.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The row, of the generation that it was read at.
+    pub node: Node,
+    /// What is to be told of it.
+    pub events: Vec<NewEvent>,
+    /// What the journal learns, in order.
+    pub journal: Vec<JournalChange>,
+    /// The moment of the change.
+    pub now: Timestamp,
+}
+
+/// What was committed, once the transaction is.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The row of the next generation.
+    pub node: Node,
+    /// The steps planned, with their numbers.
+    pub steps: Vec<StepRow>,
+    /// The events' numbers, in order.
+    pub event_seqs: Vec<i64>,
+}
+
+/// Writes row, journal and events in the caller's transaction (that is: inside [`crate::Store::write`]).
+///
+/// # Errors
+/// `Stale`, `NotFound`, `Duplicate`; after any error the caller must let the transaction fail.
+pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
+    let node = nodes::advance(c, &change.node, change.now)?;
+    let mut steps = Vec::new();
+    for entry in &change.journal {
+        match entry {
+            JournalChange::Plan(new) => steps.extend(journal::plan(c, new)?),
+            JournalChange::Start(key) => journal::start(c, *key, change.now)?,
+            JournalChange::Checkpoint(key, text) => journal::checkpoint(c, *key, text)?,
+            JournalChange::End { key, state, error } => {
+                journal::end(c, *key, *state, change.now, error.as_deref())?;
+            }
+            JournalChange::Close { op, state } => {
+                journal::close_operation(c, *op, *state, change.now)?;
+            }
+        }
+    }
+    // last, since the numbering makes PostgreSQL's other writers wait
+    let event_seqs = events::append_all(c, &change.events)?;
+    Ok(Committed { node, steps, event_seqs })
+}

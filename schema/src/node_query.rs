@@ -1,0 +1,519 @@
+//! Listing nodes: filters, order and pages, all in SQL (api.md §3.1).
+
+use diesel::{dsl::exists, prelude::*, sql_types::Bool};
+use ferric_machine::{Fault, State};
+use uuid::Uuid;
+
+use crate::{
+    conn::{Conn, MultiBackend},
+    error::StoreError,
+    node::Node,
+    nodes,
+    page::{SortDir, by, by_id, contains, lower},
+    tables::nodes::dsl,
+    types::TextCol,
+};
+
+/// Which nodes, in which order, which page. The default is every node that has no parent, in order of creation.
+#[derive(Clone, Debug, Default)]
+pub struct NodeQuery {
+    /// The node that carries this instance.
+    pub instance_uuid: Option<Uuid>,
+    /// Whether it carries an instance at all.
+    pub associated: Option<bool>,
+    /// In maintenance or not.
+    pub maintenance: Option<bool>,
+    /// Retired or not.
+    pub retired: Option<bool>,
+    /// In one of these states; `None`: any.
+    pub provision_state: Option<Vec<State>>,
+    /// Of this hardware type.
+    pub driver: Option<String>,
+    /// Of this class.
+    pub resource_class: Option<String>,
+    /// With this fault.
+    pub fault: Option<Fault>,
+    /// In this conductor group (lower-case; empty: the default one).
+    pub conductor_group: Option<String>,
+    /// Owned by this project.
+    pub owner: Option<String>,
+    /// Leased by this project.
+    pub lessee: Option<String>,
+    /// Owned or leased by this project.
+    pub project: Option<String>,
+    /// With this text in the description; ASCII letters match in either case.
+    pub description_contains: Option<String>,
+    /// In one of these shards.
+    pub shard: Option<Vec<String>>,
+    /// In any shard at all, or in none.
+    pub sharded: Option<bool>,
+    /// Also nodes that have a parent. Without this or `parent_node` they are left out.
+    pub include_children: bool,
+    /// The children of this node.
+    pub parent_node: Option<Uuid>,
+    /// With this instance name.
+    pub instance_name: Option<String>,
+    /// In this chassis.
+    pub chassis_uuid: Option<Uuid>,
+    /// With all of these traits.
+    pub traits: Vec<String>,
+    /// What to sort by; equal ones by order of creation.
+    pub sort_key: NodeSort,
+    /// Which way.
+    pub sort_dir: SortDir,
+    /// How many at most; `None`: all.
+    pub limit: Option<i64>,
+    /// Start after this node.
+    pub marker: Option<Uuid>,
+}
+
+/// What a list of nodes can be sorted by: every field but the objects (a `sort_key` that is not here is a 400).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeSort {
+    /// Order of creation.
+    #[default]
+    Id,
+    /// By `uuid`.
+    Uuid,
+    /// By `created_at`.
+    CreatedAt,
+    /// By `updated_at`.
+    UpdatedAt,
+    /// By `name`.
+    Name,
+    /// By `driver`.
+    Driver,
+    /// By `instance_uuid`.
+    InstanceUuid,
+    /// By `instance_name`.
+    InstanceName,
+    /// By `chassis_uuid`.
+    ChassisUuid,
+    /// By `provision_state`.
+    ProvisionState,
+    /// By `target_provision_state`.
+    TargetProvisionState,
+    /// By `provision_updated_at`.
+    ProvisionUpdatedAt,
+    /// By `power_state`.
+    PowerState,
+    /// By `target_power_state`.
+    TargetPowerState,
+    /// By `last_error`.
+    LastError,
+    /// By `reservation`.
+    Reservation,
+    /// By `maintenance`.
+    Maintenance,
+    /// By `maintenance_reason`.
+    MaintenanceReason,
+    /// By `fault`.
+    Fault,
+    /// By `console_enabled`.
+    ConsoleEnabled,
+    /// By `inspection_started_at`.
+    InspectionStartedAt,
+    /// By `inspection_finished_at`.
+    InspectionFinishedAt,
+    /// By `boot_interface`.
+    BootInterface,
+    /// By `console_interface`.
+    ConsoleInterface,
+    /// By `deploy_interface`.
+    DeployInterface,
+    /// By `inspect_interface`.
+    InspectInterface,
+    /// By `management_interface`.
+    ManagementInterface,
+    /// By `power_interface`.
+    PowerInterface,
+    /// By `raid_interface`.
+    RaidInterface,
+    /// By `vendor_interface`.
+    VendorInterface,
+    /// By `network_interface`.
+    NetworkInterface,
+    /// By `storage_interface`.
+    StorageInterface,
+    /// By `rescue_interface`.
+    RescueInterface,
+    /// By `bios_interface`.
+    BiosInterface,
+    /// By `firmware_interface`.
+    FirmwareInterface,
+    /// By `resource_class`.
+    ResourceClass,
+    /// By `conductor_group`.
+    ConductorGroup,
+    /// By `automated_clean`.
+    AutomatedClean,
+    /// By `protected`.
+    Protected,
+    /// By `protected_reason`.
+    ProtectedReason,
+    /// By `retired`.
+    Retired,
+    /// By `retired_reason`.
+    RetiredReason,
+    /// By `owner`.
+    Owner,
+    /// By `lessee`.
+    Lessee,
+    /// By `description`.
+    Description,
+    /// By `shard`.
+    Shard,
+    /// By `parent_node`.
+    ParentNode,
+    /// By `disable_power_off`.
+    DisablePowerOff,
+    /// By `boot_mode`.
+    BootMode,
+    /// By `secure_boot`.
+    SecureBoot,
+    /// By `health`.
+    Health,
+}
+
+impl NodeSort {
+    /// The key that bears this API name, if lists can be sorted by it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<NodeSort> {
+        Some(match name {
+            "id" => NodeSort::Id,
+            "uuid" => NodeSort::Uuid,
+            "created_at" => NodeSort::CreatedAt,
+            "updated_at" => NodeSort::UpdatedAt,
+            "name" => NodeSort::Name,
+            "driver" => NodeSort::Driver,
+            "instance_uuid" => NodeSort::InstanceUuid,
+            "instance_name" => NodeSort::InstanceName,
+            "chassis_uuid" => NodeSort::ChassisUuid,
+            "provision_state" => NodeSort::ProvisionState,
+            "target_provision_state" => NodeSort::TargetProvisionState,
+            "provision_updated_at" => NodeSort::ProvisionUpdatedAt,
+            "power_state" => NodeSort::PowerState,
+            "target_power_state" => NodeSort::TargetPowerState,
+            "last_error" => NodeSort::LastError,
+            "reservation" => NodeSort::Reservation,
+            "maintenance" => NodeSort::Maintenance,
+            "maintenance_reason" => NodeSort::MaintenanceReason,
+            "fault" => NodeSort::Fault,
+            "console_enabled" => NodeSort::ConsoleEnabled,
+            "inspection_started_at" => NodeSort::InspectionStartedAt,
+            "inspection_finished_at" => NodeSort::InspectionFinishedAt,
+            "boot_interface" => NodeSort::BootInterface,
+            "console_interface" => NodeSort::ConsoleInterface,
+            "deploy_interface" => NodeSort::DeployInterface,
+            "inspect_interface" => NodeSort::InspectInterface,
+            "management_interface" => NodeSort::ManagementInterface,
+            "power_interface" => NodeSort::PowerInterface,
+            "raid_interface" => NodeSort::RaidInterface,
+            "vendor_interface" => NodeSort::VendorInterface,
+            "network_interface" => NodeSort::NetworkInterface,
+            "storage_interface" => NodeSort::StorageInterface,
+            "rescue_interface" => NodeSort::RescueInterface,
+            "bios_interface" => NodeSort::BiosInterface,
+            "firmware_interface" => NodeSort::FirmwareInterface,
+            "resource_class" => NodeSort::ResourceClass,
+            "conductor_group" => NodeSort::ConductorGroup,
+            "automated_clean" => NodeSort::AutomatedClean,
+            "protected" => NodeSort::Protected,
+            "protected_reason" => NodeSort::ProtectedReason,
+            "retired" => NodeSort::Retired,
+            "retired_reason" => NodeSort::RetiredReason,
+            "owner" => NodeSort::Owner,
+            "lessee" => NodeSort::Lessee,
+            "description" => NodeSort::Description,
+            "shard" => NodeSort::Shard,
+            "parent_node" => NodeSort::ParentNode,
+            "disable_power_off" => NodeSort::DisablePowerOff,
+            "boot_mode" => NodeSort::BootMode,
+            "secure_boot" => NodeSort::SecureBoot,
+            "health" => NodeSort::Health,
+            _ => return None,
+        })
+    }
+
+    /// Its API name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            NodeSort::Id => "id",
+            NodeSort::Uuid => "uuid",
+            NodeSort::CreatedAt => "created_at",
+            NodeSort::UpdatedAt => "updated_at",
+            NodeSort::Name => "name",
+            NodeSort::Driver => "driver",
+            NodeSort::InstanceUuid => "instance_uuid",
+            NodeSort::InstanceName => "instance_name",
+            NodeSort::ChassisUuid => "chassis_uuid",
+            NodeSort::ProvisionState => "provision_state",
+            NodeSort::TargetProvisionState => "target_provision_state",
+            NodeSort::ProvisionUpdatedAt => "provision_updated_at",
+            NodeSort::PowerState => "power_state",
+            NodeSort::TargetPowerState => "target_power_state",
+            NodeSort::LastError => "last_error",
+            NodeSort::Reservation => "reservation",
+            NodeSort::Maintenance => "maintenance",
+            NodeSort::MaintenanceReason => "maintenance_reason",
+            NodeSort::Fault => "fault",
+            NodeSort::ConsoleEnabled => "console_enabled",
+            NodeSort::InspectionStartedAt => "inspection_started_at",
+            NodeSort::InspectionFinishedAt => "inspection_finished_at",
+            NodeSort::BootInterface => "boot_interface",
+            NodeSort::ConsoleInterface => "console_interface",
+            NodeSort::DeployInterface => "deploy_interface",
+            NodeSort::InspectInterface => "inspect_interface",
+            NodeSort::ManagementInterface => "management_interface",
+            NodeSort::PowerInterface => "power_interface",
+            NodeSort::RaidInterface => "raid_interface",
+            NodeSort::VendorInterface => "vendor_interface",
+            NodeSort::NetworkInterface => "network_interface",
+            NodeSort::StorageInterface => "storage_interface",
+            NodeSort::RescueInterface => "rescue_interface",
+            NodeSort::BiosInterface => "bios_interface",
+            NodeSort::FirmwareInterface => "firmware_interface",
+            NodeSort::ResourceClass => "resource_class",
+            NodeSort::ConductorGroup => "conductor_group",
+            NodeSort::AutomatedClean => "automated_clean",
+            NodeSort::Protected => "protected",
+            NodeSort::ProtectedReason => "protected_reason",
+            NodeSort::Retired => "retired",
+            NodeSort::RetiredReason => "retired_reason",
+            NodeSort::Owner => "owner",
+            NodeSort::Lessee => "lessee",
+            NodeSort::Description => "description",
+            NodeSort::Shard => "shard",
+            NodeSort::ParentNode => "parent_node",
+            NodeSort::DisablePowerOff => "disable_power_off",
+            NodeSort::BootMode => "boot_mode",
+            NodeSort::SecureBoot => "secure_boot",
+            NodeSort::Health => "health",
+        }
+    }
+}
+
+type Boxed = diesel::helper_types::IntoBoxed<
+    'static,
+    diesel::helper_types::Select<dsl::nodes, diesel::helper_types::AsSelect<Node, MultiBackend>>,
+    MultiBackend,
+>;
+type Condition =
+    Box<dyn BoxableExpression<dsl::nodes, MultiBackend, SqlType = diesel::sql_types::Nullable<Bool>>>;
+
+/// The page after `marker`: its filters, order and limit in one query.
+pub(crate) fn list(c: &mut Conn, q: &NodeQuery) -> Result<Vec<Node>, StoreError> {
+    let mut query = filtered(dsl::nodes.select(Node::as_select()).into_boxed(), q);
+    let marker = match q.marker {
+        Some(id) => Some(nodes::get(c, id)?.ok_or_else(|| StoreError::not_found("node", id))?),
+        None => None,
+    };
+    query = ordered(query, q.sort_key, q.sort_dir, marker.as_ref());
+    if let Some(limit) = q.limit {
+        query = query.limit(limit);
+    }
+    Ok(query.load(c)?)
+}
+
+fn filtered(mut query: Boxed, q: &NodeQuery) -> Boxed {
+    if let Some(id) = q.instance_uuid {
+        query = query.filter(dsl::instance_uuid.eq(TextCol::from(id)));
+    }
+    match q.associated {
+        Some(true) => query = query.filter(dsl::instance_uuid.is_not_null()),
+        Some(false) => query = query.filter(dsl::instance_uuid.is_null()),
+        None => {}
+    }
+    if let Some(on) = q.maintenance {
+        query = if on {
+            query.filter(dsl::maintenance)
+        } else {
+            query.filter(diesel::dsl::not(dsl::maintenance))
+        };
+    }
+    if let Some(on) = q.retired {
+        query = if on { query.filter(dsl::retired) } else { query.filter(diesel::dsl::not(dsl::retired)) };
+    }
+    if let Some(states) = &q.provision_state {
+        query = query.filter(dsl::provision_state.eq_any(words(states.iter().map(|s| s.as_str()))));
+    }
+    if let Some(driver) = q.driver.clone() {
+        query = query.filter(dsl::driver.eq(driver));
+    }
+    if let Some(class) = q.resource_class.clone() {
+        query = query.filter(dsl::resource_class.eq(class));
+    }
+    if let Some(fault) = q.fault {
+        query = query.filter(dsl::fault.eq(fault.as_str()));
+    }
+    if let Some(group) = q.conductor_group.clone() {
+        query = query.filter(dsl::conductor_group.eq(group));
+    }
+    if let Some(owner) = q.owner.clone() {
+        query = query.filter(dsl::owner.eq(owner));
+    }
+    if let Some(lessee) = q.lessee.clone() {
+        query = query.filter(dsl::lessee.eq(lessee));
+    }
+    if let Some(project) = q.project.clone() {
+        query = query.filter(dsl::owner.eq(project.clone()).or(dsl::lessee.eq(project)));
+    }
+    if let Some(part) = &q.description_contains {
+        query = query.filter(lower(dsl::description).like(contains(part)).escape('\\'));
+    }
+    if let Some(shards) = &q.shard {
+        query = query.filter(dsl::shard.eq_any(words(shards.iter().map(String::as_str))));
+    }
+    match q.sharded {
+        Some(true) => query = query.filter(dsl::shard.is_not_null()),
+        Some(false) => query = query.filter(dsl::shard.is_null()),
+        None => {}
+    }
+    if let Some(parent) = q.parent_node {
+        query = query.filter(dsl::parent_node.eq(TextCol::from(parent)));
+    } else if !q.include_children {
+        query = query.filter(dsl::parent_node.is_null());
+    }
+    if let Some(name) = q.instance_name.clone() {
+        query = query.filter(dsl::instance_name.eq(name));
+    }
+    if let Some(id) = q.chassis_uuid {
+        query = query.filter(dsl::chassis_uuid.eq(TextCol::from(id)));
+    }
+    for name in &q.traits {
+        use crate::tables::node_traits;
+        query = query.filter(exists(
+            node_traits::table
+                .filter(node_traits::node_uuid.eq(dsl::uuid))
+                .filter(node_traits::name.eq(name.clone())),
+        ));
+    }
+    query
+}
+
+fn words<'a>(list: impl Iterator<Item = &'a str>) -> Vec<String> {
+    list.map(str::to_owned).collect()
+}
+
+fn ordered(query: Boxed, key: NodeSort, dir: SortDir, marker: Option<&Node>) -> Boxed {
+    match key {
+        NodeSort::Id => by_id!(query, dir, marker),
+        NodeSort::Uuid => by!(query, dir, marker, dsl::uuid, |n: &Node| Some(n.uuid.to_string())),
+        NodeSort::CreatedAt => by!(query, dir, marker, dsl::created_at, |n: &Node| Some(n.created_at.0)),
+        NodeSort::UpdatedAt => by!(query, dir, marker, dsl::updated_at, |n: &Node| n.updated_at.map(|t| t.0)),
+        NodeSort::Name => by!(query, dir, marker, dsl::name, |n: &Node| n.name.clone()),
+        NodeSort::Driver => by!(query, dir, marker, dsl::driver, |n: &Node| Some(n.driver.clone())),
+        NodeSort::InstanceUuid => {
+            by!(query, dir, marker, dsl::instance_uuid, |n: &Node| n.instance_uuid.map(|v| v.to_string()))
+        }
+        NodeSort::InstanceName => {
+            by!(query, dir, marker, dsl::instance_name, |n: &Node| n.instance_name.clone())
+        }
+        NodeSort::ChassisUuid => {
+            by!(query, dir, marker, dsl::chassis_uuid, |n: &Node| n.chassis_uuid.map(|v| v.to_string()))
+        }
+        NodeSort::ProvisionState => {
+            by!(query, dir, marker, dsl::provision_state, |n: &Node| Some(n.provision_state.as_str()))
+        }
+        NodeSort::TargetProvisionState => by!(query, dir, marker, dsl::target_provision_state, |n: &Node| n
+            .target_provision_state
+            .map(|v| v.as_str())),
+        NodeSort::ProvisionUpdatedAt => {
+            by!(query, dir, marker, dsl::provision_updated_at, |n: &Node| n.provision_updated_at.map(|t| t.0))
+        }
+        NodeSort::PowerState => {
+            by!(query, dir, marker, dsl::power_state, |n: &Node| n.power_state.map(|v| v.as_str()))
+        }
+        NodeSort::TargetPowerState => by!(query, dir, marker, dsl::target_power_state, |n: &Node| n
+            .target_power_state
+            .map(|v| v.as_str())),
+        NodeSort::LastError => by!(query, dir, marker, dsl::last_error, |n: &Node| n.last_error.clone()),
+        NodeSort::Reservation => by!(query, dir, marker, dsl::reservation, |n: &Node| n.reservation.clone()),
+        NodeSort::Maintenance => by!(query, dir, marker, dsl::maintenance, |n: &Node| Some(n.maintenance)),
+        NodeSort::MaintenanceReason => {
+            by!(query, dir, marker, dsl::maintenance_reason, |n: &Node| n.maintenance_reason.clone())
+        }
+        NodeSort::Fault => by!(query, dir, marker, dsl::fault, |n: &Node| n.fault.map(|v| v.as_str())),
+        NodeSort::ConsoleEnabled => {
+            by!(query, dir, marker, dsl::console_enabled, |n: &Node| Some(n.console_enabled))
+        }
+        NodeSort::InspectionStartedAt => by!(query, dir, marker, dsl::inspection_started_at, |n: &Node| n
+            .inspection_started_at
+            .map(|t| t.0)),
+        NodeSort::InspectionFinishedAt => by!(query, dir, marker, dsl::inspection_finished_at, |n: &Node| n
+            .inspection_finished_at
+            .map(|t| t.0)),
+        NodeSort::BootInterface => {
+            by!(query, dir, marker, dsl::boot_interface, |n: &Node| n.boot_interface.clone())
+        }
+        NodeSort::ConsoleInterface => {
+            by!(query, dir, marker, dsl::console_interface, |n: &Node| n.console_interface.clone())
+        }
+        NodeSort::DeployInterface => {
+            by!(query, dir, marker, dsl::deploy_interface, |n: &Node| n.deploy_interface.clone())
+        }
+        NodeSort::InspectInterface => {
+            by!(query, dir, marker, dsl::inspect_interface, |n: &Node| n.inspect_interface.clone())
+        }
+        NodeSort::ManagementInterface => {
+            by!(query, dir, marker, dsl::management_interface, |n: &Node| n.management_interface.clone())
+        }
+        NodeSort::PowerInterface => {
+            by!(query, dir, marker, dsl::power_interface, |n: &Node| n.power_interface.clone())
+        }
+        NodeSort::RaidInterface => {
+            by!(query, dir, marker, dsl::raid_interface, |n: &Node| n.raid_interface.clone())
+        }
+        NodeSort::VendorInterface => {
+            by!(query, dir, marker, dsl::vendor_interface, |n: &Node| n.vendor_interface.clone())
+        }
+        NodeSort::NetworkInterface => {
+            by!(query, dir, marker, dsl::network_interface, |n: &Node| n.network_interface.clone())
+        }
+        NodeSort::StorageInterface => {
+            by!(query, dir, marker, dsl::storage_interface, |n: &Node| n.storage_interface.clone())
+        }
+        NodeSort::RescueInterface => {
+            by!(query, dir, marker, dsl::rescue_interface, |n: &Node| n.rescue_interface.clone())
+        }
+        NodeSort::BiosInterface => {
+            by!(query, dir, marker, dsl::bios_interface, |n: &Node| n.bios_interface.clone())
+        }
+        NodeSort::FirmwareInterface => {
+            by!(query, dir, marker, dsl::firmware_interface, |n: &Node| n.firmware_interface.clone())
+        }
+        NodeSort::ResourceClass => {
+            by!(query, dir, marker, dsl::resource_class, |n: &Node| n.resource_class.clone())
+        }
+        NodeSort::ConductorGroup => {
+            by!(query, dir, marker, dsl::conductor_group, |n: &Node| Some(n.conductor_group.clone()))
+        }
+        NodeSort::AutomatedClean => {
+            by!(query, dir, marker, dsl::automated_clean, |n: &Node| n.automated_clean)
+        }
+        NodeSort::Protected => by!(query, dir, marker, dsl::protected, |n: &Node| Some(n.protected)),
+        NodeSort::ProtectedReason => {
+            by!(query, dir, marker, dsl::protected_reason, |n: &Node| n.protected_reason.clone())
+        }
+        NodeSort::Retired => by!(query, dir, marker, dsl::retired, |n: &Node| Some(n.retired)),
+        NodeSort::RetiredReason => {
+            by!(query, dir, marker, dsl::retired_reason, |n: &Node| n.retired_reason.clone())
+        }
+        NodeSort::Owner => by!(query, dir, marker, dsl::owner, |n: &Node| n.owner.clone()),
+        NodeSort::Lessee => by!(query, dir, marker, dsl::lessee, |n: &Node| n.lessee.clone()),
+        NodeSort::Description => by!(query, dir, marker, dsl::description, |n: &Node| n.description.clone()),
+        NodeSort::Shard => by!(query, dir, marker, dsl::shard, |n: &Node| n.shard.clone()),
+        NodeSort::ParentNode => {
+            by!(query, dir, marker, dsl::parent_node, |n: &Node| n.parent_node.map(|v| v.to_string()))
+        }
+        NodeSort::DisablePowerOff => {
+            by!(query, dir, marker, dsl::disable_power_off, |n: &Node| Some(n.disable_power_off))
+        }
+        NodeSort::BootMode => {
+            by!(query, dir, marker, dsl::boot_mode, |n: &Node| n.boot_mode.map(|v| v.as_str()))
+        }
+        NodeSort::SecureBoot => by!(query, dir, marker, dsl::secure_boot, |n: &Node| n.secure_boot),
+        NodeSort::Health => by!(query, dir, marker, dsl::health, |n: &Node| n.health.clone()),
+    }
+}

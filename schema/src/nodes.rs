@@ -1,0 +1,186 @@
+//! Queries on nodes and their traits.
+
+use std::collections::HashMap;
+
+use diesel::{dsl::count_star, prelude::*};
+use ferric_machine::{State, Timestamp};
+use uuid::Uuid;
+
+use crate::{
+    conn::Conn,
+    error::{StoreError, duplicate_or, parent_or},
+    node::Node,
+    node_query::{self, NodeQuery},
+    tables::{node_traits, nodes::dsl},
+    types::TextCol,
+};
+
+fn taken(node: &Node) -> [(&'static str, String); 3] {
+    [
+        ("uuid", node.uuid.to_string()),
+        ("name", node.name.clone().unwrap_or_default()),
+        ("instance_uuid", node.instance_uuid.map(|id| id.to_string()).unwrap_or_default()),
+    ]
+}
+
+/// Stores a new node; returns it with its `id`.
+///
+/// # Errors
+/// `Duplicate` for `uuid`, `name`, `instance_uuid`.
+pub fn insert(c: &mut Conn, node: &Node) -> Result<Node, StoreError> {
+    diesel::insert_into(dsl::nodes)
+        .values(node.clone())
+        .execute(c)
+        .map_err(|e| duplicate_or(e, "nodes", &taken(node)))?;
+    let id = dsl::nodes.filter(dsl::uuid.eq(TextCol::from(node.uuid))).select(dsl::id).first(c)?;
+    Ok(Node { id, ..node.clone() })
+}
+
+/// The node of that uuid.
+///
+/// # Errors
+/// The database's.
+pub fn get(c: &mut Conn, uuid: Uuid) -> Result<Option<Node>, StoreError> {
+    Ok(dsl::nodes.filter(dsl::uuid.eq(TextCol::from(uuid))).select(Node::as_select()).first(c).optional()?)
+}
+
+/// The node of that uuid or, if it is none, of that name.
+///
+/// # Errors
+/// The database's.
+pub fn find(c: &mut Conn, ident: &str) -> Result<Option<Node>, StoreError> {
+    match Uuid::try_parse(ident) {
+        Ok(uuid) => get(c, uuid),
+        Err(_) => Ok(dsl::nodes.filter(dsl::name.eq(ident)).select(Node::as_select()).first(c).optional()?),
+    }
+}
+
+/// One page of a list.
+///
+/// # Errors
+/// `NotFound` when the marker is unknown.
+pub fn list(c: &mut Conn, query: &NodeQuery) -> Result<Vec<Node>, StoreError> {
+    node_query::list(c, query)
+}
+
+/// Every node after the row number `after` (0: from the start), children too, in order of creation; for start-up.
+/// The next page starts after the last one's `id`.
+///
+/// # Errors
+/// The database's.
+pub fn all(c: &mut Conn, after: i64, limit: i64) -> Result<Vec<Node>, StoreError> {
+    Ok(dsl::nodes
+        .filter(dsl::id.gt(after))
+        .order_by(dsl::id)
+        .limit(limit)
+        .select(Node::as_select())
+        .load(c)?)
+}
+
+/// The ids of all nodes, in order of creation.
+///
+/// # Errors
+/// The database's.
+pub fn all_ids(c: &mut Conn) -> Result<Vec<Uuid>, StoreError> {
+    Ok(dsl::nodes.order_by(dsl::id).select(dsl::uuid).load(c)?)
+}
+
+/// How many nodes are in each state; states without any are left out.
+///
+/// # Errors
+/// The database's.
+pub fn count_by_state(c: &mut Conn) -> Result<Vec<(State, i64)>, StoreError> {
+    Ok(dsl::nodes.group_by(dsl::provision_state).select((dsl::provision_state, count_star())).load(c)?)
+}
+
+/// How many nodes are in each shard, and in none (`GET /v1/shards`).
+///
+/// # Errors
+/// The database's.
+pub fn count_by_shard(c: &mut Conn) -> Result<Vec<(Option<String>, i64)>, StoreError> {
+    Ok(dsl::nodes.group_by(dsl::shard).select((dsl::shard, count_star())).load(c)?)
+}
+
+/// Writes the whole row, if it is still of the generation that `node` was read at; returns it with the next
+/// generation and `updated_at = now`.
+///
+/// # Errors
+/// `Stale` when someone else wrote it since, `NotFound` when it is gone, `Duplicate`.
+pub fn advance(c: &mut Conn, node: &Node, now: Timestamp) -> Result<Node, StoreError> {
+    let next = Node { generation: node.generation + 1, updated_at: Some(now), ..node.clone() };
+    let uuid = || TextCol::from(node.uuid);
+    let written =
+        diesel::update(dsl::nodes.filter(dsl::uuid.eq(uuid())).filter(dsl::generation.eq(node.generation)))
+            .set(next.clone())
+            .execute(c)
+            .map_err(|e| duplicate_or(e, "nodes", &taken(node)))?;
+    if written == 1 {
+        return Ok(next);
+    }
+    let there: i64 = dsl::nodes.filter(dsl::uuid.eq(uuid())).select(count_star()).first(c)?;
+    if there == 0 {
+        return Err(StoreError::not_found("node", node.uuid));
+    }
+    Err(StoreError::Stale { what: "node", id: node.uuid, seen: node.generation })
+}
+
+/// Removes the node with its ports, traits and steps. Its events stay.
+///
+/// # Errors
+/// `NotFound`.
+pub fn delete(c: &mut Conn, uuid: Uuid) -> Result<(), StoreError> {
+    match diesel::delete(dsl::nodes.filter(dsl::uuid.eq(TextCol::from(uuid)))).execute(c)? {
+        0 => Err(StoreError::not_found("node", uuid)),
+        _ => Ok(()),
+    }
+}
+
+/// A node's traits, sorted.
+///
+/// # Errors
+/// The database's.
+pub fn traits(c: &mut Conn, node: Uuid) -> Result<Vec<String>, StoreError> {
+    Ok(node_traits::table
+        .filter(node_traits::node_uuid.eq(TextCol::from(node)))
+        .order_by(node_traits::name)
+        .select(node_traits::name)
+        .load(c)?)
+}
+
+/// The traits of many nodes, for a detailed list; a node without any is left out.
+///
+/// # Errors
+/// The database's.
+pub fn traits_of(c: &mut Conn, nodes: &[Uuid]) -> Result<HashMap<Uuid, Vec<String>>, StoreError> {
+    let mut found: HashMap<Uuid, Vec<String>> = HashMap::new();
+    // SQLite allows 32 766 parameters in one statement
+    for part in nodes.chunks(10_000) {
+        let rows: Vec<(Uuid, String)> = node_traits::table
+            .filter(node_traits::node_uuid.eq_any(part.iter().map(Uuid::to_string).collect::<Vec<_>>()))
+            .order_by(node_traits::name)
+            .select((node_traits::node_uuid, node_traits::name))
+            .load(c)?;
+        for (node, name) in rows {
+            found.entry(node).or_default().push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Gives a node exactly these traits.
+///
+/// # Errors
+/// `NotFound` when there is no such node.
+pub fn set_traits(c: &mut Conn, node: Uuid, names: &[String]) -> Result<(), StoreError> {
+    diesel::delete(node_traits::table.filter(node_traits::node_uuid.eq(TextCol::from(node)))).execute(c)?;
+    let mut names: Vec<&String> = names.iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        diesel::insert_into(node_traits::table)
+            .values((node_traits::node_uuid.eq(TextCol::from(node)), node_traits::name.eq(name)))
+            .execute(c)
+            .map_err(|e| parent_or(e, node, StoreError::from))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! The store: where reads and writes are handed in.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    conn::{Backend, Conn},
+    error::StoreError,
+    migrate,
+    pool::{self, Pool, Target},
+    writer::{Writer, WriterStats},
+};
+
+/// What an acknowledged write survives, on SQLite. PostgreSQL's own configuration decides there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A power failure (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// A crash of the process; a power failure may lose the last moments, never the consistency
+    /// (`synchronous=NORMAL`).
+    Normal,
+}
+
+/// How to open a store. `Debug` hides the URL, which may hold a password.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// `sqlite:///path`, a bare path, or `postgres://user:password@host/db`.
+    pub url: String,
+    /// Bring the tables up to date on opening; otherwise tables that do not fit are an error.
+    pub migrate: bool,
+    /// Connections at once, the SQLite writer's not counted.
+    pub pool_size: u32,
+    /// How long a statement waits for another process's lock (SQLite), and a caller for a connection.
+    pub busy_timeout: Duration,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// Writes that may wait before further ones are refused as [`StoreError::Busy`] (SQLite).
+    pub write_queue: usize,
+}
+
+impl StoreOptions {
+    /// The defaults: migrate, 8 connections, 5 s, full durability, 4096 waiting writes.
+    pub fn new(url: impl Into<String>) -> StoreOptions {
+        StoreOptions {
+            url: url.into(),
+            migrate: true,
+            pool_size: 8,
+            busy_timeout: Duration::from_secs(5),
+            durability: Durability::Full,
+            write_queue: 4096,
+        }
+    }
+
+    /// The database that the URL names.
+    ///
+    /// # Errors
+    /// `Options` for an unknown scheme, an empty path, or SQLite in memory.
+    pub(crate) fn target(&self) -> Result<Target, StoreError> {
+        let url = self.url.trim();
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Target::Postgres(url.to_owned()));
+        }
+        let path = url.strip_prefix("sqlite://").unwrap_or(url);
+        if path.is_empty() || path.contains(":memory:") {
+            return Err(StoreError::Options(
+                "SQLite needs a file path, such as sqlite:///var/lib/ferric/ferric.db".into(),
+            ));
+        }
+        if path.contains("://") {
+            return Err(StoreError::Options(
+                "the URL must start with sqlite:// or postgres://, or be a path".into(),
+            ));
+        }
+        Ok(Target::Sqlite(PathBuf::from(path)))
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("migrate", &self.migrate)
+            .field("pool_size", &self.pool_size)
+            .field("busy_timeout", &self.busy_timeout)
+            .field("durability", &self.durability)
+            .field("write_queue", &self.write_queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The database. Cheap to clone; all clones share the connections.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    pool: Pool,
+    /// As many as the pool has connections: whoever waits for one waits here, without a thread.
+    permits: Arc<Semaphore>,
+    /// SQLite's group-commit writer.
+    writer: Option<Arc<Writer>>,
+}
+
+impl Store {
+    /// Opens the database, and makes or checks its tables.
+    ///
+    /// # Errors
+    /// `Options`, `Unreachable`, `Migration`, `Full`, or `Other` with the cause.
+    pub fn open(opts: &StoreOptions) -> Result<Store, StoreError> {
+        let target = opts.target()?;
+        let mut first = pool::connect(&target, opts, pool::Role::Writer)?;
+        if opts.migrate {
+            migrate::run(&mut first)?;
+        } else {
+            migrate::check(&mut first)?;
+        }
+        let (backend, writer) = match &first {
+            Conn::Sqlite(_) => {
+                (Backend::Sqlite, Some(Arc::new(Writer::new(first, target.clone(), opts.clone()))))
+            }
+            Conn::Pg(_) => (Backend::Postgres, None),
+        };
+        let permits = Arc::new(Semaphore::new(opts.pool_size.max(1) as usize));
+        Ok(Store { inner: Arc::new(Inner { backend, pool: pool::build(target, opts), permits, writer }) })
+    }
+
+    /// Which database this is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.inner.backend
+    }
+
+    /// What the group-commit writer has done so far; `None` on PostgreSQL, which has none.
+    #[must_use]
+    pub fn writer_stats(&self) -> Option<WriterStats> {
+        self.inner.writer.as_ref().map(|w| w.stats())
+    }
+
+    /// Runs queries on a pooled connection, off the async threads. On SQLite the connection refuses to write.
+    ///
+    /// # Errors
+    /// What `f` returns; `Busy` or `Unreachable` when there is no connection; `Panicked`.
+    pub async fn read<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.pooled(move |store| f(&mut *pool::get(&store.inner.pool)?)).await
+    }
+
+    /// Runs `f` in a transaction and answers after the commit: what is answered `Ok` is durable.
+    ///
+    /// SQLite: together with whatever else is waiting, in one immediate transaction, each job in its own savepoint.
+    /// PostgreSQL: in its own transaction. If `f` fails or panics, its own changes are rolled back and nobody
+    /// else's. Dropping the future does not withdraw the write.
+    ///
+    /// # Errors
+    /// What `f` returns; `Busy` when too much waits; `Full`; `Unreachable`; `Panicked`.
+    pub async fn write<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        match &self.inner.writer {
+            Some(writer) => writer.write(f).await,
+            None => self.pooled(move |store| store.write_pooled(f)).await,
+        }
+    }
+
+    /// [`Store::read`] on the calling thread, for start-up and the command line.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_blocking<T>(
+        &self,
+        f: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        f(&mut *pool::get(&self.inner.pool)?)
+    }
+
+    /// [`Store::write`] that blocks the calling thread, for start-up and the command line; never on an async thread.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub fn write_blocking<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        match &self.inner.writer {
+            Some(writer) => writer.write_blocking(f),
+            None => self.write_pooled(f),
+        }
+    }
+
+    fn write_pooled<T>(&self, f: impl FnOnce(&mut Conn) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        use diesel::Connection as _;
+        let mut conn = pool::get(&self.inner.pool)?;
+        Conn::transaction(&mut conn, f)
+    }
+
+    async fn pooled<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let store = self.clone();
+        let job = tokio::task::spawn_blocking(move || {
+            let _held = permit;
+            f(&store)
+        });
+        match job.await {
+            Ok(result) => result,
+            Err(e) if e.is_panic() => Err(StoreError::Panicked),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("backend", &self.inner.backend).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! The tables as diesel sees them; the migrations make them. Kept below 64 columns on purpose:
+//! wider ones double diesel's compile time.
+
+use diesel::{allow_tables_to_appear_in_same_query, table};
+
+table! {
+    nodes (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        name -> Nullable<Text>,
+        driver -> Text,
+        driver_info -> Text,
+        driver_internal_info -> Text,
+        properties -> Text,
+        extra -> Text,
+        instance_info -> Text,
+        instance_uuid -> Nullable<Text>,
+        instance_name -> Nullable<Text>,
+        chassis_uuid -> Nullable<Text>,
+        provision_state -> Text,
+        target_provision_state -> Nullable<Text>,
+        provision_updated_at -> Nullable<BigInt>,
+        power_state -> Nullable<Text>,
+        target_power_state -> Nullable<Text>,
+        last_error -> Nullable<Text>,
+        reservation -> Nullable<Text>,
+        maintenance -> Bool,
+        maintenance_reason -> Nullable<Text>,
+        fault -> Nullable<Text>,
+        console_enabled -> Bool,
+        raid_config -> Text,
+        target_raid_config -> Text,
+        inspection_started_at -> Nullable<BigInt>,
+        inspection_finished_at -> Nullable<BigInt>,
+        clean_step -> Text,
+        deploy_step -> Text,
+        service_step -> Text,
+        boot_interface -> Nullable<Text>,
+        console_interface -> Nullable<Text>,
+        deploy_interface -> Nullable<Text>,
+        inspect_interface -> Nullable<Text>,
+        management_interface -> Nullable<Text>,
+        power_interface -> Nullable<Text>,
+        raid_interface -> Nullable<Text>,
+        vendor_interface -> Nullable<Text>,
+        network_interface -> Nullable<Text>,
+        storage_interface -> Nullable<Text>,
+        rescue_interface -> Nullable<Text>,
+        bios_interface -> Nullable<Text>,
+        firmware_interface -> Nullable<Text>,
+        resource_class -> Nullable<Text>,
+        conductor_group -> Text,
+        automated_clean -> Nullable<Bool>,
+        protected -> Bool,
+        protected_reason -> Nullable<Text>,
+        retired -> Bool,
+        retired_reason -> Nullable<Text>,
+        owner -> Nullable<Text>,
+        lessee -> Nullable<Text>,
+        description -> Nullable<Text>,
+        network_data -> Text,
+        shard -> Nullable<Text>,
+        parent_node -> Nullable<Text>,
+        disable_power_off -> Bool,
+        boot_mode -> Nullable<Text>,
+        secure_boot -> Nullable<Bool>,
+        health -> Nullable<Text>,
+    }
+}
+
+table! {
+    ports (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        node_uuid -> Text,
+        address -> Text,
+        extra -> Text,
+        internal_info -> Text,
+        local_link_connection -> Text,
+        pxe_enabled -> Bool,
+        portgroup_uuid -> Nullable<Text>,
+        physical_network -> Nullable<Text>,
+        is_smartnic -> Bool,
+        name -> Nullable<Text>,
+        description -> Nullable<Text>,
+        vendor -> Nullable<Text>,
+        category -> Nullable<Text>,
+        available_for_dynamic_portgroup -> Bool,
+    }
+}
+
+table! {
+    node_traits (node_uuid, name) {
+        node_uuid -> Text,
+        name -> Text,
+    }
+}
+
+table! {
+    conductors (id) {
+        id -> BigInt,
+        hostname -> Text,
+        conductor_group -> Text,
+        drivers -> Text,
+        online -> Bool,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+table! {
+    events (seq) {
+        seq -> BigInt,
+        node_uuid -> Nullable<Text>,
+        at -> BigInt,
+        kind -> Text,
+        severity -> Text,
+        text -> Text,
+        data -> Text,
+    }
+}
+
+table! {
+    event_counter (id) {
+        id -> BigInt,
+        last -> BigInt,
+    }
+}
+
+table! {
+    steps (id) {
+        id -> BigInt,
+        node_uuid -> Text,
+        op -> Text,
+        kind -> Text,
+        idx -> Integer,
+        interface -> Text,
+        step -> Text,
+        priority -> Integer,
+        abortable -> Bool,
+        args -> Text,
+        resume -> Text,
+        state -> Text,
+        started_at -> Nullable<BigInt>,
+        ended_at -> Nullable<BigInt>,
+        checkpoint -> Nullable<Text>,
+        error -> Nullable<Text>,
+    }
+}
+
+allow_tables_to_appear_in_same_query!(nodes, ports, node_traits);

@@ -1,0 +1,326 @@
+//! SQLite's group-commit writer.
+//!
+//! SQLite has one writer and an fsync per commit. Jobs queue; one *leader* at a time takes what is pending, runs it in
+//! one immediate transaction (each job in its own savepoint), commits, answers, and goes on until the queue is empty.
+//! The leader is a blocking task of whoever came first, not a thread of ours: nothing idles, and a paused tokio clock
+//! (simulation) stands still while it works.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use diesel::{
+    SqliteConnection,
+    connection::{AnsiTransactionManager, TransactionManager as _},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    conn::Conn,
+    error::StoreError,
+    pool::{self, Role, Target},
+    store::StoreOptions,
+};
+
+/// Jobs in one transaction at most, which bounds how long the first of them waits for the last.
+const MAX_BATCH: usize = 256;
+
+/// What the writer has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterStats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Jobs whose changes these transactions held.
+    pub jobs: u64,
+    /// Jobs that failed or panicked and were rolled back alone.
+    pub failed: u64,
+    /// Transactions that were lost as a whole, because the commit failed or SQLite gave the transaction up.
+    pub lost: u64,
+    /// Jobs waiting now.
+    pub waiting: u64,
+}
+
+pub(crate) struct Writer {
+    target: Target,
+    opts: StoreOptions,
+    queue: Mutex<Queue>,
+    /// The leader's; `None` after a failure that left the connection in doubt.
+    conn: Mutex<Option<Conn>>,
+    commits: AtomicU64,
+    jobs: AtomicU64,
+    failed: AtomicU64,
+    lost: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Box<dyn Job>>,
+    /// Whether someone is at work, or about to be.
+    led: bool,
+}
+
+/// One caller's closure and the way back to it.
+trait Job: Send {
+    /// Runs the closure and keeps its result.
+    fn run(&mut self, conn: &mut Conn) -> Result<(), StoreError>;
+    /// Sends the kept result, or `lost` in its place.
+    fn answer(self: Box<Self>, lost: Option<StoreError>);
+}
+
+struct Closure<T, F> {
+    f: Option<F>,
+    kept: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Closure<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
+        let f = self.f.take().ok_or(StoreError::Closed)?;
+        self.kept = Some(f(conn)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, lost: Option<StoreError>) {
+        let result = match (lost, self.kept) {
+            (Some(e), _) => Err(e),
+            (None, Some(value)) => Ok(value),
+            (None, None) => Err(StoreError::Closed),
+        };
+        // the caller may have stopped waiting; the write stands all the same
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Nothing panics while it holds one of the locks, except the drop of a caller's value; the data stays whole.
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Writer {
+    pub(crate) fn new(conn: Conn, target: Target, opts: StoreOptions) -> Writer {
+        Writer {
+            target,
+            opts,
+            queue: Mutex::default(),
+            conn: Mutex::new(Some(conn)),
+            commits: AtomicU64::new(0),
+            jobs: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> WriterStats {
+        WriterStats {
+            commits: self.commits.load(Relaxed),
+            jobs: self.jobs.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            waiting: lock(&self.queue).waiting.len() as u64,
+        }
+    }
+
+    pub(crate) async fn write<T, F>(self: &Arc<Self>, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, lead) = self.push(f)?;
+        if let Some(lead) = lead {
+            tokio::task::spawn_blocking(move || lead.work());
+        }
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub(crate) fn write_blocking<T, F>(self: &Arc<Self>, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, lead) = self.push(f)?;
+        if let Some(lead) = lead {
+            lead.work();
+        }
+        answer.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Queues a job; the caller must lead if it is told to.
+    #[allow(clippy::type_complexity)] // the pair is taken apart at once by its two callers
+    fn push<T, F>(
+        self: &Arc<Self>,
+        f: F,
+    ) -> Result<(oneshot::Receiver<Result<T, StoreError>>, Option<Lead>), StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let mut queue = lock(&self.queue);
+        if queue.waiting.len() >= self.opts.write_queue.max(1) {
+            return Err(StoreError::Busy);
+        }
+        queue.waiting.push_back(Box::new(Closure { f: Some(f), kept: None, reply }));
+        let lead = !std::mem::replace(&mut queue.led, true);
+        drop(queue);
+        Ok((answer, lead.then(|| Lead { writer: Arc::clone(self), done: false })))
+    }
+
+    /// Runs one batch; gives back the jobs that have not been run because the transaction broke under an earlier one.
+    fn batch(&self, mut jobs: VecDeque<Box<dyn Job>>) -> VecDeque<Box<dyn Job>> {
+        let mut held = lock(&self.conn);
+        if held.is_none() {
+            match pool::connect(&self.target, &self.opts, Role::Writer) {
+                Ok(conn) => *held = Some(conn),
+                Err(e) => return self.fail(jobs, &e),
+            }
+        }
+        let conn = held.as_mut().expect("opened just above");
+        if let Err(e) = begin(conn) {
+            *held = None;
+            return self.fail(jobs, &e);
+        }
+        let mut done: Vec<Box<dyn Job>> = Vec::with_capacity(jobs.len());
+        let mut broken = None;
+        while let Some(mut job) = jobs.pop_front() {
+            match in_savepoint(conn, job.as_mut()) {
+                Ran::Done => done.push(job),
+                Ran::Failed(e) => {
+                    self.failed.fetch_add(1, Relaxed);
+                    job.answer(Some(e));
+                }
+                Ran::Broke(e) => {
+                    self.failed.fetch_add(1, Relaxed);
+                    job.answer(Some(e.clone()));
+                    broken = Some(e);
+                    break;
+                }
+            }
+        }
+        let end = match broken {
+            Some(e) => Err(e),
+            None => Conn::commit_transaction(conn).map_err(StoreError::from),
+        };
+        match end {
+            Ok(()) => {
+                drop(held);
+                self.commits.fetch_add(1, Relaxed);
+                self.jobs.fetch_add(done.len() as u64, Relaxed);
+                for job in done {
+                    job.answer(None);
+                }
+            }
+            Err(e) => {
+                // closing the connection rolls back whatever is still open
+                *held = None;
+                drop(held);
+                self.lost.fetch_add(1, Relaxed);
+                tracing::warn!(error = %e, jobs = done.len(), "a database transaction was lost");
+                for job in done {
+                    job.answer(Some(e.clone()));
+                }
+            }
+        }
+        jobs
+    }
+
+    fn fail(&self, jobs: VecDeque<Box<dyn Job>>, e: &StoreError) -> VecDeque<Box<dyn Job>> {
+        self.lost.fetch_add(1, Relaxed);
+        for job in jobs {
+            job.answer(Some(e.clone()));
+        }
+        VecDeque::new()
+    }
+}
+
+/// The duty to run what is queued. Dropped without having done it (a runtime that shuts down never starts its
+/// blocking tasks), it tells those who wait.
+struct Lead {
+    writer: Arc<Writer>,
+    done: bool,
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.done {
+            let left = {
+                let mut queue = lock(&self.writer.queue);
+                queue.led = false;
+                std::mem::take(&mut queue.waiting)
+            };
+            self.writer.fail(left, &StoreError::Closed);
+        }
+    }
+}
+
+impl Lead {
+    fn work(mut self) {
+        loop {
+            let jobs = {
+                let mut queue = lock(&self.writer.queue);
+                if queue.waiting.is_empty() {
+                    queue.led = false;
+                    self.done = true;
+                    return;
+                }
+                let n = queue.waiting.len().min(MAX_BATCH);
+                queue.waiting.drain(..n).collect::<VecDeque<_>>()
+            };
+            let rest = self.writer.batch(jobs);
+            let mut queue = lock(&self.writer.queue);
+            for job in rest.into_iter().rev() {
+                queue.waiting.push_front(job);
+            }
+        }
+    }
+}
+
+enum Ran {
+    Done,
+    /// Rolled back; the others are untouched.
+    Failed(StoreError),
+    /// The whole transaction is gone or in doubt.
+    Broke(StoreError),
+}
+
+fn begin(conn: &mut Conn) -> Result<(), StoreError> {
+    match conn {
+        Conn::Sqlite(c) => {
+            Ok(AnsiTransactionManager::begin_transaction_sql::<SqliteConnection>(c, "BEGIN IMMEDIATE")?)
+        }
+        Conn::Pg(_) => Err(StoreError::other("the group-commit writer is SQLite's")),
+    }
+}
+
+fn in_savepoint(conn: &mut Conn, job: &mut dyn Job) -> Ran {
+    if let Err(e) = Conn::begin_transaction(conn) {
+        return Ran::Broke(e.into());
+    }
+    let failure = match catch_unwind(AssertUnwindSafe(|| job.run(conn))) {
+        Ok(Ok(())) => {
+            return match Conn::commit_transaction(conn) {
+                Ok(()) if pool::depth(conn) == Some(1) => Ran::Done,
+                Ok(()) => Ran::Broke(StoreError::other("a job left a transaction open")),
+                Err(e) => Ran::Broke(e.into()),
+            };
+        }
+        Ok(Err(e)) => e,
+        Err(_) => StoreError::Panicked,
+    };
+    // a panic may have left savepoints of the job's own open. After a full disk SQLite may have given up the whole
+    // transaction: then the savepoint is unknown, and the rollback says so
+    while pool::depth(conn).is_none_or(|d| d > 1) {
+        if Conn::rollback_transaction(conn).is_err() {
+            return Ran::Broke(failure);
+        }
+    }
+    if pool::depth(conn) == Some(1) { Ran::Failed(failure) } else { Ran::Broke(failure) }
+}
