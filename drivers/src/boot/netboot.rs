@@ -1,0 +1,162 @@
+//! What `pxe` and `ipxe` have in common: everything but the language of the configuration.
+
+use std::sync::Arc;
+
+use ferric_machine::BootMode;
+
+use super::artefacts::{file_names, grub_config, ipxe_config, kernel_line, pxelinux_config};
+use super::folder::{Folder, blocking, io_error};
+use super::images::{ImageCache, Source};
+use super::{BootVia, Mac, PortIndex, PxeSettings};
+use crate::DriverError;
+use crate::interface::{NodeView, Property, RamdiskParams, RamdiskPurpose, Result};
+
+/// The driver_info keys that both read.
+pub(super) const PROPERTIES: &[Property] = &[
+    (
+        "deploy_kernel",
+        "Kernel of the deploy ramdisk: path, file:// or http(s):// URL. Needed unless [pxe] has one.",
+    ),
+    ("deploy_ramdisk", "The deploy ramdisk: path, file:// or http(s):// URL. Needed unless [pxe] has one."),
+    ("rescue_kernel", "Kernel of the rescue ramdisk. Needed for rescuing unless [pxe] has one."),
+    ("rescue_ramdisk", "The rescue ramdisk. Needed for rescuing unless [pxe] has one."),
+    ("kernel_append_params", "Kernel arguments of the ramdisk; %default% stands for those of [pxe]."),
+];
+
+#[derive(Debug)]
+pub(super) struct Netboot {
+    settings: Arc<PxeSettings>,
+    ports: Arc<PortIndex>,
+    images: ImageCache,
+    via: BootVia,
+}
+
+impl Netboot {
+    pub(super) fn new(settings: Arc<PxeSettings>, ports: Arc<PortIndex>, via: BootVia) -> Netboot {
+        let root = match via {
+            BootVia::Pxe => &settings.tftp_root,
+            BootVia::Ipxe => &settings.http_root,
+        };
+        let images = ImageCache::new(root, settings.download_timeout, settings.image_cache_ttl);
+        Netboot { settings, ports, images, via }
+    }
+
+    pub(super) fn validate(&self, node: &NodeView) -> Result<()> {
+        macs(node)?;
+        let (kernel, ramdisk) = self.sources(node, RamdiskPurpose::Deploy)?;
+        kernel.check()?;
+        ramdisk.check()?;
+        if self.via == BootVia::Ipxe && self.settings.http_url.is_empty() {
+            return Err(DriverError::Missing {
+                section: "[deploy]",
+                key: "http_url".to_owned(),
+                remedy: "set it to the URL of http_root as the machines reach it".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prepare(&self, node: &NodeView, params: &RamdiskParams) -> Result<()> {
+        let macs = macs(node)?;
+        let (kernel, ramdisk) = self.sources(node, params.purpose)?;
+        let line = kernel_line(node, params, &self.settings)?;
+        let config = self.config(node, params, &line);
+        let folder = self.folder(node);
+        let work = folder.clone();
+        blocking(move || work.create().map_err(|error| io_error(&work.path(), &error))).await?;
+        let (kernel_name, ramdisk_name) = file_names(params.purpose);
+        self.images.provide(&kernel, folder.path().join(kernel_name)).await?;
+        self.images.provide(&ramdisk, folder.path().join(ramdisk_name)).await?;
+        let (mode, list) = (params.boot_mode, macs.clone());
+        let before = blocking(move || {
+            let before = folder.macs().map_err(|error| io_error(&folder.path(), &error))?;
+            folder.publish(&list, mode, &config).map_err(|error| io_error(&folder.path(), &error))?;
+            Ok(before)
+        })
+        .await?;
+        for gone in before.iter().filter(|mac| !macs.contains(mac)) {
+            self.ports.set_boot(*gone, None);
+        }
+        for mac in macs {
+            self.ports.set_boot(mac, Some(self.via));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn clean_up(&self, node: &NodeView) -> Result<()> {
+        let folder = self.folder(node);
+        let read = folder.clone();
+        let laid_out = blocking(move || read.macs().map_err(|error| io_error(&read.path(), &error))).await?;
+        // ports that have gone bad must not hinder the clean-up of the others
+        let present = node.ports.iter().filter_map(|port| port.address.parse().ok());
+        let all: Vec<Mac> = laid_out.into_iter().chain(present).collect();
+        for mac in &all {
+            if self.ports.boot(*mac) == Some(self.via) {
+                self.ports.set_boot(*mac, None);
+            }
+        }
+        blocking(move || folder.remove(&all).map_err(|error| io_error(&folder.path(), &error))).await
+    }
+
+    fn folder(&self, node: &NodeView) -> Folder {
+        let root = match self.via {
+            BootVia::Pxe => self.settings.tftp_root.clone(),
+            BootVia::Ipxe => self.settings.http_root.clone(),
+        };
+        Folder { root, node: node.uuid, via: self.via }
+    }
+
+    fn config(&self, node: &NodeView, params: &RamdiskParams, line: &str) -> String {
+        let (kernel, ramdisk) = file_names(params.purpose);
+        let folder = node.uuid.to_string();
+        match (self.via, params.boot_mode) {
+            (BootVia::Ipxe, BootMode::Bios | BootMode::Uefi) => {
+                let base = format!("{}/{folder}", self.settings.http_url.trim_end_matches('/'));
+                ipxe_config(&base, kernel, ramdisk, line)
+            }
+            (BootVia::Pxe, BootMode::Bios) => pxelinux_config(&folder, kernel, ramdisk, line),
+            (BootVia::Pxe, BootMode::Uefi) => grub_config(&folder, kernel, ramdisk, line),
+        }
+    }
+
+    /// Kernel and ramdisk: driver_info wins over the configuration.
+    fn sources(&self, node: &NodeView, purpose: RamdiskPurpose) -> Result<(Source, Source)> {
+        let settings = &self.settings;
+        let (kernel, ramdisk) = file_names(purpose);
+        let (default_kernel, default_ramdisk) = match purpose {
+            RamdiskPurpose::Deploy => (&settings.deploy_kernel, &settings.deploy_ramdisk),
+            RamdiskPurpose::Rescue => (&settings.rescue_kernel, &settings.rescue_ramdisk),
+        };
+        let find = |key: &'static str, default: &Option<String>| {
+            let text = node.driver_str(key).or(default.as_deref()).ok_or_else(|| DriverError::Missing {
+                section: "driver_info",
+                key: key.to_owned(),
+                remedy: format!("set driver_info/{key} or [pxe] {key} to a path or URL"),
+            })?;
+            Source::parse(key, text)
+        };
+        Ok((find(kernel, default_kernel)?, find(ramdisk, default_ramdisk)?))
+    }
+}
+
+/// The addresses that the node may boot from; at least one.
+fn macs(node: &NodeView) -> Result<Vec<Mac>> {
+    let mut macs = Vec::new();
+    for port in node.ports.iter().filter(|port| port.pxe_enabled) {
+        let mac = port.address.parse().map_err(|error: super::NotAMac| DriverError::Invalid {
+            section: "ports",
+            key: port.uuid.to_string(),
+            reason: error.to_string(),
+        })?;
+        macs.push(mac);
+    }
+    if macs.is_empty() {
+        return Err(DriverError::Missing {
+            section: "ports",
+            key: "pxe_enabled".to_owned(),
+            remedy: "create a port with the address of the network card that boots, with pxe_enabled true"
+                .to_owned(),
+        });
+    }
+    Ok(macs)
+}

@@ -1,0 +1,45 @@
+//! The boot interface `pxe`: ramdisks by TFTP and PXELINUX (BIOS) or GRUB (UEFI).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ferric_machine::BootDevice;
+
+use super::netboot::{Netboot, PROPERTIES};
+use super::{BootVia, PortIndex, PxeSettings};
+use crate::interface::{BootInterface, NodeView, Property, RamdiskParams, Result};
+
+/// Boots ramdisks by TFTP and PXELINUX (BIOS) or GRUB (UEFI).
+#[derive(Debug)]
+pub struct PxeBoot(Netboot);
+
+impl PxeBoot {
+    /// With what the operator set and the index that DHCP reads.
+    #[must_use]
+    pub fn new(settings: Arc<PxeSettings>, ports: Arc<PortIndex>) -> PxeBoot {
+        PxeBoot(Netboot::new(settings, ports, BootVia::Pxe))
+    }
+}
+
+#[async_trait]
+impl BootInterface for PxeBoot {
+    fn properties(&self) -> &'static [Property] {
+        PROPERTIES
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        self.0.validate(node)
+    }
+
+    fn ramdisk_device(&self) -> BootDevice {
+        BootDevice::Pxe
+    }
+
+    async fn prepare_ramdisk(&self, node: &NodeView, params: &RamdiskParams) -> Result<()> {
+        self.0.prepare(node, params).await
+    }
+
+    async fn clean_up_ramdisk(&self, node: &NodeView) -> Result<()> {
+        self.0.clean_up(node).await
+    }
+}

@@ -1,0 +1,7 @@
+//! The HTTP server that boot ROMs and ramdisks read files from: GET and HEAD, ranges, validators (RFC 9110).
+
+mod range;
+mod server;
+
+pub use range::{Wanted, wanted};
+pub use server::{HttpHandle, HttpSettings, start};
