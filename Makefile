@@ -30,9 +30,10 @@ test: tools nextest
 	step clippy cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	step build cargo build --workspace --bins --tests --locked
 	step nextest cargo nextest run --workspace --locked --profile ci
+	step e2e cargo nextest run -p ferric --test e2e --locked --profile e2e
 	step doctest cargo test --workspace --locked --doc --quiet
 	echo "== closing lines"
-	grep -hE '^ +Summary|^e2e .*: ok' $(LOGS)/nextest.log
+	grep -hE '^ +Summary|^e2e .*: ok' $(LOGS)/{nextest,e2e}.log
 	grep -hE '^test result' $(LOGS)/doctest.log || true
 	cat $(LOGS)/steps
 	echo "make test: ok in $$((SECONDS - began)) s"
@@ -45,7 +46,7 @@ lint:
 
 e2e: nextest
 	tests/e2e/install.sh
-	cargo nextest run -p ferric --test e2e --locked --profile ci --success-output immediate $(E2E)
+	cargo nextest run -p ferric --test e2e --locked --profile e2e --success-output immediate $(E2E)
 
 e2e-ipa: nextest
 	tests/e2e/install.sh

@@ -1,10 +1,14 @@
 """Ferric's own process inside the world, and the ramdisk that it builds."""
 
+import fcntl
 import hashlib
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from client import API, peek
@@ -93,22 +97,21 @@ def ramdisk(binary: Path, cache: Path) -> Path:
     for file in sorted({binary, *binary.parent.glob("ferric-agent*[!.d]")}):
         digest.update(file.read_bytes())
     out = cache / f"ramdisk-{digest.hexdigest()[:16]}"
-    if not out.exists():
-        print(f"building the ramdisk into {out}", file=sys.stderr, flush=True)
-        part = out.with_suffix(f".part{os.getpid()}")
-        run(str(binary), "ramdisk", "build", "--out", str(part))
-        try:
+    with open(cache / "ramdisk.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel runs wait for the one that builds
+        if not out.exists():
+            for older in cache.glob("ramdisk-*"):
+                if older.stat().st_mtime < time.time() - 86400:
+                    shutil.rmtree(older, ignore_errors=True)
+            print(f"building the ramdisk into {out}", file=sys.stderr, flush=True)
+            part = cache / "ramdisk-part"
+            run(str(binary), "ramdisk", "build", "--out", str(part))
             part.rename(out)
-        except OSError:
-            if not out.exists():  # else a parallel run was first
-                raise
     return out
 
 
 def journal(data: Path) -> list[dict]:
     """The step journal as the database has it."""
-    import sqlite3
-
     with sqlite3.connect(f"file:{data}/ferric.sqlite?mode=ro", uri=True) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute("select * from steps order by id")]
