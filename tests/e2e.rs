@@ -40,6 +40,11 @@ fn uefi_by_the_firmwares_pxe_gets_a_raw_image() {
 }
 
 #[test]
+fn faults_before_the_boot_say_what_and_what_to_do() {
+    scenario("faults");
+}
+
+#[test]
 fn kill_9_during_the_image_write_loses_nothing() {
     scenario("kill");
 }

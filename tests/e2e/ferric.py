@@ -51,22 +51,22 @@ require_tls = true
 
 
 class Ferric:
-    """`ferric serve` with a configuration and a data folder of its own."""
+    """`ferric serve` with a configuration and a data folder of its own; `more` is appended to the configuration."""
 
-    def __init__(self, world: World, binary: Path) -> None:
+    def __init__(self, world: World, binary: Path, more: str = "") -> None:
         self._world = world
         self._binary = binary
         self.data = world.folder / "data"
         for folder in (self.data, self.data / "http", self.data / "tftp"):
             folder.mkdir()
-        self._config = world.folder / "ferric.toml"
-        self._config.write_text(CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data))
+        self.config = world.folder / "ferric.toml"
+        self.config.write_text(CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data) + more)
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Starts it and waits until the API answers."""
         environment = {"RUST_BACKTRACE": "1", "RUST_LOG": "info", **os.environ}
-        self.process = self._world.start("ferric", [self._binary, "serve", "--config", self._config], env=environment)
+        self.process = self._world.start("ferric", [self._binary, "serve", "--config", self.config], env=environment)
 
         def answers() -> bool:
             if self.process.poll() is not None:

@@ -9,6 +9,7 @@ Scenarios:
     bios-pxelinux  BIOS, plain PXE to Debian's lpxelinux.0; gzip-compressed raw image; config drive from JSON
     uefi           UEFI, OVMF's own PXE to iPXE's snponly.efi; raw image; config drive from JSON
     kill           BIOS; kill -9 of Ferric while the image is written; it goes on, from where the write is
+    faults         wrong password, silent BMC, unknown driver, unknown MAC, port in use: what is said, and what is kept
     ipa-bios, ipa-uefi   the same road with an unmodified ironic-python-agent instead of Ferric's agent
 
 Prints what happened when. Exit code 0 when every promise was kept; else says which was not, with the ends of
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import Client, peek
+from faults import faults
 from ferric import Ferric, journal, ramdisk
 from images import ImageServer
 from watch import Timeline, watch_machine, watch_wire
@@ -286,7 +288,7 @@ def rig(firmware: str) -> None:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("scenario", choices=["rig-bios", "rig-uefi", *SCENARIOS])
+    arguments.add_argument("scenario", choices=["rig-bios", "rig-uefi", "faults", *SCENARIOS])
     arguments.add_argument("--ferric", type=Path, default=HERE.parent.parent / "target" / "debug" / "ferric")
     arguments.add_argument("--keep", action="store_true")
     chosen = arguments.parse_args()
@@ -294,6 +296,14 @@ def main() -> int:
     began = time.monotonic()
     if chosen.scenario.startswith("rig-"):
         rig(chosen.scenario.removeprefix("rig-"))
+        return 0
+    if chosen.scenario == "faults":
+        try:
+            faults(chosen.ferric.resolve())
+        except Failed as failed:
+            print(f"e2e faults: FAILED: {failed}", flush=True)
+            return 1
+        print(f"e2e faults: ok in {time.monotonic() - began:.0f} s", flush=True)
         return 0
     road = Road(SCENARIOS[chosen.scenario], chosen.ferric.resolve())
     kept = False

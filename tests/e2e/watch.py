@@ -12,7 +12,7 @@ from world import SERVER, TAP, Machine
 
 
 class Timeline:
-    """Lines stamped with the seconds since `start()`; before that, with the seconds until it is called: none."""
+    """Lines stamped with the seconds since `start()`, and before it with those since the beginning."""
 
     def __init__(self) -> None:
         self._began = time.time()
@@ -33,6 +33,11 @@ class Timeline:
             if name:
                 self._first.setdefault(name, seconds)
             print(f"{seconds:8.2f}  {text}", flush=True)
+
+    def note(self, name: str) -> None:
+        """Remembers the first time of a name without printing."""
+        with self._lock:
+            self._first.setdefault(name, time.time() - self._began)
 
     def seconds(self, name: str) -> float | None:
         """Seconds from `start` to the first line of that name."""
@@ -151,6 +156,7 @@ def _udp(datagram: bytes, timeline: Timeline) -> None:
         options[rest[0]] = rest[2:2 + rest[1]]
         rest = rest[2 + rest[1]:]
     kind = DHCP_TYPES.get(options.get(53, b"\0")[0])
+    timeline.note(f"dhcp {kind}")
     if kind in ("ack", "nak"):
         file = (options.get(67) or data[108:236]).split(b"\0")[0].decode("latin1")
         timeline.say(f"dhcp {kind} {socket.inet_ntoa(data[16:20])} {file}", name=f"dhcp {kind}")
