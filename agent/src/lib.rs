@@ -1,1 +1,24 @@
-//! placeholder
+//! The deploy ramdisk's agent: finds its node, serves the conductor's commands, writes images to disk.
+//!
+//! It speaks ironic-python-agent's protocol (`ironic/deploy.md` §B), so that either agent serves either conductor.
+//! Nothing in here touches a real disk or the machine's power unless [`options::Options::machine`] says that this is
+//! a deploy ramdisk; tests run the whole agent on folders and files.
+
+pub mod agent;
+pub mod api;
+pub mod boot;
+pub mod command;
+pub mod configdrive;
+pub mod console;
+pub mod disk;
+pub mod error;
+pub mod extension;
+pub mod hints;
+pub mod image;
+pub mod logs;
+pub mod options;
+pub mod server;
+pub mod table;
+
+/// The agent's version as heartbeats carry it.
+pub const VERSION: &str = concat!("ferric-", env!("CARGO_PKG_VERSION"));

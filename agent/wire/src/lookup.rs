@@ -99,8 +99,7 @@ pub struct LookupConfig {
     /// Whether heartbeats without the token are refused.
     #[serde(deserialize_with = "null_default")]
     pub agent_token_required: bool,
-    /// Whether an md5 checksum is good enough.
-    #[serde(deserialize_with = "null_default")]
+    /// Whether an md5 checksum is good enough; true when not said, as in Ironic.
     pub agent_md5_checksum_enable: bool,
     /// Whether the agent may skip looking into the image.
     #[serde(deserialize_with = "null_default")]
@@ -125,7 +124,7 @@ impl Default for LookupConfig {
             agent_containers: Map::new(),
             agent_token: None,
             agent_token_required: false,
-            agent_md5_checksum_enable: false,
+            agent_md5_checksum_enable: true,
             disable_deep_image_inspection: false,
             permitted_image_formats: Vec::new(),
             agent_skip_bmc_detect: false,

@@ -1,0 +1,191 @@
+//! The machine's disks and network cards, from sysfs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::Failure;
+use crate::hints::{self, Hints};
+
+/// The smallest disk that is picked without hints, bytes.
+pub const SMALLEST_BYTES: u64 = 4 << 30;
+
+/// Kernel names of block devices that are never a root disk.
+const NOT_DISKS: [&str; 11] =
+    ["loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd", "mtdblock", "mmcblk0boot", "pmem0s"];
+
+/// One disk as sysfs shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Kernel name, `vda`.
+    pub kernel_name: String,
+    /// The device file.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of a logical block.
+    pub block: u64,
+    /// Model, empty if unknown.
+    pub model: String,
+    /// Vendor, empty if unknown.
+    pub vendor: String,
+    /// Serial number, empty if unknown.
+    pub serial: String,
+    /// World-wide name `0x…` (first 8 bytes), empty if unknown.
+    pub wwn: String,
+    /// World-wide name with its extension, empty if unknown.
+    pub wwn_full: String,
+    /// Host:channel:target:lun, empty if not SCSI.
+    pub hctl: String,
+    /// Bus path below `/dev/disk/by-path/`, empty if unknown.
+    pub by_path: String,
+    /// Whether it spins.
+    pub rotational: bool,
+}
+
+impl Disk {
+    /// `/dev/vda` as operators and hints name it, wherever the device file really is.
+    pub fn name(&self) -> String {
+        format!("/dev/{}", self.kernel_name)
+    }
+}
+
+/// All writable, fixed disks below `sys` and `dev`, by name.
+pub fn list(sys: &Path, dev: &Path) -> Vec<Disk> {
+    let mut disks: Vec<Disk> = fs::read_dir(sys.join("block"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| read(&entry.path(), dev, &entry.file_name().to_string_lossy()))
+        .collect();
+    disks.sort_by(|a, b| a.kernel_name.cmp(&b.kernel_name));
+    disks
+}
+
+/// The disk to write: the first that fits all hints, or without hints the smallest of at least 4 GiB.
+/// Errors: `NoDisk`, listing what was seen and what was asked for.
+pub fn choose(disks: &[Disk], hints: &Hints) -> Result<Disk, Failure> {
+    let found = if hints.is_empty() {
+        disks.iter().filter(|disk| disk.size >= SMALLEST_BYTES).min_by_key(|disk| disk.size)
+    } else {
+        disks.iter().find(|disk| hints::fits(hints, disk))
+    };
+    found.cloned().ok_or_else(|| {
+        let asked = if hints.is_empty() {
+            "no root device hints, so the smallest disk of at least 4 GiB is wanted".to_owned()
+        } else {
+            format!("root device hints {}", serde_json::Value::from(hints.clone()))
+        };
+        let seen: Vec<String> = disks.iter().map(describe).collect();
+        let seen = if seen.is_empty() { "no disk at all".to_owned() } else { seen.join("; ") };
+        Failure::NoDisk(format!("no suitable disk: {asked}; seen: {seen}"))
+    })
+}
+
+fn describe(disk: &Disk) -> String {
+    let mut text = format!("{} ({} bytes", disk.name(), disk.size);
+    for (word, value) in [
+        ("model", &disk.model),
+        ("vendor", &disk.vendor),
+        ("serial", &disk.serial),
+        ("wwn", &disk.wwn),
+        ("hctl", &disk.hctl),
+    ] {
+        if !value.is_empty() {
+            text.push_str(&format!(", {word} {value}"));
+        }
+    }
+    text.push_str(if disk.rotational { ", rotational)" } else { ", not rotational)" });
+    text
+}
+
+/// MAC addresses of all cards but loopback, lower case, the one booted from first.
+pub fn macs(sys: &Path, boot_mac: Option<&str>) -> Vec<String> {
+    let mut macs: Vec<String> = fs::read_dir(sys.join("class/net"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("address")).ok())
+        .map(|mac| mac.trim().to_ascii_lowercase())
+        .filter(|mac| mac.len() == 17 && mac != "00:00:00:00:00:00")
+        .collect();
+    macs.sort();
+    macs.dedup();
+    if let Some(boot) = boot_mac {
+        macs.retain(|mac| mac != boot);
+        macs.insert(0, boot.to_owned());
+    }
+    macs
+}
+
+fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
+    if NOT_DISKS.iter().any(|kind| name.starts_with(kind)) {
+        return None;
+    }
+    let text = |below: &str| {
+        let bytes = fs::read(folder.join(below)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
+    };
+    let size = text("size").parse::<u64>().ok()?.checked_mul(512)?;
+    if size == 0 || text("removable") == "1" || text("ro") == "1" || text("hidden") == "1" {
+        return None;
+    }
+    let first =
+        |places: &[&str]| places.iter().map(|place| text(place)).find(|t| !t.is_empty()).unwrap_or_default();
+    let (wwn, wwn_full) = wwn(&first(&["wwid", "device/wwid"]));
+    let link = |below: &str| fs::canonicalize(folder.join(below)).unwrap_or_default();
+    let device = link("device");
+    let last = device.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Some(Disk {
+        kernel_name: name.to_owned(),
+        path: dev.join(name),
+        size,
+        block: text("queue/logical_block_size").parse().unwrap_or(512),
+        model: text("device/model"),
+        vendor: text("device/vendor"),
+        serial: Some(first(&["serial", "device/serial"]))
+            .filter(|s| !s.is_empty())
+            .unwrap_or_else(|| page80(folder)),
+        wwn,
+        wwn_full,
+        hctl: if last.split(':').count() == 4 { last.clone() } else { String::new() },
+        by_path: bus_path(&device),
+        rotational: text("queue/rotational") == "1",
+    })
+}
+
+/// The unit serial number of a SCSI disk: VPD page 0x80, four bytes of header.
+fn page80(folder: &Path) -> String {
+    let page = fs::read(folder.join("device/vpd_pg80")).unwrap_or_default();
+    String::from_utf8_lossy(page.get(4..).unwrap_or_default()).trim_matches(['\0', ' ']).to_owned()
+}
+
+/// (`0x` and the first 8 bytes, `0x` and all) of an NAA or EUI name; empty for other kinds.
+fn wwn(wwid: &str) -> (String, String) {
+    let Some(hex) = wwid.strip_prefix("naa.").or_else(|| wwid.strip_prefix("eui.")) else {
+        return Default::default();
+    };
+    let short = hex.get(..16.min(hex.len())).unwrap_or(hex);
+    let short = if wwid.starts_with("naa.") { format!("0x{short}") } else { wwid.to_owned() };
+    let full = if wwid.starts_with("naa.") { format!("0x{hex}") } else { wwid.to_owned() };
+    (short, full)
+}
+
+/// What udev would call the disk below `/dev/disk/by-path/`, for virtio, NVMe and ATA on PCI; empty otherwise.
+fn bus_path(device: &Path) -> String {
+    let parts: Vec<String> = device.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let is_pci = |part: &String| {
+        part.len() == 12
+            && part.as_bytes()[4] == b':'
+            && part.as_bytes()[7] == b':'
+            && part.as_bytes()[10] == b'.'
+    };
+    let Some(pci) = parts.iter().rposition(is_pci) else { return String::new() };
+    let below = &parts[pci + 1..];
+    let base = format!("pci-{}", parts[pci]);
+    match below.first().map(String::as_str) {
+        Some(first) if first.starts_with("virtio") && below.len() == 1 => base,
+        Some("nvme") => format!("{base}-nvme-1"),
+        Some(first) if first.starts_with("ata") => format!("{base}-ata-{}", &first[3..]),
+        _ => String::new(),
+    }
+}

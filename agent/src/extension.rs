@@ -1,0 +1,301 @@
+//! What each command does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferric_agent_wire::{
+    CleanSteps, DeployStepResult, DeploySteps, ImageInfo, InstallBootloaderParams, PartitionUuids, Step,
+    StepParams, SystemLogs, WriteImageArgs, WritePhase, names,
+};
+use serde_json::{Map, Value, json};
+
+use crate::agent::{Agent, Written};
+use crate::command::{Busy, Entry};
+use crate::console::say;
+use crate::disk::{self, Disk};
+use crate::error::Failure;
+use crate::image::fetch::Source;
+use crate::image::hash::Expected;
+use crate::image::{self, Job, ProgressCell};
+use crate::{boot, configdrive, hints, logs, table};
+
+/// Our name among the hardware managers.
+const MANAGER: &str = "FerricHardwareManager";
+
+/// The version of our step list; a conductor that knows another one reads it again.
+const MANAGER_VERSION: &str = "1";
+
+/// The longest text of a checksum file, bytes.
+const CHECKSUM_FILE_BYTES: u64 = 1 << 20;
+
+/// Time for the answer to leave before the power goes.
+const BEFORE_POWER_OFF: Duration = Duration::from_millis(500);
+
+/// Why a command was not even started.
+#[derive(Debug)]
+pub enum Rejected {
+    /// No such command.
+    Unknown,
+    /// Another one is running.
+    Busy(Busy),
+    /// Its parameters are wrong.
+    Invalid(Failure),
+}
+
+/// Starts a command, or carries it out if it is quick.
+pub async fn dispatch(
+    agent: &Arc<Agent>,
+    name: &str,
+    params: Map<String, Value>,
+) -> Result<Arc<Entry>, Rejected> {
+    let commands = &agent.commands;
+    match name {
+        names::GET_DEPLOY_STEPS => Ok(commands.record(name, to_value(deploy_steps()))),
+        names::GET_CLEAN_STEPS => Ok(commands.record(name, to_value(clean_steps()))),
+        names::EXECUTE_DEPLOY_STEP => {
+            let params: StepParams = read(params)?;
+            let step: Step = read(params.step.clone())?;
+            start(agent, name, move |agent, progress| async move {
+                let result = execute_deploy_step(&agent, &progress, &params, step).await?;
+                to_value(DeployStepResult { deploy_result: result, deploy_step: params.step })
+            })
+        }
+        names::EXECUTE_CLEAN_STEP => {
+            let params: StepParams = read(params)?;
+            let step: Step = read(params.step)?;
+            start(agent, name, move |_, _| async move { Err(unknown_step("clean", &step)) })
+        }
+        names::PREPARE_IMAGE => {
+            let args: WriteImageArgs = read(params)?;
+            start(agent, name, move |agent, progress| async move {
+                let hints = agent.session().map(|session| session.node.properties).unwrap_or_default();
+                write_image(&agent, &progress, args, None, Some(&hints.into())).await
+            })
+        }
+        names::INSTALL_BOOTLOADER => {
+            let params: InstallBootloaderParams = read(params)?;
+            start(agent, name, move |agent, _| async move { install_bootloader(&agent, params).await })
+        }
+        names::GET_PARTITION_UUIDS => Ok(commands.record(name, partition_uuids(agent).await)),
+        names::SYNC => {
+            let synced = blocking(|| {
+                nix::unistd::sync();
+                Ok(Value::Null)
+            });
+            Ok(commands.record(name, synced.await))
+        }
+        names::COLLECT_SYSTEM_LOGS => {
+            let with_kernel = agent.options.machine;
+            let collected = blocking(move || {
+                let system_logs = logs::collect(with_kernel).map_err(Failure::io("collecting logs"))?;
+                to_value(SystemLogs { system_logs })
+            });
+            Ok(commands.record(name, collected.await))
+        }
+        names::POWER_OFF => start(agent, name, move |agent, _| async move {
+            tokio::time::sleep(BEFORE_POWER_OFF).await;
+            say("power off");
+            let power_off = agent.options.power_off.clone();
+            blocking(move || {
+                nix::unistd::sync();
+                power_off();
+                Ok(Value::Null)
+            })
+            .await
+        }),
+        _ => Err(Rejected::Unknown),
+    }
+}
+
+fn start<F>(
+    agent: &Arc<Agent>,
+    name: &str,
+    work: impl FnOnce(Arc<Agent>, Arc<ProgressCell>) -> F,
+) -> Result<Arc<Entry>, Rejected>
+where
+    F: Future<Output = Result<Value, Failure>> + Send + 'static,
+{
+    let progress = Arc::new(ProgressCell::default());
+    let shown = matches!(name, names::EXECUTE_DEPLOY_STEP | names::PREPARE_IMAGE).then(|| progress.clone());
+    agent.commands.start(name, shown, || work(agent.clone(), progress)).map_err(Rejected::Busy)
+}
+
+fn read<T: serde::de::DeserializeOwned>(params: impl Into<Value>) -> Result<T, Rejected> {
+    // the text of a JSON error may quote a value, and values may be secrets: only say where
+    serde_json::from_value(params.into()).map_err(|error| {
+        let text = error.to_string();
+        let text = text.split(',').next().unwrap_or_default();
+        let text = if text.contains('"') { "a value has the wrong type" } else { text };
+        Rejected::Invalid(Failure::Parameters(text.to_owned()))
+    })
+}
+
+fn to_value(result: impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(result).map_err(|error| Failure::Unsupported(error.to_string()))
+}
+
+/// Runs what blocks on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| Failure::io("a worker died")(std::io::Error::other(error)))?
+}
+
+fn versions() -> BTreeMap<String, String> {
+    BTreeMap::from([(MANAGER.to_owned(), MANAGER_VERSION.to_owned())])
+}
+
+fn deploy_steps() -> DeploySteps {
+    let argument = |text: &str, required: bool| json!({"description": text, "required": required});
+    let step = Step {
+        interface: "deploy".to_owned(),
+        step: "write_image".to_owned(),
+        priority: 0,
+        argsinfo: Some(Map::from_iter([
+            ("image_info".to_owned(), argument("Which image to write and its hash.", true)),
+            ("configdrive".to_owned(), argument("base64 of a gzipped file system, or its URL.", false)),
+        ])),
+        reboot_requested: Some(false),
+        ..Step::default()
+    };
+    DeploySteps {
+        deploy_steps: BTreeMap::from([(MANAGER.to_owned(), vec![step])]),
+        hardware_manager_version: versions(),
+    }
+}
+
+fn clean_steps() -> CleanSteps {
+    CleanSteps {
+        clean_steps: BTreeMap::from([(MANAGER.to_owned(), Vec::new())]),
+        hardware_manager_version: versions(),
+    }
+}
+
+fn unknown_step(kind: &str, step: &Step) -> Failure {
+    Failure::Unsupported(format!("this agent has no {kind} step {}.{}", step.interface, step.step))
+}
+
+async fn execute_deploy_step(
+    agent: &Agent,
+    progress: &ProgressCell,
+    params: &StepParams,
+    step: Step,
+) -> Result<Value, Failure> {
+    let known = params.deploy_version.as_object().is_some_and(|version| !version.is_empty());
+    if known && params.deploy_version != json!(versions()) {
+        return Err(Failure::VersionMismatch { ours: MANAGER_VERSION.to_owned() });
+    }
+    if (step.interface.as_str(), step.step.as_str()) != ("deploy", "write_image") {
+        return Err(unknown_step("deploy", &step));
+    }
+    let args: WriteImageArgs = match read(step.args) {
+        Ok(args) => args,
+        Err(Rejected::Invalid(failure)) => return Err(failure),
+        Err(Rejected::Unknown | Rejected::Busy(_)) => {
+            return Err(Failure::Parameters("unreadable".to_owned()));
+        }
+    };
+    let from_lookup = agent.session().map(|session| Value::from(session.node.properties));
+    let properties = params.node.get("properties").cloned().or(from_lookup);
+    write_image(agent, progress, args, params.node.get("instance_info"), properties.as_ref()).await
+}
+
+/// Finds the disk, writes the image and the config drive, completes the partition table.
+async fn write_image(
+    agent: &Agent,
+    progress: &ProgressCell,
+    args: WriteImageArgs,
+    instance_info: Option<&Value>,
+    properties: Option<&Value>,
+) -> Result<Value, Failure> {
+    let info = &args.image_info;
+    let config = agent.session().map(|session| session.config).unwrap_or_default();
+    let limits = &agent.options.limits;
+    if !info.is_whole_disk() {
+        return Err(Failure::Unsupported(
+            "partition images are not supported yet; use a whole-disk image".to_owned(),
+        ));
+    }
+    let url = info.urls.first().ok_or_else(|| Failure::Parameters("image_info has no urls".to_owned()))?;
+    let source = Source::new(agent.client.clone(), url, limits.clone())?
+        .with_login(info.image_server_user.clone(), info.image_server_password.clone());
+    let expected = expected_hash(agent, info, &source, config.agent_md5_checksum_enable).await?;
+    let hints = hints::gather(instance_info, properties)?;
+    let (sys, dev) = (agent.options.sys.clone(), agent.options.dev.clone());
+    let disk = blocking(move || disk::choose(&disk::list(&sys, &dev), &hints)).await?;
+    say(format!("disk {} bytes={} serial={}", disk.name(), disk.size, disk.serial));
+    let given = args.configdrive.as_ref().or(info.configdrive.as_ref()).filter(|c| !c.reveal().is_empty());
+    let drive = match given {
+        Some(given) => Some(configdrive::load(&agent.client, given.reveal(), limits).await?),
+        None => None,
+    };
+    let done = Written { expected: expected.clone(), disk: disk.clone() };
+    if agent.written().as_ref() == Some(&done) {
+        say(format!("image {} is already on {}", source.shown(), disk.name()));
+    } else {
+        agent.set_written(None);
+        let permitted = &config.permitted_image_formats;
+        let job = Job { source: source.clone(), info, expected, permitted, disk: &disk, progress };
+        let bytes = image::write(job).await?;
+        say(format!("write done disk={} image_bytes={bytes}", disk.name()));
+        agent.set_written(Some(done));
+    }
+    progress.update(|p| p.phase = WritePhase::Finishing);
+    let target = disk.clone();
+    blocking(move || finish_disk(&target, drive.as_deref())).await?;
+    progress.update(|p| p.phase = WritePhase::Done);
+    Ok(Value::from(format!("prepare_image: image ({}) written to device {}", info.id, disk.name())))
+}
+
+/// Completes the partition table and adds the config drive. Without one a GPT that cannot be completed is no reason to
+/// refuse an image whose bytes are right.
+fn finish_disk(disk: &Disk, drive: Option<&[u8]>) -> Result<(), Failure> {
+    match (table::relocate_backup(disk), drive) {
+        (Ok(_), _) => {}
+        (Err(failure), None) => tracing::warn!(%failure, "the partition table stays as the image brought it"),
+        (Err(failure), Some(_)) => return Err(failure),
+    }
+    if let Some(content) = drive {
+        configdrive::write(disk, content)?;
+    }
+    table::tell_kernel(disk)
+}
+
+async fn expected_hash(
+    agent: &Agent,
+    info: &ImageInfo,
+    image: &Source,
+    md5: bool,
+) -> Result<Expected, Failure> {
+    let checksum = info.checksum.as_deref().unwrap_or_default();
+    if info.declared_hash().is_some() || !checksum.contains("://") {
+        return Expected::of(info, md5);
+    }
+    let file = Source::new(agent.client.clone(), checksum, agent.options.limits.clone())?;
+    let text = file.read_small(CHECKSUM_FILE_BYTES).await?;
+    let shown = image.shown();
+    let name = shown.rsplit('/').next().unwrap_or_default();
+    Expected::in_checksum_file(&String::from_utf8_lossy(&text), name, md5)
+}
+
+async fn install_bootloader(agent: &Agent, params: InstallBootloaderParams) -> Result<Value, Failure> {
+    if params.target_boot_mode.as_deref() != Some("uefi") {
+        return Ok(Value::from("nothing to install: a whole-disk image brings its own BIOS boot loader"));
+    }
+    let disk = written_disk(agent)?;
+    let sys = agent.options.sys.clone();
+    blocking(move || boot::install(&disk, &sys)).await.map(Value::from)
+}
+
+fn written_disk(agent: &Agent) -> Result<Disk, Failure> {
+    let written = agent.written().map(|written| written.disk);
+    written.ok_or_else(|| Failure::Boot("no image has been written since this ramdisk started".to_owned()))
+}
+
+async fn partition_uuids(agent: &Agent) -> Result<Value, Failure> {
+    let Ok(disk) = written_disk(agent) else { return to_value(PartitionUuids::default()) };
+    let root = blocking(move || table::identifier(&disk)).await?;
+    to_value(PartitionUuids { root: Some(root), ..PartitionUuids::default() })
+}

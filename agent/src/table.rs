@@ -1,0 +1,283 @@
+//! Partition tables: the GPT's second copy, a place for the config drive, the disk's identifier.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+
+use gptman::{GPT, GPTPartitionEntry};
+
+use crate::disk::Disk;
+use crate::error::Failure;
+
+/// The label of a config drive: deploy.md §B.8.
+pub const CONFIG_LABEL: &str = "config-2";
+
+/// Bytes of a config drive partition.
+pub const CONFIG_BYTES: u64 = 64 << 20;
+
+/// EFI system partition, as stored on disk.
+pub const ESP_TYPE: [u8; 16] =
+    [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
+
+/// Microsoft basic data, what a FAT or ISO file system lives in.
+const DATA_TYPE: [u8; 16] =
+    [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
+
+const MIB: u64 = 1 << 20;
+
+/// A stretch of the disk, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub at: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// Opens the disk for reading and writing.
+pub fn open(disk: &Disk) -> Result<File, Failure> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&disk.path)
+        .map_err(Failure::io(format!("cannot open {}", disk.path.display())))
+}
+
+/// The GPT of the disk, or None when there is none with this block size.
+pub fn read_gpt(file: &mut File, disk: &Disk) -> Option<GPT> {
+    let mut disk_file = Bounded { file, size: disk.size, at: 0 };
+    GPT::read_from(&mut disk_file, disk.block).ok()
+}
+
+/// Moves the GPT's second copy to the end of the disk and lets the usable part reach up to there. True when there is
+/// a GPT. Errors: `Boot` for a GPT that cannot be moved, I/O.
+pub fn relocate_backup(disk: &Disk) -> Result<bool, Failure> {
+    let mut file = open(disk)?;
+    let Some(mut gpt) = read_gpt(&mut file, disk) else { return Ok(false) };
+    write_gpt(&mut file, disk, &mut gpt)?;
+    Ok(true)
+}
+
+fn write_gpt(file: &mut File, disk: &Disk, gpt: &mut GPT) -> Result<(), Failure> {
+    if gpt.header.partition_entry_lba != 2 || gpt.header.primary_lba != 1 {
+        let entries = gpt.header.partition_entry_lba;
+        return Err(Failure::Boot(format!(
+            "the GPT's partition entries start at block {entries}, not 2: not moved"
+        )));
+    }
+    let first_usable = gpt.header.first_usable_lba;
+    let mut bounded = Bounded { file, size: disk.size, at: 0 };
+    let broken =
+        |error: gptman::Error| Failure::Boot(format!("the image's GPT cannot be completed: {error}"));
+    gpt.header.update_from(&mut bounded, disk.block).map_err(broken)?;
+    gpt.header.first_usable_lba = first_usable;
+    gpt.write_into(&mut bounded).map_err(broken)?;
+    widen_protective_mbr(file, disk)?;
+    file.sync_all().map_err(Failure::io("flushing the partition table"))
+}
+
+/// A lone protective entry is to span the whole disk.
+fn widen_protective_mbr(file: &File, disk: &Disk) -> Result<(), Failure> {
+    let mut mbr = read_mbr(file)?;
+    let lone = mbr[446 + 4] == 0xee && mbr[446 + 16..510].iter().all(|&byte| byte == 0);
+    if is_mbr(&mbr) && lone {
+        let blocks = u32::try_from(disk.size / disk.block - 1).unwrap_or(u32::MAX);
+        mbr[446 + 12..446 + 16].copy_from_slice(&blocks.to_le_bytes());
+        file.write_all_at(&mbr, 0).map_err(Failure::io("writing the protective MBR"))?;
+    }
+    Ok(())
+}
+
+/// The place for a config drive: a partition of that label, or else a new one at the end of the disk.
+/// Errors: `ConfigDrive` when there is no room or no table.
+pub fn config_span(disk: &Disk) -> Result<Span, Failure> {
+    let mut file = open(disk)?;
+    if let Some(mut gpt) = read_gpt(&mut file, disk) {
+        if let Some(span) = labelled_gpt(&file, &gpt, disk) {
+            return Ok(span);
+        }
+        return add_gpt(&mut file, disk, &mut gpt);
+    }
+    let mut mbr = read_mbr(&file)?;
+    if !is_mbr(&mbr) {
+        return Err(Failure::ConfigDrive(
+            "the image has no partition table to add a partition to".to_owned(),
+        ));
+    }
+    let entries = mbr_entries(&mbr);
+    if let Some(span) = entries.iter().flatten().find(|span| has_config_label(&file, **span)) {
+        return Ok(*span);
+    }
+    add_mbr(&file, disk, &mut mbr, &entries)
+}
+
+fn labelled_gpt(file: &File, gpt: &GPT, disk: &Disk) -> Option<Span> {
+    gpt.iter().filter(|(_, entry)| entry.is_used()).find_map(|(_, entry)| {
+        let blocks = entry.ending_lba.checked_sub(entry.starting_lba)? + 1;
+        let span = Span { at: entry.starting_lba * disk.block, len: blocks * disk.block };
+        let named = entry.partition_name.as_str().eq_ignore_ascii_case(CONFIG_LABEL);
+        (named || has_config_label(file, span)).then_some(span)
+    })
+}
+
+fn add_gpt(file: &mut File, disk: &Disk, gpt: &mut GPT) -> Result<Span, Failure> {
+    let blocks = CONFIG_BYTES / disk.block;
+    gpt.align = MIB / disk.block;
+    let mut bounded = Bounded { file, size: disk.size, at: 0 };
+    let first_usable = gpt.header.first_usable_lba;
+    gpt.header
+        .update_from(&mut bounded, disk.block)
+        .map_err(|e| Failure::ConfigDrive(format!("the GPT cannot be read: {e}")))?;
+    gpt.header.first_usable_lba = first_usable;
+    let start = gpt.find_last_place(blocks).ok_or_else(no_room)?;
+    let (number, _) = gpt
+        .iter()
+        .find(|(_, entry)| entry.is_unused())
+        .ok_or_else(|| Failure::ConfigDrive("all entries of the GPT are in use".to_owned()))?;
+    let mut guid = [0; 16];
+    getrandom::fill(&mut guid).map_err(|e| Failure::ConfigDrive(format!("no random numbers: {e}")))?;
+    gpt[number] = GPTPartitionEntry {
+        partition_type_guid: DATA_TYPE,
+        unique_partition_guid: guid,
+        starting_lba: start,
+        ending_lba: start + blocks - 1,
+        attribute_bits: 0,
+        partition_name: CONFIG_LABEL.into(),
+    };
+    write_gpt(file, disk, gpt)?;
+    Ok(Span { at: start * disk.block, len: CONFIG_BYTES })
+}
+
+fn no_room() -> Failure {
+    Failure::ConfigDrive("no 64 MiB are free at the end of the disk".to_owned())
+}
+
+fn add_mbr(
+    file: &File,
+    disk: &Disk,
+    mbr: &mut [u8; 512],
+    entries: &[Option<Span>; 4],
+) -> Result<Span, Failure> {
+    let free = entries.iter().position(Option::is_none).ok_or_else(|| {
+        Failure::ConfigDrive("all four primary partitions of the MBR are in use".to_owned())
+    })?;
+    // an MBR counts 512-byte blocks in 32 bits
+    let end = disk.size.min(u64::from(u32::MAX) * 512);
+    let at = end.checked_sub(CONFIG_BYTES).ok_or_else(no_room)? / MIB * MIB;
+    let used = entries.iter().flatten().map(|span| span.at + span.len).max().unwrap_or(MIB);
+    if at < used.max(MIB) {
+        return Err(no_room());
+    }
+    let entry = &mut mbr[446 + free * 16..446 + (free + 1) * 16];
+    entry.fill(0);
+    let (first, last) = ([0xfe, 0xff, 0xff], [0xfe, 0xff, 0xff]);
+    entry[1..4].copy_from_slice(&first);
+    entry[4] = 0x0c;
+    entry[5..8].copy_from_slice(&last);
+    entry[8..12].copy_from_slice(&((at / 512) as u32).to_le_bytes());
+    entry[12..16].copy_from_slice(&((CONFIG_BYTES / 512) as u32).to_le_bytes());
+    file.write_all_at(mbr, 0)
+        .and_then(|()| file.sync_all())
+        .map_err(Failure::io("writing the partition table"))?;
+    Ok(Span { at, len: CONFIG_BYTES })
+}
+
+/// The EFI system partition: its number, GUID and span. None without GPT or ESP.
+pub fn find_esp(disk: &Disk) -> Result<Option<(u32, [u8; 16], Span)>, Failure> {
+    let mut file = open(disk)?;
+    let Some(gpt) = read_gpt(&mut file, disk) else { return Ok(None) };
+    let esp = gpt.iter().find(|(_, entry)| entry.partition_type_guid == ESP_TYPE);
+    Ok(esp.and_then(|(number, entry)| {
+        let blocks = entry.ending_lba.checked_sub(entry.starting_lba)? + 1;
+        let span = Span { at: entry.starting_lba * disk.block, len: blocks * disk.block };
+        Some((number, entry.unique_partition_guid, span))
+    }))
+}
+
+/// The 32-bit identifier at byte 440 as `0x%08x`.
+pub fn identifier(disk: &Disk) -> Result<String, Failure> {
+    let mbr = read_mbr(&open(disk)?)?;
+    Ok(format!("0x{:08x}", u32::from_le_bytes(mbr[440..444].try_into().expect("four bytes"))))
+}
+
+/// Lets the kernel read the table again. A file is no block device, a busy disk is read at the next boot anyway.
+pub fn tell_kernel(disk: &Disk) -> Result<(), Failure> {
+    let mut file = open(disk)?;
+    let is_device = file.metadata().is_ok_and(|meta| meta.file_type().is_block_device());
+    if is_device && let Err(error) = gptman::linux::reread_partition_table(&mut file) {
+        tracing::warn!(%error, disk = disk.name(), "the kernel keeps its old partition table");
+    }
+    Ok(())
+}
+
+fn read_mbr(file: &File) -> Result<[u8; 512], Failure> {
+    let mut mbr = [0; 512];
+    file.read_exact_at(&mut mbr, 0).map_err(Failure::io("reading the partition table"))?;
+    Ok(mbr)
+}
+
+fn is_mbr(mbr: &[u8; 512]) -> bool {
+    mbr[510..] == [0x55, 0xaa]
+}
+
+fn mbr_entries(mbr: &[u8; 512]) -> [Option<Span>; 4] {
+    std::array::from_fn(|n| {
+        let entry = &mbr[446 + n * 16..446 + (n + 1) * 16];
+        let at32 =
+            |at: usize| u64::from(u32::from_le_bytes(entry[at..at + 4].try_into().expect("four bytes")));
+        (entry[4] != 0).then(|| Span { at: at32(8) * 512, len: at32(12) * 512 })
+    })
+}
+
+/// Whether an ISO 9660 or FAT file system of that label starts here.
+fn has_config_label(file: &File, span: Span) -> bool {
+    let label = |at: u64, len: usize| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, span.at + at).ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    };
+    let is = |text: Option<String>| text.is_some_and(|text| text.eq_ignore_ascii_case(CONFIG_LABEL));
+    let fat = label(54, 3).as_deref() == Some("FAT") && is(label(43, 11));
+    let fat32 = label(82, 5).as_deref() == Some("FAT32") && is(label(71, 11));
+    let iso = label(32769, 5).as_deref() == Some("CD001") && is(label(32808, 32));
+    fat || fat32 || iso
+}
+
+/// A disk whose end is where sysfs says it is, also where the device file is longer.
+struct Bounded<'a> {
+    file: &'a mut File,
+    size: u64,
+    at: u64,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read_at(bytes, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write_at(bytes, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Bounded<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.size.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
