@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: demo test lint bench e2e e2e-ipa tools nextest
+.PHONY: demo test lint advisories bench e2e e2e-ipa tools nextest
 
 LOGS := target/make
 
@@ -42,7 +42,11 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
-	cargo deny check
+	cargo deny check bans licenses sources
+
+# needs the advisory database on GitHub, which not every machine can reach
+advisories:
+	cargo deny check advisories
 
 e2e: nextest
 	tests/e2e/install.sh

@@ -50,7 +50,7 @@ def faults(binary: Path) -> None:
             raise Failed("a machine without a port was offered an address")
 
         # and the port of somebody else's Ferric is not taken silently
-        second = world.start("second", [binary, "serve", "--config", ferric.config])
+        second = world.start("second", [binary, "serve", "--config", ferric.config, "--data-dir", ferric.data])
         until("a second Ferric ends", 20, lambda: second.poll() is not None)
         said = tail(world.folder / "second.log", 5)
         if second.returncode != 1 or "6385" not in said:

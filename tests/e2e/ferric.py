@@ -65,8 +65,9 @@ class Ferric:
 
     def start(self) -> None:
         """Starts it and waits until the API answers."""
-        environment = {"RUST_BACKTRACE": "1", "RUST_LOG": "info", **os.environ}
-        self.process = self._world.start("ferric", [self._binary, "serve", "--config", self.config], env=environment)
+        environment = {"RUST_BACKTRACE": "1", "FERRIC_LOG": "info", **os.environ}
+        command = [self._binary, "serve", "--config", self.config, "--data-dir", self.data]
+        self.process = self._world.start("ferric", command, env=environment)
 
         def answers() -> bool:
             if self.process.poll() is not None:

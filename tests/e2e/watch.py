@@ -52,7 +52,7 @@ def watch_machine(machine: Machine, timeline: Timeline) -> None:
 SERIAL = [
     (r"Run /init as init process", "ramdisk or image: kernel is up, first process starts", "init"),
     (r"E2E-(IMAGE|CONFIG-DRIVE|PAYLOAD|RAMDISK)\S* .*", None, None),
-    (r"ferric-agent.*", None, None),
+    (r"FERRIC-AGENT .*", None, None),
     (r"Kernel panic.*", None, None),
     (r"(PXE-E\d+|iPXE initialising devices|PXELINUX \d|>>Start PXE|Could not boot|No bootable device).*", None, None),
 ]
