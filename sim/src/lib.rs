@@ -1,1 +1,17 @@
-//! placeholder
+//! A pretend world: machines with BMCs that speak IPMI on the wire, agents that speak the agent protocol over real
+//! HTTP, disks that remember, and faults on demand. Chance comes from a seed, time from tokio.
+
+mod agent;
+pub mod bmc;
+mod chassis;
+mod commands;
+mod disk;
+mod faults;
+mod fleet;
+mod server;
+mod world;
+
+pub use disk::{Disk, Written};
+pub use faults::{Chance, Faults, MachineFaults};
+pub use fleet::{BMC_PASSWORD, BMC_USER, Fleet, FleetError, FleetOptions, node_body};
+pub use world::{Machine, MachineView, Phase};

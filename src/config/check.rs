@@ -26,8 +26,9 @@ impl Config {
             ("dhcp.server_ip", self.dhcp.server_ip.as_ref()),
             ("dhcp.pool_start", self.dhcp.pool_start.as_ref()),
             ("dhcp.pool_end", self.dhcp.pool_end.as_ref()),
-            ("dhcp.netmask", self.dhcp.netmask.as_ref()),
+            ("dhcp.netmask", Some(&self.dhcp.netmask)),
             ("dhcp.router", self.dhcp.router.as_ref()),
+            ("pxe.tftp_server", self.pxe.tftp_server.as_ref()),
             ("sim.bmc_address", Some(&self.sim.bmc_address)),
         ] {
             if let Some(text) = text
@@ -53,6 +54,19 @@ impl Config {
             return Err("dhcp.mode is on, and dhcp.interface does not say where: name the network interface of the \
                         provisioning network, for example dhcp.interface=br-provision"
                 .to_owned());
+        }
+        if self.conductor.automated_clean {
+            return Err("conductor.automated_clean = true: this release does not clean yet; leave it at false".to_owned());
+        }
+        if self.dhcp.mode != DhcpMode::Off && self.dhcp.server_ip.is_none() {
+            return Err("dhcp.mode is on, and dhcp.server_ip is missing: set it to this host's address on the \
+                        provisioning network, for example dhcp.server_ip=10.9.0.1"
+                .to_owned());
+        }
+        for dns in &self.dhcp.dns_servers {
+            if dns.parse::<Ipv4Addr>().is_err() {
+                return Err(format!("dhcp.dns_servers holds \"{dns}\", which is not an IPv4 address"));
+            }
         }
         if self.dhcp.mode == DhcpMode::Full && (self.dhcp.pool_start.is_none() || self.dhcp.pool_end.is_none()) {
             return Err("dhcp.mode is full, and the addresses to give are missing: set dhcp.pool_start and \

@@ -27,8 +27,6 @@ sections! {
         max_limit: u32 = 1000;
         /// Threads that serve the API; 0 is one per CPU.
         api_workers: u16 = 0;
-        /// Answer lookups of ramdisks only in states in which Ferric waits for one.
-        restrict_lookup: bool = true;
         /// Seconds between heartbeats of a ramdisk at the most.
         ramdisk_heartbeat_timeout: Duration = secs(300);
     }
@@ -52,7 +50,7 @@ sections! {
         host: Option<String> = None;
         /// Conductor group that this process serves.
         conductor_group: String = String::new();
-        /// Clean nodes between deployments. false in this release: cleaning is the next thing to be built (Ironic: true).
+        /// Clean nodes between deployments. Only false in this release: cleaning is the next thing to be built (Ironic: true).
         automated_clean: bool = false;
         /// Seconds that a deployment waits for a sign of life of the ramdisk; 0 waits for ever.
         deploy_callback_timeout: Duration = secs(1800);
@@ -62,8 +60,6 @@ sections! {
         force_power_state_during_sync: bool = true;
         /// Failed looks at the power state before the node goes into maintenance.
         power_state_sync_max_retries: u32 = 3;
-        /// Seconds between attempts to reach a node that is in maintenance for a power failure; 0 never tries.
-        power_failure_recovery_interval: Duration = secs(300);
         /// Seconds that a machine may take to change its power state.
         power_state_change_timeout: Duration = secs(60);
         /// Seconds that a machine may take to shut down softly.
@@ -74,16 +70,20 @@ sections! {
         node_locked_retry_interval: Duration = secs(1);
         /// Deployments at the same time; more wait in a fair queue.
         max_concurrent_deploy: u32 = 250;
-        /// Kernel of the deploy ramdisk of nodes whose driver_info names none: URL or path.
-        deploy_kernel: Option<String> = None;
-        /// Deploy ramdisk of nodes whose driver_info names none: URL or path.
-        deploy_ramdisk: Option<String> = None;
         /// Whether available nodes may be deleted.
         allow_deleting_available_nodes: bool = true;
         /// Whether nodes in maintenance may be deployed.
         allow_provisioning_in_maintenance: bool = true;
-        /// Seconds that running work gets to come to a resting point at the end of the process.
-        graceful_shutdown_timeout: Duration = secs(60);
+        /// Kernel of the deploy ramdisk of nodes whose driver_info names none: URL or path.
+        deploy_kernel: Option<String> = None;
+        /// Deploy ramdisk of nodes whose driver_info names none: URL or path.
+        deploy_ramdisk: Option<String> = None;
+        /// Seconds between two signs of life of this process in the database.
+        heartbeat_interval: Duration = secs(10);
+        /// Seconds without a sign of life after which a process counts as dead.
+        heartbeat_timeout: Duration = secs(60);
+        /// Seconds that running requests get at the end of the process.
+        graceful_shutdown_timeout: Duration = secs(5);
     }
     /// Which hardware types and interfaces nodes may use.
     hardware: Hardware {
@@ -117,8 +117,6 @@ sections! {
     agent: Agent {
         /// Refuse agents that serve plain HTTP.
         require_tls: bool = true;
-        /// Check agents' certificates: the one of the heartbeat, or driver_info/agent_verify_ca.
-        verify_ca: bool = true;
         /// Seconds that an agent may take to answer a command.
         command_timeout: Duration = secs(60);
         /// Times a command is sent again when the connection fails.
@@ -127,8 +125,10 @@ sections! {
         post_deploy_get_power_state_retries: u32 = 6;
         /// Seconds between these looks.
         post_deploy_get_power_state_retry_interval: Duration = secs(5);
-        /// Accept md5 as the checksum of an image.
-        allow_md5_checksum: bool = true;
+        /// Looks at a command that is awaited, before it counts as lost.
+        command_wait_attempts: u32 = 100;
+        /// Seconds between these looks.
+        command_wait_interval: Duration = secs(6);
     }
     /// The built-in DHCP server, for machines with a port in Ferric only.
     dhcp: Dhcp {
@@ -136,22 +136,22 @@ sections! {
         mode: DhcpMode = DhcpMode::Off;
         /// Network interface to serve, e.g. br-provision. Needed unless mode is off.
         interface: Option<String> = None;
-        /// Own address on that network. Unset: the interface's first.
+        /// Own address on that network. Needed unless mode is off.
         server_ip: Option<String> = None;
         /// First address of the pool (mode full).
         pool_start: Option<String> = None;
         /// Last address of the pool (mode full).
         pool_end: Option<String> = None;
-        /// Network mask given to machines. Unset: the interface's.
-        netmask: Option<String> = None;
+        /// Network mask given to machines.
+        netmask: String = "255.255.255.0".to_owned();
         /// Router given to machines.
         router: Option<String> = None;
         /// Name servers given to machines.
         dns_servers: Vec<String> = Vec::new();
         /// Seconds that an address is lent for.
-        lease_time: Duration = secs(3600);
-        /// UDP port of the server.
-        port: u16 = 67;
+        lease_time: Duration = secs(600);
+        /// Answer iPXE's wish for an IPv6 router, which it otherwise waits seconds for.
+        router_advertisements: bool = true;
     }
     /// The built-in TFTP server: read-only, jailed into its root.
     tftp: Tftp {
@@ -161,8 +161,6 @@ sections! {
         host_ip: Option<String> = None;
         /// UDP port to listen on.
         port: u16 = 69;
-        /// Transfers at the same time.
-        max_transfers: u32 = 256;
     }
     /// The built-in HTTP server for boot files and images, with ranges.
     http: Http {
@@ -181,19 +179,25 @@ sections! {
     pxe: Pxe {
         /// Where boot files are laid out for TFTP. Unset: tftpboot in the data directory.
         tftp_root: Option<PathBuf> = None;
+        /// TFTP server as machines reach it. Unset: dhcp.server_ip.
+        tftp_server: Option<String> = None;
         /// Where loaders are looked for, in this order (Debian's ipxe, grub, shim and syslinux packages).
         loader_paths: Vec<String> = words(&[
-            "/usr/lib/ipxe", "/usr/lib/PXELINUX", "/usr/lib/syslinux/modules/bios", "/usr/lib/shim",
-            "/usr/lib/grub/x86_64-efi-signed",
+            "/usr/lib/ipxe", "/usr/lib/PXELINUX", "/usr/lib/syslinux/modules/bios",
+            "/usr/lib/grub/x86_64-efi-signed", "/usr/lib/shim",
         ]);
         /// Loader for plain PXE on BIOS.
-        pxe_bootfile_name: String = "lpxelinux.0".to_owned();
+        pxe_bootfile_name: String = "pxelinux.0".to_owned();
         /// Loader for plain PXE on UEFI.
-        uefi_pxe_bootfile_name: String = "snponly.efi".to_owned();
+        uefi_pxe_bootfile_name: String = "bootx64.efi".to_owned();
         /// iPXE for BIOS.
         ipxe_bootfile_name: String = "undionly.kpxe".to_owned();
         /// iPXE for UEFI.
         uefi_ipxe_bootfile_name: String = "snponly.efi".to_owned();
+        /// Seconds that fetching a kernel or ramdisk may take.
+        download_timeout: Duration = secs(300);
+        /// Minutes that fetched kernels and ramdisks are kept when no node uses them.
+        image_cache_ttl: u64 = 10080;
         /// Words added to the kernel command line of ramdisks.
         kernel_append_params: String = "nofb vga=normal".to_owned();
     }

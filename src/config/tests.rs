@@ -65,6 +65,7 @@ fn a_value_of_the_wrong_kind_is_refused_with_the_right_one() {
     assert!(refusal("", &[], &["api.port"]).contains("section.key=value"));
     assert!(refusal("", &[], &["dhcp.mode=full"]).contains("dhcp.interface"));
     assert!(refusal("", &[], &["hardware.enabled_hardware_types=ilo"]).contains("ipmi, manual-management"));
+    assert!(refusal("", &[], &["conductor.automated_clean=true"]).contains("does not clean yet"));
     assert!(refusal("[api\n", &[], &[]).contains("not TOML"));
 }
 

@@ -1,0 +1,118 @@
+//! What goes wrong in the pretend world, and chance that can be repeated.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// What is wrong with one machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MachineFaults {
+    /// Its BMC receives and never answers.
+    pub silent_bmc: bool,
+    /// Its agent dies in the middle of this many image writes, one per boot, before one goes well.
+    pub dies_mid_write: u32,
+    /// This many image downloads break before one goes well.
+    pub download_errors: u32,
+    /// Boots and writes this many times slower; 0 and 1 mean as fast as the others.
+    pub slower: u32,
+}
+
+/// What is wrong in a fleet: named machines, and shares (0 to 1) of the rest, drawn by the seed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// By machine name.
+    pub machines: BTreeMap<String, MachineFaults>,
+    /// Share of machines with a silent BMC.
+    pub silent_bmc: f64,
+    /// Share of machines whose agent dies in its first write.
+    pub dies_mid_write: f64,
+    /// Share of machines whose first download breaks.
+    pub download_errors: f64,
+    /// Share of machines that are four times slower.
+    pub slower: f64,
+}
+
+impl Faults {
+    /// The faults of one machine; `chance` must be the machine's own.
+    pub(crate) fn of(&self, name: &str, chance: &mut Chance) -> MachineFaults {
+        // drawn for named machines too, so that naming one does not change the draws that follow
+        let drawn = MachineFaults {
+            silent_bmc: chance.happens(self.silent_bmc),
+            dies_mid_write: u32::from(chance.happens(self.dies_mid_write)),
+            download_errors: u32::from(chance.happens(self.download_errors)),
+            slower: if chance.happens(self.slower) { 4 } else { 0 },
+        };
+        self.machines.get(name).cloned().unwrap_or(drawn)
+    }
+}
+
+/// A stream of pseudo-random numbers (splitmix64): the same seed gives the same stream everywhere.
+#[derive(Clone, Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// A stream of its own for each (`seed`, `stream`).
+    #[must_use]
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut chance = Self(seed ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        chance.bits();
+        chance
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 (inclusive) to 1 (exclusive).
+    pub fn unit(&mut self) -> f64 {
+        // 53 bits are what an f64 holds exactly
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// True in `share` of the cases.
+    pub fn happens(&mut self, share: f64) -> bool {
+        self.unit() < share
+    }
+
+    /// A whole number below `end`; 0 when `end` is 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        if end == 0 { 0 } else { (self.bits() % end as u64) as usize }
+    }
+
+    /// A time between the two.
+    pub fn between(&mut self, least: std::time::Duration, most: std::time::Duration) -> std::time::Duration {
+        least + most.saturating_sub(least).mul_f64(self.unit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chance, Faults, MachineFaults};
+
+    #[test]
+    fn the_same_seed_gives_the_same_faults_and_another_seed_others() {
+        let faults = Faults { slower: 0.5, silent_bmc: 0.5, ..Faults::default() };
+        let draw = |seed| -> Vec<MachineFaults> {
+            (0..64).map(|i| faults.of(&format!("m{i}"), &mut Chance::new(seed, i))).collect()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        assert!(draw(1).iter().any(|one| one.silent_bmc) && draw(1).iter().any(|one| !one.silent_bmc));
+    }
+
+    #[test]
+    fn a_named_machine_has_its_own_faults() {
+        let text = r#"{"machines": {"m1": {"dies_mid_write": 2}}}"#;
+        let faults: Faults = serde_json::from_str(text).expect("a valid fault file");
+        assert_eq!(faults.of("m1", &mut Chance::new(1, 1)).dies_mid_write, 2);
+        assert_eq!(faults.of("m2", &mut Chance::new(1, 2)), MachineFaults::default());
+        assert!(serde_json::from_str::<Faults>(r#"{"slwer": 1}"#).is_err(), "a typing error must not pass");
+    }
+}

@@ -1,0 +1,249 @@
+//! N machines, their BMCs, and the one listener of their agents.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferric_drivers::Secret;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::bmc::{self, Bmc, BmcConfig};
+use crate::chassis::Behind;
+use crate::faults::{Chance, Faults};
+use crate::server::{self, Routes};
+use crate::world::{Machine, World};
+
+/// What a fleet is made of.
+#[derive(Clone, Debug)]
+pub struct FleetOptions {
+    /// How many machines.
+    pub nodes: usize,
+    /// The same seed gives the same delays and faults.
+    pub seed: u64,
+    /// The first BMC's address; the others follow. All of 127.0.0.0/8 can be used on Linux.
+    pub bmc_address: Ipv4Addr,
+    /// UDP port of every BMC; 0 takes a free one for each.
+    pub bmc_port: u16,
+    /// Where the agents' shared listener listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// From power on to ramdisk or operating system: least and most.
+    pub boot_delay: (Duration, Duration),
+    /// What a disk takes; `None` is as fast as it gets.
+    pub disk_bytes_per_second: Option<u64>,
+    /// Size of each disk in bytes.
+    pub disk_bytes: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 24,
+            seed: 1,
+            bmc_address: Ipv4Addr::new(127, 16, 0, 1),
+            bmc_port: 6230,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            boot_delay: (Duration::from_secs(2), Duration::from_secs(6)),
+            disk_bytes_per_second: Some(4 << 20),
+            disk_bytes: 64 << 30,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Why a fleet cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// A socket cannot be had.
+    #[error("cannot listen on {address} for {what}; choose another address or port, or stop what uses it")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Whose socket.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The HTTP client cannot be built.
+    #[error("cannot set up the agents' HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// More machines than addresses.
+    #[error(
+        "{nodes} machines do not fit behind {first}: their BMC addresses would leave 127.0.0.0/8; start lower"
+    )]
+    Addresses {
+        /// Machines wanted.
+        nodes: usize,
+        /// First address.
+        first: Ipv4Addr,
+    },
+}
+
+/// User name of every simulated BMC.
+pub const BMC_USER: &str = "admin";
+/// Password of every simulated BMC; it guards nothing.
+pub const BMC_PASSWORD: &str = "password";
+
+/// A running fleet. It ends when it is dropped.
+pub struct Fleet {
+    world: Arc<World>,
+    machines: Vec<Arc<Machine>>,
+    routes: Arc<Routes>,
+    base: String,
+    server: JoinHandle<()>,
+    bmcs: Vec<Bmc>,
+}
+
+impl Fleet {
+    /// Starts BMCs and the agents' listener. Machines are off.
+    pub async fn start(options: FleetOptions) -> Result<Self, FleetError> {
+        // the process may have chosen its provider already; then that one serves
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy()
+            .build()
+            .map_err(FleetError::Client)?;
+        let world = Arc::new(World {
+            api_url: OnceLock::new(),
+            http,
+            callback_base: OnceLock::new(),
+            boot_delay: options.boot_delay,
+            disk_bytes_per_second: options.disk_bytes_per_second,
+        });
+        let mut machines = Vec::with_capacity(options.nodes);
+        let mut bmcs = Vec::with_capacity(options.nodes);
+        for index in 0..options.nodes {
+            let mut chance = Chance::new(options.seed, index as u64);
+            let name = format!("sim-{:04}", index + 1);
+            let faults = options.faults.of(&name, &mut chance);
+            let address = nth_address(options.bmc_address, index)
+                .ok_or(FleetError::Addresses { nodes: options.nodes, first: options.bmc_address })?;
+            let wanted = SocketAddr::new(IpAddr::V4(address), options.bmc_port);
+            let bind = |source| FleetError::Bind { address: wanted, what: "a simulated BMC", source };
+            let mac = mac_of(options.seed, index);
+            let silent = faults.silent_bmc;
+            let machine = Machine::new(world.clone(), name, mac, faults, chance, options.disk_bytes);
+            let config = BmcConfig {
+                user: BMC_USER.to_owned(),
+                password: Secret::new(BMC_PASSWORD.to_owned()),
+                ..BmcConfig::default()
+            };
+            let bmc = Bmc::start(wanted, config, Arc::new(Behind(machine.clone()))).map_err(bind)?;
+            bmc.set_faults(bmc::Faults { silent, ..bmc::Faults::default() });
+            machine.bmc.set(bmc.address()).expect("a new machine has no BMC");
+            bmcs.push(bmc);
+            machines.push(machine);
+        }
+        let bind =
+            |source| FleetError::Bind { address: options.listen, what: "the simulated agents", source };
+        let listener = server::bind(options.listen).await.map_err(bind)?;
+        let base = format!("http://{}", listener.local_addr().map_err(bind)?);
+        world.callback_base.set(base.clone()).expect("a new world has no callback base");
+        let routes = Arc::new(Routes::new(&machines));
+        let server = tokio::spawn(server::serve(listener, routes.clone()));
+        Ok(Self { world, machines, routes, base, server, bmcs })
+    }
+
+    /// Tells the ramdisks where the API is (without `/v1`). Only the first call counts; until then they wait.
+    pub fn set_api_url(&self, url: &str) {
+        let _ = self.world.api_url.set(url.trim_end_matches('/').to_owned());
+    }
+
+    /// The machines, in the order of their names.
+    pub fn machines(&self) -> &[Arc<Machine>] {
+        &self.machines
+    }
+
+    /// Serves `content` as an image; answers its URL.
+    pub fn publish_image(&self, name: &str, content: Bytes) -> String {
+        self.routes.publish(name, content);
+        format!("{}/images/{name}", self.base)
+    }
+
+    /// The fleet as `openstack baremetal create` takes it.
+    pub fn enrolment(&self) -> Value {
+        let nodes: Vec<Value> = self
+            .machines
+            .iter()
+            .map(|machine| {
+                let mut node = node_body(machine);
+                node["ports"] = json!([{"address": machine.mac, "pxe_enabled": true}]);
+                node
+            })
+            .collect();
+        json!({ "nodes": nodes })
+    }
+
+    /// Ends it: machines lose their power, BMCs and agents fall silent.
+    pub async fn stop(mut self) {
+        for machine in &self.machines {
+            machine.power_off();
+        }
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        self.bmcs.clear();
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.server.abort();
+        for machine in &self.machines {
+            machine.power_off();
+        }
+        self.bmcs.clear();
+    }
+}
+
+/// The body of `POST /v1/nodes` for a machine.
+pub fn node_body(machine: &Machine) -> Value {
+    json!({
+        "name": machine.name,
+        "driver": "ipmi",
+        "driver_info": {
+            "ipmi_address": machine.bmc_address().ip().to_string(),
+            "ipmi_port": machine.bmc_address().port(),
+            "ipmi_username": BMC_USER,
+            "ipmi_password": BMC_PASSWORD,
+        },
+        "properties": { "cpu_arch": "x86_64", "cpus": 16, "memory_mb": 65536, "local_gb": 64 },
+        "resource_class": "simulated",
+    })
+}
+
+fn nth_address(first: Ipv4Addr, index: usize) -> Option<Ipv4Addr> {
+    let number = u32::from(first).checked_add(u32::try_from(index).ok()?)?;
+    let address = Ipv4Addr::from(number);
+    (address.is_loopback() || !first.is_loopback()).then_some(address)
+}
+
+/// A locally administered MAC address; fleets with different seeds do not collide.
+fn mac_of(seed: u64, index: usize) -> String {
+    let tag = Chance::new(seed, u64::MAX).bits() as u16;
+    let [_, a, b, c] = u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes();
+    let [x, y] = tag.to_be_bytes();
+    format!("02:{x:02x}:{y:02x}:{a:02x}:{b:02x}:{c:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mac_of, nth_address};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn addresses_run_on_and_stay_on_the_loopback_network() {
+        let first = Ipv4Addr::new(127, 16, 0, 1);
+        assert_eq!(nth_address(first, 300), Some(Ipv4Addr::new(127, 16, 1, 45)));
+        assert_eq!(nth_address(Ipv4Addr::new(127, 255, 255, 250), 10), None);
+    }
+
+    #[test]
+    fn every_machine_has_its_own_mac() {
+        let all: std::collections::BTreeSet<_> = (0..5000).map(|index| mac_of(7, index)).collect();
+        assert_eq!(all.len(), 5000);
+    }
+}
