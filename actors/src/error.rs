@@ -37,7 +37,9 @@ pub enum NodeError {
     #[error("{0}")]
     Forbidden(String),
     /// No hardware type of that name is enabled (NoValidHost; 400 on nodes, 404 on drivers).
-    #[error("No valid host was found. Reason: No conductor service registered which supports driver {driver} for conductor group \"{group}\".")]
+    #[error(
+        "No valid host was found. Reason: No conductor service registered which supports driver {driver} for conductor group \"{group}\"."
+    )]
     NoValidHost {
         /// The hardware type.
         driver: String,

@@ -1,1 +1,29 @@
-//! placeholder
+//! Everything with a mailbox, a timer or a lifetime.
+//!
+//! Per node: `Node` owns the provision state; `Power`, `Boot` and `Deploy` do its hardware work. Asks fall
+//! (deploy → boot → power), tells rise to the node: no cycle, no deadlock. A transition is committed before it takes
+//! effect, so a process that dies at any moment is taken up where the database says it was.
+
+mod boot;
+mod deploy;
+mod directory;
+mod doing;
+mod error;
+mod governor;
+mod job;
+pub mod message;
+mod node;
+mod power;
+mod settings;
+mod supervisor;
+mod view;
+mod world;
+
+pub use directory::{After, Directory, Relates};
+pub use doing::Doing;
+pub use error::NodeError;
+pub use ferric_drivers::DriverError;
+pub use ferric_drivers::interface::Kind;
+pub use message::DriverInfo;
+pub use node::NodeActor;
+pub use settings::Settings;

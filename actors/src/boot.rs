@@ -1,0 +1,152 @@
+//! Booting one node into a ramdisk or from its disk: files first, then the boot device, then power.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::{RamdiskParams, RamdiskPurpose};
+use ferric_machine::{BootDevice, PowerState, PowerTarget};
+use uuid::Uuid;
+
+use crate::job::{Job, answered, isolated};
+use crate::node::{ChildStopped, NodeActor};
+use crate::power::{PowerActor, ReadPower, SetDevice, SetPower, Stop};
+use crate::world::World;
+
+/// See the module.
+pub(crate) struct BootActor {
+    pub(crate) id: Uuid,
+    pub(crate) node: Addr<NodeActor>,
+    pub(crate) power: Addr<PowerActor>,
+    pub(crate) world: Arc<World>,
+}
+
+impl Actor for BootActor {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.node.do_send(ChildStopped);
+    }
+}
+
+/// Lays out the ramdisk, sets the boot device, restarts the machine into it.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct BootRamdisk {
+    pub(crate) job: Job,
+    pub(crate) purpose: RamdiskPurpose,
+}
+
+/// Lays out the ramdisk again without touching the machine: after a restart of the process.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct LayOut {
+    pub(crate) job: Job,
+    pub(crate) purpose: RamdiskPurpose,
+}
+
+/// Takes the ramdisk's files away and makes the disk the boot device, for good.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct BootFromDisk(pub(crate) Job);
+
+/// Takes the ramdisk's files away.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct CleanUpRamdisk(pub(crate) Job);
+
+impl BootActor {
+    fn params(&self, job: &Job, purpose: RamdiskPurpose) -> RamdiskParams {
+        RamdiskParams {
+            purpose,
+            boot_mode: job.view.boot_mode(self.world.settings.default_boot_mode),
+            api_url: self.world.settings.api_url.clone(),
+            kernel_args: Vec::new(),
+        }
+    }
+}
+
+/// A machine whose BMC cannot be told its boot device has to have the right order in its firmware.
+fn or_firmware_decides(id: Uuid, result: Result<(), DriverError>) -> Result<(), DriverError> {
+    match result {
+        Err(DriverError::Unsupported { .. }) => {
+            tracing::info!(node = %id, "boot device left to the firmware's own order");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl Handler<BootRamdisk> for BootActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: BootRamdisk, _: &mut Context<Self>) -> Self::Result {
+        let params = self.params(&ask.job, ask.purpose);
+        let (power, id, within) = (self.power.clone(), self.id, self.world.settings.power_change_timeout);
+        Box::pin(isolated("booting the ramdisk", async move {
+            let job = ask.job;
+            job.bound.boot.prepare_ramdisk(&job.view, &params).await?;
+            let set = SetDevice {
+                job: job.clone(),
+                device: job.bound.boot.ramdisk_device(),
+                persistent: false,
+                mode: params.boot_mode,
+            };
+            or_firmware_decides(id, answered("setting the boot device", power.send(set).await))?;
+            let read = ReadPower { job: job.clone(), patient: true };
+            let to = match answered("reading the power state", power.send(read).await)? {
+                PowerState::On => PowerTarget::Reboot,
+                PowerState::Off | PowerState::Error => PowerTarget::On,
+            };
+            answered("switching on", power.send(SetPower { job, to, within }).await).map(|_| ())
+        }))
+    }
+}
+
+impl Handler<LayOut> for BootActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: LayOut, _: &mut Context<Self>) -> Self::Result {
+        let params = self.params(&ask.job, ask.purpose);
+        Box::pin(isolated("laying out the ramdisk", async move {
+            ask.job.bound.boot.prepare_ramdisk(&ask.job.view, &params).await
+        }))
+    }
+}
+
+impl Handler<BootFromDisk> for BootActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: BootFromDisk, _: &mut Context<Self>) -> Self::Result {
+        let (power, id) = (self.power.clone(), self.id);
+        let mode = ask.0.view.boot_mode(self.world.settings.default_boot_mode);
+        Box::pin(isolated("booting from disk", async move {
+            let job = ask.0;
+            job.bound.boot.clean_up_ramdisk(&job.view).await?;
+            let set = SetDevice { job, device: BootDevice::Disk, persistent: true, mode };
+            or_firmware_decides(id, answered("setting the boot device", power.send(set).await))
+        }))
+    }
+}
+
+impl Handler<CleanUpRamdisk> for BootActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: CleanUpRamdisk, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(isolated("cleaning up the ramdisk", async move {
+            ask.0.bound.boot.clean_up_ramdisk(&ask.0.view).await
+        }))
+    }
+}
+
+impl Handler<Stop> for BootActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+/// How long laying out and starting a ramdisk may take.
+pub(crate) const BOOT: Duration = Duration::from_secs(900);

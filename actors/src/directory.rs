@@ -1,0 +1,403 @@
+//! Node id → actor address: the only place that knows where a node lives.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, Handler, MailboxError, Message};
+use dashmap::DashMap;
+use ferric_drivers::interface::Kind;
+use ferric_drivers::protocol::dhcp::{Mac, PortEntry, PortIndex};
+use ferric_drivers::{BindError, Registry};
+use ferric_schema::events::NewEvent;
+use ferric_schema::{JsonText, Node, Port, Store, StoreError, conductors, events, journal, nodes, ports};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::doing::Doing;
+use crate::error::NodeError;
+use crate::governor::Governor;
+use crate::message::{CreatePort, DeleteNode, DeletePort, DriverInfo, UpdatePort};
+use crate::node::{Leave, NodeActor};
+use crate::settings::Settings;
+use crate::supervisor::{Serve, Supervisor};
+use crate::view;
+use crate::world::World;
+
+/// Rows read at a time at start-up.
+const PAGE: i64 = 500;
+
+/// Cheap to clone; shared by all web workers.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    world: Arc<World>,
+    nodes: DashMap<Uuid, Addr<NodeActor>>,
+    /// Address → node, for look-ups by MAC.
+    macs: RwLock<BTreeMap<String, Uuid>>,
+    index: Arc<PortIndex>,
+    arbiters: Vec<ArbiterHandle>,
+}
+
+impl Directory {
+    /// Makes the actors of every node in the database; they take up what they were in the middle of. Call inside an
+    /// actix system. `index` is what the DHCP server looks ports up in.
+    pub async fn start(
+        settings: Settings,
+        store: Store,
+        registry: Arc<Registry>,
+        index: Arc<PortIndex>,
+    ) -> Result<Directory, StoreError> {
+        let supervisor = Supervisor::default().start();
+        let world = Arc::new(World {
+            governor: Governor::new(settings.bmc_backoff, settings.bmc_backoff_most),
+            deploys: Arc::new(Semaphore::new(settings.max_concurrent_deploys)),
+            supervisor: supervisor.clone(),
+            doing: DashMap::new(),
+            store,
+            registry,
+            settings,
+        });
+        let arbiters = (0..world.settings.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
+        let directory = Directory {
+            inner: Arc::new(Inner { world, nodes: DashMap::new(), macs: RwLock::default(), index, arbiters }),
+        };
+        supervisor.do_send(Serve(directory.clone()));
+        directory.register().await?;
+        directory.load().await?;
+        directory.keep_alive();
+        Ok(directory)
+    }
+
+    async fn load(&self) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = self
+                .store()
+                .read(move |conn| {
+                    let rows = nodes::all(conn, after, PAGE)?;
+                    let mut out = Vec::with_capacity(rows.len());
+                    for node in rows {
+                        let open = if node.provision_state.activity().is_some() {
+                            journal::open_of_node(conn, node.uuid)?
+                        } else {
+                            Vec::new()
+                        };
+                        let ports = ports::of_node(conn, node.uuid)?;
+                        out.push((node, ports, open));
+                    }
+                    Ok(out)
+                })
+                .await?;
+            let Some((last, ..)) = page.last() else { return Ok(()) };
+            after = last.id;
+            for (node, ports, open) in page {
+                self.adopt(node, ports, open);
+            }
+        }
+    }
+
+    /// Starts a node's actors on the arbiter its id is pinned to.
+    fn adopt(&self, node: Node, ports: Vec<Port>, open: Vec<journal::StepRow>) {
+        let id = node.uuid;
+        self.index_ports(id, &ports);
+        let world = self.inner.world.clone();
+        let at =
+            id.as_bytes().iter().map(|byte| usize::from(*byte)).sum::<usize>() % self.inner.arbiters.len();
+        let actor = NodeActor::new(world, node, ports, open);
+        let address = NodeActor::start_in_arbiter(&self.inner.arbiters[at], |_| actor);
+        self.inner.nodes.insert(id, address);
+    }
+
+    fn index_ports(&self, node: Uuid, ports: &[Port]) {
+        let mut macs = self.inner.macs.write().expect("nothing panics while it holds this lock");
+        macs.retain(|_, owner| *owner != node);
+        self.inner.index.remove_node(node);
+        for port in ports {
+            macs.insert(port.address.clone(), node);
+            if let Ok(mac) = port.address.parse::<Mac>() {
+                self.inner.index.insert(mac, PortEntry { node, pxe_enabled: port.pxe_enabled });
+            }
+        }
+    }
+
+    async fn register(&self) -> Result<(), StoreError> {
+        let world = &self.inner.world;
+        let (host, group) = (world.settings.host.clone(), world.settings.conductor_group.clone());
+        let drivers: Vec<String> = world.registry.types().iter().map(|row| row.name.to_owned()).collect();
+        let now = world.now();
+        self.store()
+            .write(move |conn| conductors::register(conn, &host, &group, &drivers, now))
+            .await
+            .map(|_| ())
+    }
+
+    fn keep_alive(&self) {
+        let directory = self.clone();
+        let every = self.inner.world.settings.keep_alive.max(Duration::from_secs(1));
+        actix::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                if let Err(error) = directory.register().await {
+                    tracing::error!(%error, "cannot renew this conductor's row");
+                }
+            }
+        });
+    }
+
+    /// Makes the actors of a node anew after they died. With `deaths` the node has died too often and is put into
+    /// maintenance first.
+    pub(crate) async fn rebuild(&self, id: Uuid, deaths: Option<u32>) {
+        self.inner.nodes.remove(&id);
+        let now = self.inner.world.now();
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let read = self.store().write(move |conn| {
+                let Some(mut node) = nodes::get(conn, id)? else { return Ok(None) };
+                if let Some(deaths) = deaths {
+                    let text = format!(
+                        "the actors of this node died {deaths} times in a row; it is left alone until maintenance is \
+                         cleared. The traces are in Ferric's log; please report them"
+                    );
+                    node.maintenance = true;
+                    node.maintenance_reason = Some(text.clone());
+                    node.last_error = Some(text);
+                    node = nodes::advance(conn, &node, now)?;
+                }
+                let ports = ports::of_node(conn, id)?;
+                let open = journal::open_of_node(conn, id)?;
+                Ok(Some((node, ports, open)))
+            });
+            match read.await {
+                Ok(Some((node, ports, open))) => return self.adopt(node, ports, open),
+                Ok(None) => return self.forget(id),
+                Err(error) => {
+                    tracing::error!(node = %id, %error, "cannot rebuild the node yet; trying again in {wait:?}");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+
+    fn forget(&self, id: Uuid) {
+        self.inner.nodes.remove(&id);
+        self.index_ports(id, &[]);
+        self.inner.world.doing.remove(&id);
+    }
+
+    /// Enrols a node: resolves its interfaces, stores it, starts its actors. Interface fields that are unset get their
+    /// defaults. Errors: `NoValidHost` for an unknown hardware type, `Invalid` for an unusable interface, the store's.
+    pub async fn create(&self, mut node: Node) -> Result<Node, NodeError> {
+        let world = &self.inner.world;
+        if node.conductor_group != world.settings.conductor_group {
+            return Err(NodeError::NoValidHost { driver: node.driver, group: node.conductor_group });
+        }
+        let names =
+            world.registry.resolve(&node.driver, &view::chosen(&node)).map_err(|error| match error {
+                BindError::UnknownType(..) => NodeError::NoValidHost {
+                    driver: node.driver.clone(),
+                    group: node.conductor_group.clone(),
+                },
+                BindError::Incompatible { .. } | BindError::NoneEnabled { .. } => {
+                    NodeError::Invalid(error.to_string())
+                }
+            })?;
+        view::set_chosen(&mut node, &names);
+        let event = NewEvent {
+            node: Some(node.uuid),
+            at: world.now(),
+            kind: "created".into(),
+            severity: "INFO".into(),
+            text: format!("enrolled as {}", node.driver),
+            data: JsonText::default(),
+        };
+        let node = self
+            .store()
+            .write(move |conn| {
+                let node = nodes::insert(conn, &node)?;
+                events::append(conn, &event)?;
+                Ok(node)
+            })
+            .await?;
+        self.adopt(node.clone(), Vec::new(), Vec::new());
+        Ok(node)
+    }
+
+    /// Sends a message to a node and waits for its answer, at most `[conductor] node_locked_retry_*`.
+    ///
+    /// Errors: `NotFound`; `Locked` when its turn does not come in time; `Rebuilding` when the actor died over it.
+    pub async fn ask<M, T>(&self, node: Uuid, message: M) -> Result<T, NodeError>
+    where
+        M: Message<Result = Result<T, NodeError>> + Send + Relates + 'static,
+        T: Send + 'static,
+        NodeActor: Handler<M>,
+        actix::Context<NodeActor>: ToEnvelope<NodeActor, M>,
+    {
+        let address = self.inner.nodes.get(&node).map(|entry| entry.value().clone());
+        let Some(address) = address else {
+            return Err(self.missing(node).await);
+        };
+        let within = self.inner.world.settings.request_within;
+        let answer = match address.send(message).timeout(within).await {
+            Ok(answer) => answer?,
+            Err(MailboxError::Closed) => return Err(self.missing(node).await),
+            Err(MailboxError::Timeout) => {
+                return Err(NodeError::Locked { node, host: self.host().to_owned() });
+            }
+        };
+        match M::AFTER {
+            After::Nothing => {}
+            After::PortsChanged => {
+                if let Ok(all) = self.store().read(move |conn| ports::of_node(conn, node)).await {
+                    self.index_ports(node, &all);
+                }
+            }
+            After::NodeGone => self.forget(node),
+        }
+        Ok(answer)
+    }
+
+    /// Why a node has no actor: it does not exist, or it is being rebuilt.
+    async fn missing(&self, node: Uuid) -> NodeError {
+        match self.store().read(move |conn| nodes::get(conn, node)).await {
+            Ok(Some(_)) => NodeError::Rebuilding(node),
+            Ok(None) => NodeError::NotFound { what: "Node", id: node.to_string() },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The nodes that own ports with these addresses, each once.
+    #[must_use]
+    pub fn node_of_port_address(&self, macs: &[String]) -> Vec<Uuid> {
+        let known = self.inner.macs.read().expect("nothing panics while it holds this lock");
+        let mut found: Vec<Uuid> =
+            macs.iter().filter_map(|mac| known.get(&mac.to_lowercase()).copied()).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The enabled hardware types.
+    #[must_use]
+    pub fn drivers(&self) -> Vec<DriverInfo> {
+        let names: Vec<_> = self.inner.world.registry.types().iter().map(|row| row.name).collect();
+        names.into_iter().filter_map(|name| self.driver(name)).collect()
+    }
+
+    /// One hardware type; `None` when it is not enabled.
+    #[must_use]
+    pub fn driver(&self, name: &str) -> Option<DriverInfo> {
+        let registry = &self.inner.world.registry;
+        let mut defaults = BTreeMap::new();
+        let mut enabled = BTreeMap::new();
+        for kind in Kind::ALL {
+            let all = registry.enabled(name, kind).ok()?;
+            defaults.insert(kind, registry.default_interface(name, kind).ok().map(str::to_owned));
+            enabled.insert(kind, all.into_iter().map(str::to_owned).collect());
+        }
+        let properties = registry.properties(name).ok()?;
+        Some(DriverInfo {
+            name: name.to_owned(),
+            hosts: vec![self.host().to_owned()],
+            defaults,
+            enabled,
+            properties: properties.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect(),
+        })
+    }
+
+    /// The conductor that serves the node now, `None` when none serves its hardware type and group.
+    #[must_use]
+    pub fn conductor_for(&self, node: &Node) -> Option<String> {
+        let world = &self.inner.world;
+        let serves = world.registry.types().iter().any(|row| row.name == node.driver)
+            && node.conductor_group == world.settings.conductor_group;
+        serves.then(|| world.settings.host.clone())
+    }
+
+    /// What a node is doing at this moment, if it is doing anything.
+    #[must_use]
+    pub fn doing(&self, node: Uuid) -> Option<Doing> {
+        self.inner.world.doing.get(&node).map(|entry| entry.clone())
+    }
+
+    /// What all nodes are doing at this moment; those at rest are left out.
+    #[must_use]
+    pub fn all_doing(&self) -> Vec<(Uuid, Doing)> {
+        self.inner.world.doing.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    /// This conductor's name.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.inner.world.settings.host
+    }
+
+    /// What the actors were started with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.world.settings
+    }
+
+    /// The database, for reads.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.world.store
+    }
+
+    /// Ends all actors and says goodbye in the conductors table. What was under way is taken up by the next start.
+    pub async fn stop(&self) {
+        for entry in &self.inner.nodes {
+            entry.value().do_send(Leave);
+        }
+        let (host, now) = (self.host().to_owned(), self.inner.world.now());
+        if let Err(error) = self.store().write(move |conn| conductors::offline(conn, &host, now)).await {
+            tracing::warn!(%error, "cannot mark this conductor as offline");
+        }
+    }
+}
+
+/// What the directory has to look at again after a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// The addresses of the node's ports.
+    PortsChanged,
+    /// The node does not exist any more.
+    NodeGone,
+}
+
+/// Messages that [`Directory::ask`] carries.
+pub trait Relates {
+    /// See [`After`].
+    const AFTER: After = After::Nothing;
+}
+
+impl Relates for crate::message::Describe {}
+impl Relates for crate::message::Provision {}
+impl Relates for crate::message::ChangePower {}
+impl Relates for crate::message::Update {}
+impl Relates for crate::message::SetMaintenance {}
+impl Relates for crate::message::Validate {}
+impl Relates for crate::message::GetBootDevice {}
+impl Relates for crate::message::SupportedBootDevices {}
+impl Relates for crate::message::SetBootDevice {}
+impl Relates for crate::message::Lookup {}
+impl Relates for crate::message::Heartbeat {}
+impl Relates for DeleteNode {
+    const AFTER: After = After::NodeGone;
+}
+impl Relates for CreatePort {
+    const AFTER: After = After::PortsChanged;
+}
+impl Relates for UpdatePort {
+    const AFTER: After = After::PortsChanged;
+}
+impl Relates for DeletePort {
+    const AFTER: After = After::PortsChanged;
+}

@@ -1,0 +1,147 @@
+//! One command at a time per BMC; a silent BMC is asked less and less often, at its own node's cost only.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use ferric_drivers::DriverError;
+use tokio::time::{Instant, timeout_at};
+
+/// Permits by BMC address. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Governor {
+    bmcs: Arc<DashMap<String, Arc<Bmc>>>,
+    least: Duration,
+    most: Duration,
+}
+
+#[derive(Default)]
+struct Bmc {
+    /// Fair: whoever asks first is served first.
+    turn: tokio::sync::Mutex<()>,
+    /// What is known of its silence.
+    silence: Mutex<Silence>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Silence {
+    failures: u32,
+    since: Option<Instant>,
+    closed_until: Option<Instant>,
+}
+
+impl Governor {
+    pub(crate) fn new(least: Duration, most: Duration) -> Governor {
+        Governor { bmcs: Arc::default(), least, most }
+    }
+
+    /// Runs `command` when it is this caller's turn. `patient` callers (a deployment, an operator) are let through to
+    /// a BMC that was silent; others (the periodic look) are turned away until its back-off is over.
+    pub(crate) async fn run<T>(
+        &self,
+        bmc: Option<String>,
+        patient: bool,
+        within: Duration,
+        command: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        let deadline = Instant::now() + within;
+        let Some(address) = bmc else {
+            return timeout_at(deadline, command).await.unwrap_or_else(|_| Err(late("the driver", within)));
+        };
+        let bmc = self.bmcs.entry(address.clone()).or_default().clone();
+        if !patient && let Some(silent) = self.turned_away(&bmc, &address) {
+            return Err(silent);
+        }
+        let Ok(_turn) = timeout_at(deadline, bmc.turn.lock()).await else {
+            return Err(late(&address, within));
+        };
+        let result = timeout_at(deadline, command).await.unwrap_or_else(|_| Err(late(&address, within)));
+        self.learn(&bmc, &result);
+        result
+    }
+
+    fn turned_away(&self, bmc: &Bmc, address: &str) -> Option<DriverError> {
+        let silence = *bmc.silence.lock().expect("nothing panics while it holds this lock");
+        let now = Instant::now();
+        let left = silence.closed_until?.checked_duration_since(now)?;
+        let for_so_long = silence.since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        Some(DriverError::Unreachable {
+            what: address.to_owned(),
+            after: for_so_long,
+            remedy: format!("next try in {} s; check the BMC's address and cable", left.as_secs() + 1),
+        })
+    }
+
+    fn learn<T>(&self, bmc: &Bmc, result: &Result<T, DriverError>) {
+        let mut silence = bmc.silence.lock().expect("nothing panics while it holds this lock");
+        match result {
+            Err(DriverError::Unreachable { .. }) => {
+                let now = Instant::now();
+                silence.failures = silence.failures.saturating_add(1);
+                silence.since.get_or_insert(now);
+                let wait = self.least.saturating_mul(1 << silence.failures.min(16)).min(self.most);
+                silence.closed_until = Some(now + wait);
+            }
+            Ok(_) | Err(_) => *silence = Silence::default(),
+        }
+    }
+
+    /// Forgets a BMC, when its last node is gone or its address changed.
+    pub(crate) fn forget(&self, bmc: &str) {
+        self.bmcs.remove(bmc);
+    }
+}
+
+fn late(what: &str, within: Duration) -> DriverError {
+    DriverError::Unreachable {
+        what: what.to_owned(),
+        after: within,
+        remedy: "check that the BMC is reachable from this host and not busy".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn silent() -> Result<(), DriverError> {
+        Err(DriverError::Unreachable { what: "bmc".into(), after: Duration::ZERO, remedy: String::new() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_bmc_is_asked_less_often_and_forgiven_when_it_answers() {
+        let governor = Governor::new(Duration::from_secs(1), Duration::from_secs(8));
+        let key = || Some("ipmi:10.0.0.1:623".to_owned());
+        let second = Duration::from_secs(1);
+        assert!(governor.run(key(), false, second, async { silent() }).await.is_err());
+        // the breaker is open: the command is not even started
+        let mut started = false;
+        let refused = governor
+            .run(key(), false, second, async {
+                started = true;
+                Ok(())
+            })
+            .await;
+        assert!(matches!(refused, Err(DriverError::Unreachable { .. })) && !started);
+        // a deployment is let through, and its success closes the breaker
+        assert!(governor.run(key(), true, second, async { Ok(()) }).await.is_ok());
+        assert!(governor.run(key(), false, second, async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commands_to_one_bmc_never_overlap_and_others_are_not_held_up() {
+        let governor = Governor::new(Duration::from_secs(1), Duration::from_secs(8));
+        let long = Duration::from_secs(60);
+        let slow = governor.run(Some("a".into()), true, long, async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Ok(Instant::now())
+        });
+        let same = governor.run(Some("a".into()), true, long, async { Ok(Instant::now()) });
+        let other = governor.run(Some("b".into()), true, long, async { Ok(Instant::now()) });
+        let begun = Instant::now();
+        let (slow, same, other) = tokio::join!(slow, same, other);
+        assert!(same.expect("ran") >= slow.expect("ran"));
+        assert!(other.expect("ran").duration_since(begun) < Duration::from_secs(1));
+    }
+}

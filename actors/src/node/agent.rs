@@ -1,0 +1,109 @@
+//! What the node's ramdisk says: look-up (once, for the token) and heartbeats.
+
+use actix::{AtomicResponse, Context, Handler};
+use base64::Engine;
+use ferric_machine::{Event, Heartbeat as Meaning, heartbeat, stopped_message};
+use serde_json::Value;
+
+use super::NodeActor;
+use crate::error::NodeError;
+use crate::message::{Heartbeat, LookedUp, Lookup};
+use crate::view::{self, keys};
+
+impl Handler<Lookup> for NodeActor {
+    type Result = AtomicResponse<Self, Result<LookedUp, NodeError>>;
+
+    fn handle(&mut self, ask: Lookup, _: &mut Context<Self>) -> Self::Result {
+        if !self.state().lookup_allowed(self.world.settings.fast_track) {
+            return self.refuse(NodeError::NotFound { what: "Node", id: self.uuid().to_string() });
+        }
+        let known = self.node.driver_internal_info.get(keys::TOKEN).is_some();
+        let mut change = self.change();
+        let token = match (ask.wants_token, known) {
+            (false, _) => None,
+            (true, true) => Some("******".to_owned()),
+            (true, false) => {
+                let mut random = [0; 32];
+                if let Err(error) = getrandom::fill(&mut random) {
+                    let text = format!("this host gives no random numbers: {error}");
+                    return self.refuse(NodeError::Conflict(text));
+                }
+                let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random);
+                view::edit(&mut change.node.driver_internal_info, |info| {
+                    info.insert(keys::TOKEN.into(), Value::String(token.clone()));
+                });
+                Some(token)
+            }
+        };
+        let fresh = ask.wants_token && !known;
+        let told = move |act: &mut NodeActor| LookedUp {
+            uuid: act.node.uuid,
+            properties: act.node.properties.parse(),
+            instance_info: view::masked(act.node.instance_info.parse()),
+            driver_internal_info: view::masked(act.node.driver_internal_info.parse()),
+            agent_token: token,
+            heartbeat_timeout: act.world.settings.heartbeat_timeout,
+        };
+        if !fresh {
+            let answer = told(self);
+            return AtomicResponse::new(Box::pin(actix::fut::wrap_future(std::future::ready(Ok(answer)))));
+        }
+        self.commit(change, move |act, _| told(act))
+    }
+}
+
+/// Compares in a time that does not tell how much of it is right.
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}
+
+impl Handler<Heartbeat> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, beat: Heartbeat, ctx: &mut Context<Self>) -> Self::Result {
+        let info = self.node.driver_internal_info.parse();
+        let text = |key: &str| info.get(key).and_then(Value::as_str);
+        let token_fits = match (text(keys::TOKEN), &beat.agent_token) {
+            (Some(known), Some(given)) => same(known, given),
+            (None, _) | (_, None) => false,
+        };
+        if !token_fits {
+            tracing::warn!(node = %self.uuid(), "heartbeat with a missing or wrong token");
+            let text = "Agent token is missing or does not match the node's; reboot the node so that its ramdisk \
+                        looks up again.";
+            return self.refuse(NodeError::Invalid(text.into()));
+        }
+        if text(keys::URL).is_some_and(|known| known != beat.callback_url) {
+            let text =
+                "Detected change in ramdisk provided \"callback_url\"; it may only change with a reboot.";
+            return self.refuse(NodeError::Invalid(text.into()));
+        }
+        let meaning = heartbeat(&self.facts());
+        if meaning == Meaning::Ignore {
+            tracing::debug!(node = %self.uuid(), state = %self.state(), "heartbeat not expected here");
+            return AtomicResponse::new(Box::pin(actix::fut::wrap_future(std::future::ready(Ok(())))));
+        }
+        self.arm(ctx);
+        let mut change = self.change();
+        view::edit(&mut change.node.driver_internal_info, |info| {
+            info.insert(keys::URL.into(), Value::String(beat.callback_url));
+            for (key, value) in [(keys::VERSION, beat.agent_version), (keys::VERIFY_CA, beat.agent_verify_ca)]
+            {
+                if let Some(value) = value {
+                    info.insert(key.into(), Value::String(value));
+                }
+            }
+        });
+        let drive = move |act: &mut NodeActor, ctx: &mut Context<NodeActor>| match meaning {
+            Meaning::Drive => act.look_at_ramdisk(ctx, true),
+            Meaning::Stop(activity) => act.fire(ctx, Event::Fail, Some(stopped_message(activity))),
+            Meaning::Record | Meaning::Ignore => {}
+        };
+        if change.node.driver_internal_info == self.node.driver_internal_info {
+            drive(self, ctx);
+            return AtomicResponse::new(Box::pin(actix::fut::wrap_future(std::future::ready(Ok(())))));
+        }
+        change.tell(&self.world, "INFO", "agent", "the ramdisk's agent called".into(), serde_json::json!({}));
+        self.commit(change, drive)
+    }
+}

@@ -1,0 +1,314 @@
+//! The node's fields, its ports, and questions about it.
+
+use std::collections::BTreeMap;
+
+use actix::fut::WrapFuture;
+use actix::{ActorContext, ActorFutureExt, AtomicResponse, Context, Handler, MessageResult, ResponseFuture};
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::Kind;
+use ferric_machine::BootDevice;
+use ferric_schema::{Node, Port, StoreError, nodes, ports};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::NodeActor;
+use crate::error::NodeError;
+use crate::job::answered;
+use crate::message::{
+    CreatePort, DeleteNode, DeletePort, Describe, GetBootDevice, SetBootDevice, SetMaintenance,
+    SupportedBootDevices, Update, UpdatePort, Validate, Verdict,
+};
+use crate::power::{QUESTION, ReadBootDevice, SetDevice};
+use crate::view;
+
+impl Handler<Describe> for NodeActor {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Ok(self.node.clone()))
+    }
+}
+
+impl Handler<Update> for NodeActor {
+    type Result = AtomicResponse<Self, Result<Node, NodeError>>;
+
+    fn handle(&mut self, ask: Update, _: &mut Context<Self>) -> Self::Result {
+        let mut change = self.change();
+        let edited =
+            (ask.apply)(&mut change.node).and_then(|()| self.rebind(&mut change.node, ask.reset_interfaces));
+        if let Err(error) = edited {
+            return self.refuse(error);
+        }
+        if change.node == self.node {
+            let same = self.node.clone();
+            return AtomicResponse::new(Box::pin(std::future::ready(Ok(same)).into_actor(self)));
+        }
+        if !change.node.maintenance {
+            change.node.maintenance_reason = None;
+            change.node.fault = None;
+        }
+        change.tell(&self.world, "INFO", "updated", "fields changed".into(), json!({}));
+        self.commit(change, |act, _| act.node.clone())
+    }
+}
+
+impl NodeActor {
+    /// Fits the interfaces to what was edited: unset ones get their default again, unusable ones are refused, or reset
+    /// with a changed driver where the client asked for that.
+    fn rebind(&self, node: &mut Node, reset: bool) -> Result<(), NodeError> {
+        let (old, mut wanted) = (view::chosen(&self.node), view::chosen(node));
+        let driver_changed = node.driver != self.node.driver;
+        if old == wanted && !driver_changed {
+            return Ok(());
+        }
+        if driver_changed {
+            if !self.world.registry.types().iter().any(|row| row.name == node.driver) {
+                return Err(NodeError::NoValidHost {
+                    driver: node.driver.clone(),
+                    group: node.conductor_group.clone(),
+                });
+            }
+            if reset {
+                wanted.retain(|kind, name| old.get(kind) != Some(name));
+            }
+        }
+        let names = self
+            .world
+            .registry
+            .resolve(&node.driver, &wanted)
+            .map_err(|error| NodeError::Invalid(error.to_string()))?;
+        view::set_chosen(node, &names);
+        Ok(())
+    }
+}
+
+impl Handler<SetMaintenance> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, ask: SetMaintenance, _: &mut Context<Self>) -> Self::Result {
+        let mut change = self.change();
+        change.node.maintenance = ask.on;
+        change.node.maintenance_reason = if ask.on { ask.reason } else { None };
+        if !ask.on {
+            change.node.fault = None;
+            self.power_failures = 0;
+        }
+        let text = if ask.on { "maintenance on" } else { "maintenance off" };
+        let data = json!({"maintenance": ask.on, "reason": change.node.maintenance_reason});
+        change.tell(&self.world, "INFO", "maintenance", text.into(), data);
+        self.commit(change, |_, _| ())
+    }
+}
+
+fn verdict(result: Result<(), DriverError>) -> Verdict {
+    match result {
+        Ok(()) => Verdict { result: Some(true), reason: None },
+        Err(error) => Verdict { result: Some(false), reason: Some(error.to_string()) },
+    }
+}
+
+impl Handler<Validate> for NodeActor {
+    type Result = MessageResult<Validate>;
+
+    fn handle(&mut self, _: Validate, _: &mut Context<Self>) -> Self::Result {
+        let job = match self.job() {
+            Ok(job) => job,
+            Err(error) => return MessageResult(Err(error)),
+        };
+        let (bound, view) = (&job.bound, &job.view);
+        let mut all = BTreeMap::new();
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Vendor) {
+            let name = bound.names.get(&kind).map(String::as_str).unwrap_or_default();
+            let one = match kind {
+                Kind::Power => verdict(bound.power.validate(view)),
+                Kind::Management => verdict(bound.management.validate(view)),
+                Kind::Boot => verdict(bound.boot.validate(view)),
+                Kind::Deploy => verdict(bound.deploy.validate(view)),
+                Kind::Bios
+                | Kind::Console
+                | Kind::Firmware
+                | Kind::Inspect
+                | Kind::Network
+                | Kind::Raid
+                | Kind::Rescue
+                | Kind::Storage
+                | Kind::Vendor
+                    if name.starts_with("no-") =>
+                {
+                    Verdict { result: None, reason: Some("not supported".into()) }
+                }
+                Kind::Bios
+                | Kind::Console
+                | Kind::Firmware
+                | Kind::Inspect
+                | Kind::Network
+                | Kind::Raid
+                | Kind::Rescue
+                | Kind::Storage
+                | Kind::Vendor => Verdict { result: Some(true), reason: None },
+            };
+            all.insert(kind, one);
+        }
+        MessageResult(Ok(all))
+    }
+}
+
+impl Handler<GetBootDevice> for NodeActor {
+    type Result = ResponseFuture<Result<(Option<BootDevice>, Option<bool>), NodeError>>;
+
+    fn handle(&mut self, _: GetBootDevice, _: &mut Context<Self>) -> Self::Result {
+        let job = self.job();
+        let power = self.siblings().power.clone();
+        Box::pin(async move {
+            let job = job?;
+            job.bound.management.validate(&job.view)?;
+            let asked = power.send(ReadBootDevice(job)).timeout(2 * QUESTION).await;
+            Ok(answered("reading the boot device", asked)?)
+        })
+    }
+}
+
+impl Handler<SupportedBootDevices> for NodeActor {
+    type Result = MessageResult<SupportedBootDevices>;
+
+    fn handle(&mut self, _: SupportedBootDevices, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.job().map(|job| job.bound.management.supported_boot_devices().to_vec()))
+    }
+}
+
+impl Handler<SetBootDevice> for NodeActor {
+    type Result = ResponseFuture<Result<(), NodeError>>;
+
+    fn handle(&mut self, ask: SetBootDevice, _: &mut Context<Self>) -> Self::Result {
+        let locked = self.node.reservation.is_some().then(|| self.locked());
+        let job = self.job();
+        let mode = self.world.settings.default_boot_mode;
+        let power = self.siblings().power.clone();
+        Box::pin(async move {
+            if let Some(locked) = locked {
+                return Err(locked);
+            }
+            let job = job?;
+            job.bound.management.validate(&job.view)?;
+            let mode = job.view.boot_mode(mode);
+            let set = SetDevice { job, device: ask.device, persistent: ask.persistent, mode };
+            Ok(answered("setting the boot device", power.send(set).timeout(2 * QUESTION).await)?)
+        })
+    }
+}
+
+impl Handler<DeleteNode> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, _: DeleteNode, _: &mut Context<Self>) -> Self::Result {
+        let node = &self.node;
+        if node.protected {
+            let text = format!(
+                "Node {} is protected and can not be undeployed, rebuilt or deleted: clear its \
+                                protected flag first.",
+                node.uuid
+            );
+            return self.refuse(NodeError::Forbidden(text));
+        }
+        if node.reservation.is_some() {
+            return self.refuse(self.locked());
+        }
+        if node.instance_uuid.is_some() && !node.maintenance {
+            let text = format!(
+                "Node {} is associated with instance {}.",
+                node.uuid,
+                node.instance_uuid.unwrap_or_default()
+            );
+            return self.refuse(NodeError::Conflict(text));
+        }
+        let allowed = node.provision_state.delete_allowed(self.world.settings.allow_deleting_available);
+        if !allowed && !node.maintenance {
+            let text = format!(
+                "Can not delete node \"{}\" while it is in provision state \"{}\".",
+                node.uuid, node.provision_state
+            );
+            return self.refuse(NodeError::Conflict(text));
+        }
+        let (uuid, store) = (node.uuid, self.world.store.clone());
+        let bmc = self.job().ok().and_then(|job| job.bound.power.bmc(&job.view));
+        let delete = async move { store.write(move |conn| nodes::delete(conn, uuid)).await };
+        AtomicResponse::new(Box::pin(delete.into_actor(self).map(move |result, act: &mut Self, ctx| {
+            result?;
+            if let Some(bmc) = bmc {
+                act.world.governor.forget(&bmc);
+            }
+            act.leaving = true;
+            ctx.stop();
+            Ok(())
+        })))
+    }
+}
+
+impl NodeActor {
+    /// Reads the ports anew after one was changed; a port's write is complete by then.
+    fn port_written<T: 'static>(
+        &self,
+        write: impl std::future::Future<Output = Result<T, StoreError>> + 'static,
+    ) -> AtomicResponse<Self, Result<T, NodeError>> {
+        let (store, uuid) = (self.world.store.clone(), self.uuid());
+        let both = async move {
+            let written = write.await?;
+            let all = store.read(move |conn| ports::of_node(conn, uuid)).await?;
+            Ok::<_, StoreError>((written, all))
+        };
+        AtomicResponse::new(Box::pin(both.into_actor(self).map(|result, act: &mut Self, _| {
+            let (written, all) = result?;
+            act.ports = all;
+            Ok(written)
+        })))
+    }
+
+    fn port(&self, uuid: Uuid) -> Result<&Port, NodeError> {
+        let found = self.ports.iter().find(|port| port.uuid == uuid);
+        found.ok_or(NodeError::NotFound { what: "Port", id: uuid.to_string() })
+    }
+}
+
+impl Handler<CreatePort> for NodeActor {
+    type Result = AtomicResponse<Self, Result<Port, NodeError>>;
+
+    fn handle(&mut self, ask: CreatePort, _: &mut Context<Self>) -> Self::Result {
+        let store = self.world.store.clone();
+        self.port_written(async move { store.write(move |conn| ports::insert(conn, &ask.0)).await })
+    }
+}
+
+impl Handler<UpdatePort> for NodeActor {
+    type Result = AtomicResponse<Self, Result<Port, NodeError>>;
+
+    fn handle(&mut self, ask: UpdatePort, _: &mut Context<Self>) -> Self::Result {
+        let mut port = match self.port(ask.port) {
+            Ok(port) => port.clone(),
+            Err(error) => return self.refuse(error),
+        };
+        if let Err(error) = (ask.apply)(&mut port, &self.node) {
+            return self.refuse(error);
+        }
+        let (store, now) = (self.world.store.clone(), self.world.now());
+        self.port_written(async move { store.write(move |conn| ports::update(conn, &port, now)).await })
+    }
+}
+
+impl Handler<DeletePort> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, ask: DeletePort, _: &mut Context<Self>) -> Self::Result {
+        if let Err(error) = self.port(ask.0) {
+            return self.refuse(error);
+        }
+        let node = &self.node;
+        if (node.instance_uuid.is_some() || node.provision_state == ferric_machine::State::Active)
+            && !node.maintenance
+        {
+            let text = format!("Cannot delete the port {} as node {} is in use.", ask.0, node.uuid);
+            return self.refuse(NodeError::Conflict(text));
+        }
+        let store = self.world.store.clone();
+        self.port_written(async move { store.write(move |conn| ports::delete(conn, ask.0)).await })
+    }
+}

@@ -1,0 +1,357 @@
+//! The node's actor: it owns the provision state. Whatever changes the node passes through here, is committed, and
+//! only then takes effect.
+//!
+//! The mailbox is the node's lock. It is held (`ctx.wait`) for the length of a commit and for nothing else; hardware
+//! work runs in the sibling actors and comes back as a message.
+
+mod agent;
+mod fields;
+mod operation;
+mod power;
+mod provision;
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::WrapFuture;
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
+    SpawnHandle,
+};
+use ferric_drivers::DriverError;
+use ferric_machine::{Facts, Outcome, State};
+use ferric_schema::events::NewEvent;
+use ferric_schema::{Commit, JournalChange, JsonText, Node, Port, StoreError, journal::StepRow};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::boot::BootActor;
+use crate::deploy::DeployActor;
+use crate::error::NodeError;
+use crate::job::Job;
+use crate::power::{PowerActor, Stop};
+use crate::supervisor::NodeDown;
+use crate::view;
+use crate::world::World;
+
+pub(crate) use operation::{CleanedUp, Prepared, StepEnded, TornDown};
+pub(crate) use power::{AgentGoes, PowerObserved};
+
+use operation::Operation;
+
+/// See the module.
+pub struct NodeActor {
+    world: Arc<World>,
+    /// As last committed.
+    node: Node,
+    ports: Vec<Port>,
+    siblings: Option<Siblings>,
+    /// The deployment under way, or taken up again after a restart.
+    operation: Option<Operation>,
+    /// Bad power readings in a row.
+    power_failures: u32,
+    /// Guards the present wait state.
+    deadline: Option<SpawnHandle>,
+    /// What to begin with, in an actor made after a restart or a crash.
+    open_steps: Vec<StepRow>,
+    /// Whether the actor ends on purpose.
+    leaving: bool,
+    /// Why a look at the agent failed last, while its deadline still runs.
+    silent: Option<DriverError>,
+}
+
+#[derive(Clone)]
+struct Siblings {
+    power: Addr<PowerActor>,
+    boot: Addr<BootActor>,
+    deploy: Addr<DeployActor>,
+}
+
+/// A sibling actor ended. Unless the node is leaving, that was a panic, and everything of this node starts anew.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChildStopped;
+
+/// Ends the node's actors: it was deleted, or the process stops.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Leave;
+
+/// What is to be committed.
+pub(crate) struct Change {
+    node: Node,
+    events: Vec<NewEvent>,
+    journal: Vec<JournalChange>,
+}
+
+impl Change {
+    fn tell(&mut self, world: &World, severity: &str, kind: &str, text: String, data: Value) {
+        let Value::Object(data) = data else { unreachable!("event data is written as an object") };
+        self.events.push(NewEvent {
+            node: Some(self.node.uuid),
+            at: world.now(),
+            kind: kind.to_owned(),
+            severity: severity.to_owned(),
+            text,
+            data: JsonText::from(data),
+        });
+    }
+}
+
+impl NodeActor {
+    /// `open_steps` is the unfinished operation of the journal, if there is one.
+    pub(crate) fn new(
+        world: Arc<World>,
+        node: Node,
+        ports: Vec<Port>,
+        open_steps: Vec<StepRow>,
+    ) -> NodeActor {
+        NodeActor {
+            world,
+            node,
+            ports,
+            siblings: None,
+            operation: None,
+            power_failures: 0,
+            deadline: None,
+            open_steps,
+            leaving: false,
+            silent: None,
+        }
+    }
+
+    fn siblings(&self) -> &Siblings {
+        self.siblings.as_ref().expect("started() makes the siblings before any message is handled")
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            state: self.node.provision_state,
+            target: self.node.target_provision_state,
+            maintenance: self.node.maintenance,
+            protected: self.node.protected,
+            retired: self.node.retired,
+            allow_provisioning_in_maintenance: self.world.settings.allow_provisioning_in_maintenance,
+            step_abortable: self.operation.as_ref().and_then(Operation::abortable),
+            inspection_abortable: true,
+        }
+    }
+
+    /// The node as a driver gets it now.
+    fn job(&self) -> Result<Job, NodeError> {
+        let bound = self
+            .world
+            .registry
+            .bind(&self.node.driver, &view::chosen(&self.node))
+            .map_err(|error| NodeError::Invalid(error.to_string()))?;
+        Ok(Job { view: Arc::new(view::node_view(&self.node, &self.ports)), bound: Arc::new(bound) })
+    }
+
+    fn change(&self) -> Change {
+        Change { node: self.node.clone(), events: Vec::new(), journal: Vec::new() }
+    }
+
+    /// Writes what the state machine decided into the row.
+    fn apply(&self, change: &mut Change, outcome: &Outcome, error: Option<String>) {
+        let now = self.world.now();
+        let node = &mut change.node;
+        node.provision_state = outcome.to;
+        node.target_provision_state = outcome.target;
+        if outcome.changes_state() {
+            node.provision_updated_at = Some(now);
+        }
+        if outcome.clears_last_error {
+            node.last_error = None;
+        }
+        if let Some(text) = &error {
+            node.last_error = Some(text.clone());
+        }
+        if outcome.wipes_agent {
+            view::wipe_agent(node);
+        }
+        if outcome.clears_steps {
+            node.deploy_step = JsonText::default();
+            node.clean_step = JsonText::default();
+            node.service_step = JsonText::default();
+        }
+        if outcome.clears_instance {
+            view::wipe_instance(node);
+        }
+        if outcome.clears_power {
+            node.power_state = None;
+        }
+        if let Some(fault) = outcome.fault {
+            node.maintenance = true;
+            node.fault = Some(fault);
+            if node.maintenance_reason.is_none() {
+                node.maintenance_reason.clone_from(&error);
+            }
+        }
+        match outcome.inspection {
+            Some(ferric_machine::InspectionMark::Started) => {
+                node.inspection_started_at = Some(now);
+                node.inspection_finished_at = None;
+            }
+            Some(ferric_machine::InspectionMark::Finished) => node.inspection_finished_at = Some(now),
+            None => {}
+        }
+        node.reservation = outcome.to.stuck_as_fail().then(|| self.world.settings.host.clone());
+        if outcome.changes_state() {
+            let text = match &error {
+                Some(error) => format!("{} → {}: {error}", outcome.from, outcome.to),
+                None => format!("{} → {}", outcome.from, outcome.to),
+            };
+            let data = json!({
+                "from": outcome.from, "to": outcome.to, "event": outcome.event, "target": outcome.target,
+            });
+            let severity = if error.is_some() { "ERROR" } else { "INFO" };
+            tracing::info!(node = %node.uuid, "{text}");
+            change.tell(&self.world, severity, "provision_set", text, data);
+        }
+    }
+
+    /// Commits what has already happened, holding the mailbox, however long the database takes; then goes on.
+    fn save(
+        &mut self,
+        ctx: &mut Context<Self>,
+        change: Change,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        let world = self.world.clone();
+        let commit = self.commit_of(change);
+        let write = async move { world.commit_until_done(commit).await };
+        ctx.wait(write.into_actor(self).map(move |result, act, ctx| match result {
+            Ok(done) => {
+                act.committed(done.node, ctx);
+                then(act, ctx);
+            }
+            Err(error) => act.lost(&error, ctx),
+        }));
+    }
+
+    /// Commits what a client asked for, holding the mailbox; answers once it is committed.
+    fn commit<T: 'static>(
+        &mut self,
+        change: Change,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) -> T + 'static,
+    ) -> AtomicResponse<Self, Result<T, NodeError>> {
+        let world = self.world.clone();
+        let commit = self.commit_of(change);
+        let write = async move { world.commit(commit).await };
+        AtomicResponse::new(Box::pin(write.into_actor(self).map(
+            |result, act: &mut Self, ctx| match result {
+                Ok(done) => {
+                    act.committed(done.node, ctx);
+                    Ok(then(act, ctx))
+                }
+                Err(StoreError::Stale { id, .. }) => {
+                    act.lost(&"the row was changed behind its back", ctx);
+                    Err(NodeError::Rebuilding(id))
+                }
+                Err(error) => Err(NodeError::Store(error)),
+            },
+        )))
+    }
+
+    /// Answers without a commit.
+    fn refuse<T: 'static>(&self, error: impl Into<NodeError>) -> AtomicResponse<Self, Result<T, NodeError>> {
+        AtomicResponse::new(Box::pin(ready(Err(error.into())).into_actor(self)))
+    }
+
+    fn commit_of(&self, change: Change) -> Commit {
+        Commit { node: change.node, events: change.events, journal: change.journal, now: self.world.now() }
+    }
+
+    fn committed(&mut self, node: Node, ctx: &mut Context<Self>) {
+        let moved = self.node.provision_state != node.provision_state;
+        self.node = node;
+        if moved {
+            self.silent = None;
+            self.arm(ctx);
+        }
+    }
+
+    /// Sets the clock that guards the present state, from now on.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        if let Some(old) = self.deadline.take() {
+            ctx.cancel_future(old);
+        }
+        let Some(guard) = ferric_machine::deadline(self.node.provision_state) else { return };
+        let limit = self.world.settings.wait_limit(guard.option);
+        if !limit.is_zero() {
+            self.deadline = Some(ctx.run_later(limit, move |act, ctx| act.overdue(guard, ctx)));
+        }
+    }
+
+    /// What this actor knows is not what is stored: everything starts anew from the database.
+    fn lost(&mut self, why: &dyn std::fmt::Display, ctx: &mut Context<Self>) {
+        tracing::error!(node = %self.node.uuid, %why, "node actor and database disagree; rebuilding");
+        ctx.stop();
+    }
+
+    fn locked(&self) -> NodeError {
+        let host = self.node.reservation.clone().unwrap_or_else(|| self.world.settings.host.clone());
+        NodeError::Locked { node: self.node.uuid, host }
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.node.uuid
+    }
+
+    fn state(&self) -> State {
+        self.node.provision_state
+    }
+}
+
+impl Actor for NodeActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (id, node, world) = (self.node.uuid, ctx.address(), self.world.clone());
+        let power = PowerActor { id, node: node.clone(), world: world.clone() }.start();
+        let boot = BootActor { id, node: node.clone(), power: power.clone(), world: world.clone() }.start();
+        let deploy =
+            DeployActor { id, node, boot: boot.clone(), power: power.clone(), world, running: None }.start();
+        self.siblings = Some(Siblings { power, boot, deploy });
+        self.schedule_power_sync(ctx, true);
+        ctx.run_interval(self.world.settings.progress_interval.max(Duration::from_millis(50)), |act, ctx| {
+            act.look_at_ramdisk(ctx, false);
+        });
+        self.arm(ctx);
+        self.take_up(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.world.doing.remove(&self.node.uuid);
+        if let Some(siblings) = self.siblings.take() {
+            siblings.power.do_send(Stop);
+            siblings.boot.do_send(Stop);
+            siblings.deploy.do_send(Stop);
+        }
+        if !self.leaving {
+            let panicked = std::thread::panicking();
+            self.world.supervisor.do_send(NodeDown { id: self.node.uuid, panicked });
+        }
+    }
+}
+
+impl Handler<ChildStopped> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ChildStopped, ctx: &mut Context<Self>) {
+        if !self.leaving {
+            tracing::error!(node = %self.node.uuid, "a driver actor of this node died; rebuilding");
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<Leave> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Context<Self>) {
+        self.leaving = true;
+        ctx.stop();
+    }
+}

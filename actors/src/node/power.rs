@@ -1,0 +1,248 @@
+//! Power of the node: what was asked for, what was seen, what to do when the two differ (states.md §6).
+
+use std::time::Duration;
+
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message};
+use ferric_drivers::DriverError;
+use ferric_machine::power::{self, SyncPolicy, Unreadable, Verdict};
+use ferric_machine::{Fault, PowerState, PowerTarget, State};
+use serde_json::json;
+
+use super::NodeActor;
+use crate::error::NodeError;
+use crate::job::{answered, stopped};
+use crate::message::ChangePower;
+use crate::power::{QUESTION, ReadPower, SetPower};
+use crate::view;
+
+/// The power actor has changed or read the power state.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PowerObserved(pub(crate) PowerState);
+
+/// The machine is about to lose power: its agent is gone whatever comes of it. Answered once that is committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AgentGoes;
+
+impl Handler<ChangePower> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, ask: ChangePower, _: &mut Context<Self>) -> Self::Result {
+        if let Err(error) = self.may_change_power(&ask) {
+            return self.refuse(error);
+        }
+        let (target, within) = (ask.target, ask.timeout);
+        let mut change = self.change();
+        change.node.target_power_state = Some(target.end());
+        change.node.last_error = None;
+        change.node.reservation = Some(self.world.settings.host.clone());
+        change.tell(
+            &self.world,
+            "INFO",
+            "power_asked",
+            format!("asked to go to {target}"),
+            json!({"target": target}),
+        );
+        self.commit(change, move |act, ctx| act.change_power(ctx, target, within))
+    }
+}
+
+impl NodeActor {
+    fn may_change_power(&self, ask: &ChangePower) -> Result<(), NodeError> {
+        if self.node.reservation.is_some() {
+            return Err(self.locked());
+        }
+        if matches!(self.state(), State::Cleaning | State::CleanWait) {
+            let text = format!(
+                "The requested action \"{}\" can not be performed on node \"{}\" while it is in state \"{}\".",
+                ask.target,
+                self.uuid(),
+                self.state()
+            );
+            return Err(NodeError::Invalid(text));
+        }
+        if self.node.disable_power_off && ask.target.forbidden_by_disable_power_off() {
+            let text = format!("Node {} has disable_power_off set; reboot it instead.", self.uuid());
+            return Err(NodeError::Conflict(text));
+        }
+        let job = self.job()?;
+        job.bound.power.validate(&job.view)?;
+        if !job.bound.power.supported().contains(&ask.target) {
+            let text =
+                format!("The power interface of node {} does not support '{}'.", self.uuid(), ask.target);
+            return Err(NodeError::Invalid(text));
+        }
+        Ok(())
+    }
+
+    fn change_power(&mut self, ctx: &mut Context<Self>, to: PowerTarget, within: Option<Duration>) {
+        let usual = match to {
+            PowerTarget::SoftOff | PowerTarget::SoftReboot => self.world.settings.soft_power_off_timeout,
+            PowerTarget::On | PowerTarget::Off | PowerTarget::Reboot => {
+                self.world.settings.power_change_timeout
+            }
+        };
+        let within = within.unwrap_or(usual);
+        let asked = match self.job() {
+            Ok(job) => {
+                self.siblings().power.send(SetPower { job, to, within }).timeout(within + 2 * QUESTION)
+            }
+            Err(error) => {
+                return self.power_ended(ctx, to, Err(stopped("changing power", &error.to_string())));
+            }
+        };
+        ctx.spawn(asked.into_actor(self).map(move |result, act, ctx| {
+            act.power_ended(ctx, to, answered("changing the power state", result));
+        }));
+    }
+
+    fn power_ended(
+        &mut self,
+        ctx: &mut Context<Self>,
+        to: PowerTarget,
+        result: Result<PowerState, DriverError>,
+    ) {
+        let mut change = self.change();
+        let node = &mut change.node;
+        node.target_power_state = None;
+        node.reservation = node.provision_state.stuck_as_fail().then(|| self.world.settings.host.clone());
+        let (severity, text) = match result {
+            Ok(reached) => {
+                node.power_state = Some(reached);
+                ("INFO", format!("power is {reached}"))
+            }
+            Err(error) => {
+                let text = to.failed(&error.to_string());
+                node.last_error = Some(text.clone());
+                ("ERROR", text)
+            }
+        };
+        let power = node.power_state;
+        change.tell(&self.world, severity, "power_set", text, json!({"target": to, "power_state": power}));
+        self.save(ctx, change, |_, _| {});
+    }
+
+    /// After a restart: a power change that was asked for is completed by looking at the machine.
+    pub(super) fn take_up_power(&mut self, ctx: &mut Context<Self>) {
+        match self.node.target_power_state {
+            Some(PowerState::On) => self.change_power(ctx, PowerTarget::On, None),
+            Some(PowerState::Off) => self.change_power(ctx, PowerTarget::Off, None),
+            Some(PowerState::Error) | None => {}
+        }
+    }
+
+    /// The next periodic look. The first one is spread over the whole interval by the node's id, so that a fleet does
+    /// not ask its BMCs all at once.
+    pub(super) fn schedule_power_sync(&mut self, ctx: &mut Context<Self>, first: bool) {
+        let interval = self.world.settings.power_sync_interval;
+        if interval.is_zero() {
+            return;
+        }
+        let part =
+            u32::from_be_bytes(self.node.uuid.as_bytes()[..4].try_into().expect("a uuid has 16 bytes"));
+        let jitter = interval.mul_f64(f64::from(part) / f64::from(u32::MAX));
+        let after = if first { jitter } else { interval };
+        ctx.run_later(after, |act, ctx| {
+            act.sync_power(ctx);
+            act.schedule_power_sync(ctx, false);
+        });
+    }
+
+    fn sync_power(&mut self, ctx: &mut Context<Self>) {
+        let node = &self.node;
+        let reserved = node.reservation.is_some();
+        if power::skip(node.provision_state, reserved, node.maintenance, node.target_power_state) {
+            return;
+        }
+        let Ok(job) = self.job() else { return };
+        let before = self.node.generation;
+        let ask = self.siblings().power.send(ReadPower { job, patient: false }).timeout(2 * QUESTION);
+        ctx.spawn(ask.into_actor(self).map(move |result, act, ctx| {
+            let seen = answered("reading the power state", result);
+            // something else happened to the node meanwhile: this reading may be older than that
+            if act.node.generation == before {
+                act.reconcile(ctx, seen);
+            }
+        }));
+    }
+
+    fn reconcile(&mut self, ctx: &mut Context<Self>, seen: Result<PowerState, DriverError>) {
+        let policy =
+            SyncPolicy { disable_power_off: self.node.disable_power_off, ..self.world.settings.power_sync };
+        let why = seen.as_ref().err().map(ToString::to_string);
+        let verdict = power::reconcile(
+            self.node.power_state,
+            seen.map_err(|_| Unreadable),
+            self.power_failures,
+            &policy,
+        );
+        self.power_failures = verdict.failures_after(self.power_failures);
+        let mut change = self.change();
+        match verdict {
+            Verdict::Same => return,
+            Verdict::CountUp => {
+                tracing::info!(node = %self.uuid(), why, failures = self.power_failures, "power state unreadable");
+                return;
+            }
+            Verdict::Record(seen) | Verdict::Adopt(seen) => change.node.power_state = Some(seen),
+            Verdict::Restore(to) => {
+                tracing::warn!(node = %self.uuid(), %to, "power differs from what is wanted; restoring");
+                change.node.target_power_state = Some(to.end());
+                change.node.reservation = Some(self.world.settings.host.clone());
+                self.save(ctx, change, move |act, ctx| act.change_power(ctx, to, None));
+                return;
+            }
+            Verdict::Fault { stored } => {
+                let mut text = power::fault_message(&self.uuid().to_string());
+                if let Some(why) = why {
+                    text = format!("{text}. Last try: {why}");
+                }
+                change.node.power_state = stored;
+                change.node.maintenance = true;
+                change.node.fault = Some(Fault::PowerFailure);
+                change.node.maintenance_reason = Some(text.clone());
+                change.node.last_error = Some(text.clone());
+                change.tell(&self.world, "ERROR", "power_fault", text, json!({}));
+            }
+        }
+        let state = change.node.power_state;
+        let text = state.map_or_else(|| "power is unknown".to_owned(), |state| format!("power is {state}"));
+        change.tell(&self.world, "INFO", "power_set", text, json!({"power_state": state}));
+        self.save(ctx, change, |_, _| {});
+    }
+}
+
+impl Handler<PowerObserved> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, told: PowerObserved, ctx: &mut Context<Self>) {
+        if self.node.power_state == Some(told.0) {
+            return;
+        }
+        let mut change = self.change();
+        change.node.power_state = Some(told.0);
+        let data = json!({"power_state": told.0});
+        change.tell(&self.world, "INFO", "power_set", format!("power is {}", told.0), data);
+        self.save(ctx, change, |_, _| {});
+    }
+}
+
+impl Handler<AgentGoes> for NodeActor {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: AgentGoes, _: &mut Context<Self>) -> Self::Result {
+        let mut change = self.change();
+        view::wipe_agent(&mut change.node);
+        if change.node.driver_internal_info == self.node.driver_internal_info {
+            return AtomicResponse::new(Box::pin(std::future::ready(()).into_actor(self)));
+        }
+        let (world, commit) = (self.world.clone(), self.commit_of(change));
+        let write = async move { world.commit_until_done(commit).await };
+        AtomicResponse::new(Box::pin(write.into_actor(self).map(|result, act, ctx| match result {
+            Ok(done) => act.committed(done.node, ctx),
+            Err(error) => act.lost(&error, ctx),
+        })))
+    }
+}

@@ -1,0 +1,145 @@
+//! Power and boot device of one node. Every command passes the governor; the node is told what was seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture};
+use ferric_drivers::DriverError;
+use ferric_machine::{BootDevice, BootMode, PowerState, PowerTarget};
+use uuid::Uuid;
+
+use crate::job::{Job, isolated, stopped};
+use crate::node::{AgentGoes, ChildStopped, NodeActor, PowerObserved};
+use crate::world::World;
+
+/// What a BMC may take to answer one question.
+pub(crate) const QUESTION: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub(crate) struct PowerActor {
+    pub(crate) id: Uuid,
+    pub(crate) node: Addr<NodeActor>,
+    pub(crate) world: Arc<World>,
+}
+
+impl Actor for PowerActor {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.node.do_send(ChildStopped);
+    }
+}
+
+/// Reads the power state. An impatient reading is turned away while the BMC's back-off lasts.
+#[derive(Message)]
+#[rtype(result = "Result<PowerState, DriverError>")]
+pub(crate) struct ReadPower {
+    pub(crate) job: Job,
+    pub(crate) patient: bool,
+}
+
+/// Brings the machine to `to`, unless it is there already.
+#[derive(Message)]
+#[rtype(result = "Result<PowerState, DriverError>")]
+pub(crate) struct SetPower {
+    pub(crate) job: Job,
+    pub(crate) to: PowerTarget,
+    pub(crate) within: Duration,
+}
+
+/// Reads the boot device.
+#[derive(Message)]
+#[rtype(result = "Result<(Option<BootDevice>, Option<bool>), DriverError>")]
+pub(crate) struct ReadBootDevice(pub(crate) Job);
+
+/// Sets the boot device.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct SetDevice {
+    pub(crate) job: Job,
+    pub(crate) device: BootDevice,
+    pub(crate) persistent: bool,
+    pub(crate) mode: BootMode,
+}
+
+/// Ends the actor; dropping its address would not.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Handler<ReadPower> for PowerActor {
+    type Result = ResponseFuture<Result<PowerState, DriverError>>;
+
+    fn handle(&mut self, ask: ReadPower, _: &mut Context<Self>) -> Self::Result {
+        let governor = self.world.governor.clone();
+        Box::pin(isolated("reading the power state", async move {
+            let Job { view, bound } = ask.job;
+            let read = bound.power.power_state(&view);
+            governor.run(bound.power.bmc(&view), ask.patient, QUESTION, read).await
+        }))
+    }
+}
+
+impl Handler<SetPower> for PowerActor {
+    type Result = ResponseFuture<Result<PowerState, DriverError>>;
+
+    fn handle(&mut self, ask: SetPower, _: &mut Context<Self>) -> Self::Result {
+        let (governor, node, id) = (self.world.governor.clone(), self.node.clone(), self.id);
+        Box::pin(isolated("changing the power state", async move {
+            let Job { view, bound } = ask.job;
+            let change = async {
+                let seen = bound.power.power_state(&view).await?;
+                if ask.to.reached(seen) {
+                    return Ok(seen);
+                }
+                tracing::info!(node = %id, to = %ask.to, "changing power");
+                if ask.to.wipes_agent() {
+                    // before, not after: the ramdisk that comes up next must not lose the token it was just given
+                    let gone = node.send(AgentGoes).await;
+                    gone.map_err(|error| stopped("changing the power state", &error.to_string()))?;
+                }
+                bound.power.set_power(&view, ask.to, ask.within).await
+            };
+            let reached = governor.run(bound.power.bmc(&view), true, ask.within + QUESTION, change).await?;
+            let told = node.send(PowerObserved(reached)).await;
+            if let Err(error) = told {
+                tracing::warn!(node = %id, %error, "the node did not hear of its power change");
+            }
+            Ok(reached)
+        }))
+    }
+}
+
+impl Handler<ReadBootDevice> for PowerActor {
+    type Result = ResponseFuture<Result<(Option<BootDevice>, Option<bool>), DriverError>>;
+
+    fn handle(&mut self, ask: ReadBootDevice, _: &mut Context<Self>) -> Self::Result {
+        let governor = self.world.governor.clone();
+        Box::pin(isolated("reading the boot device", async move {
+            let Job { view, bound } = ask.0;
+            let read = bound.management.boot_device(&view);
+            governor.run(bound.power.bmc(&view), true, QUESTION, read).await
+        }))
+    }
+}
+
+impl Handler<SetDevice> for PowerActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: SetDevice, _: &mut Context<Self>) -> Self::Result {
+        let governor = self.world.governor.clone();
+        Box::pin(isolated("setting the boot device", async move {
+            let Job { view, bound } = ask.job;
+            let set = bound.management.set_boot_device(&view, ask.device, ask.persistent, ask.mode);
+            governor.run(bound.power.bmc(&view), true, QUESTION, set).await
+        }))
+    }
+}
+
+impl Handler<Stop> for PowerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        actix::ActorContext::stop(ctx);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the actors take from the configuration.
+
+use std::time::Duration;
+
+use ferric_machine::{BootMode, DeadlineOption, power::SyncPolicy};
+
+/// `[conductor]`, `[deploy]`, `[agent]`, `[api]` options that decide how nodes are worked on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[conductor] host`: who holds reservations.
+    pub host: String,
+    /// `[conductor] conductor_group`.
+    pub conductor_group: String,
+    /// Base URL of the API as ramdisks reach it (`ipa-api-url`).
+    pub api_url: String,
+    /// `[deploy] default_boot_mode`.
+    pub default_boot_mode: BootMode,
+    /// `[conductor] deploy_callback_timeout`; zero is for ever.
+    pub deploy_callback_timeout: Duration,
+    /// `[conductor] power_state_change_timeout`.
+    pub power_change_timeout: Duration,
+    /// `[conductor] soft_power_off_timeout`.
+    pub soft_power_off_timeout: Duration,
+    /// `[conductor] sync_power_state_interval`; zero is never.
+    pub power_sync_interval: Duration,
+    /// `[conductor] power_state_sync_max_retries` and `force_power_state_during_sync`.
+    pub power_sync: SyncPolicy,
+    /// `[conductor] node_locked_retry_attempts` × `_interval`: how long a request may wait for its turn.
+    pub request_within: Duration,
+    /// `[conductor] max_concurrent_deploy`: how many deployments work at once; more wait in line.
+    pub max_concurrent_deploys: usize,
+    /// `[conductor] allow_provisioning_in_maintenance`.
+    pub allow_provisioning_in_maintenance: bool,
+    /// `[conductor] allow_deleting_available_nodes`.
+    pub allow_deleting_available: bool,
+    /// `[api] ramdisk_heartbeat_timeout`, told to agents.
+    pub heartbeat_timeout: Duration,
+    /// `[deploy] fast_track`: lookup is allowed in more states.
+    pub fast_track: bool,
+    /// How often a step that runs in the ramdisk is looked at between heartbeats.
+    pub progress_interval: Duration,
+    /// The longest a step may keep the conductor busy.
+    pub step_within: Duration,
+    /// Least time between two commands to one BMC that does not answer, doubled up to `bmc_backoff_most`.
+    pub bmc_backoff: Duration,
+    /// See `bmc_backoff`.
+    pub bmc_backoff_most: Duration,
+    /// Arbiter threads that the nodes are spread over.
+    pub arbiters: usize,
+    /// How many times an actor may die within [`Settings::restart_window`] before its node goes into maintenance.
+    pub restarts_most: u32,
+    /// See `restarts_most`.
+    pub restart_window: Duration,
+    /// `[conductor] heartbeat_interval`: how often the conductor's row is touched.
+    pub keep_alive: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            host: "localhost".into(),
+            conductor_group: String::new(),
+            api_url: "http://127.0.0.1:6385".into(),
+            default_boot_mode: BootMode::Uefi,
+            deploy_callback_timeout: ferric_machine::DEFAULT_WAIT,
+            power_change_timeout: Duration::from_secs(60),
+            soft_power_off_timeout: Duration::from_secs(600),
+            power_sync_interval: Duration::from_secs(120),
+            power_sync: SyncPolicy::default(),
+            request_within: Duration::from_secs(30),
+            max_concurrent_deploys: 250,
+            allow_provisioning_in_maintenance: true,
+            allow_deleting_available: true,
+            heartbeat_timeout: Duration::from_secs(300),
+            fast_track: false,
+            progress_interval: Duration::from_secs(5),
+            step_within: Duration::from_secs(1800),
+            bmc_backoff: Duration::from_secs(1),
+            bmc_backoff_most: Duration::from_secs(60),
+            arbiters: 2,
+            restarts_most: 5,
+            restart_window: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Settings {
+    /// How long a wait may last.
+    #[must_use]
+    pub fn wait_limit(&self, option: DeadlineOption) -> Duration {
+        match option {
+            DeadlineOption::Deploy => self.deploy_callback_timeout,
+            DeadlineOption::Clean
+            | DeadlineOption::Inspect
+            | DeadlineOption::Rescue
+            | DeadlineOption::Service => ferric_machine::DEFAULT_WAIT,
+        }
+    }
+}

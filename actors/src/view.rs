@@ -1,0 +1,123 @@
+//! From the stored row to what drivers, ramdisks and clients may see of it.
+
+use ferric_drivers::interface::{AgentHandle, Chosen, Json, Kind, NodeView, PortView};
+use ferric_schema::{JsonText, Node, Port};
+use serde_json::Value;
+
+/// Keys of driver_internal_info that Ferric itself uses.
+pub(crate) mod keys {
+    /// The agent's token.
+    pub(crate) const TOKEN: &str = "agent_secret_token";
+    /// Where the agent listens.
+    pub(crate) const URL: &str = "agent_url";
+    /// Its version.
+    pub(crate) const VERSION: &str = "agent_version";
+    /// Its certificate.
+    pub(crate) const VERIFY_CA: &str = "agent_verify_ca";
+    /// What a deployment leaves there, besides the agent's.
+    pub(crate) const OF_DEPLOY: &[&str] = &["image_info", "is_whole_disk_image", "deploy_boot_mode"];
+}
+
+/// The snapshot that drivers work with.
+pub(crate) fn node_view(node: &Node, ports: &[Port]) -> NodeView {
+    NodeView {
+        uuid: node.uuid,
+        name: node.name.clone(),
+        driver: node.driver.clone(),
+        driver_info: node.driver_info.parse(),
+        driver_internal_info: node.driver_internal_info.parse(),
+        properties: node.properties.parse(),
+        instance_info: node.instance_info.parse(),
+        ports: ports
+            .iter()
+            .map(|port| PortView {
+                uuid: port.uuid,
+                address: port.address.clone(),
+                pxe_enabled: port.pxe_enabled,
+            })
+            .collect(),
+        state: node.provision_state,
+        power: node.power_state,
+    }
+}
+
+/// The agent of the last heartbeat.
+pub(crate) fn agent(node: &Node) -> Option<AgentHandle> {
+    let info = node.driver_internal_info.parse();
+    let text = |key| info.get(key).and_then(Value::as_str).map(str::to_owned);
+    Some(AgentHandle { url: text(keys::URL)?, token: text(keys::TOKEN)?, verify_ca: text(keys::VERIFY_CA) })
+}
+
+/// Forgets the agent's address and token.
+pub(crate) fn wipe_agent(node: &mut Node) {
+    edit(&mut node.driver_internal_info, |info| {
+        for key in [keys::TOKEN, keys::URL, keys::VERSION, keys::VERIFY_CA] {
+            info.remove(key);
+        }
+    });
+}
+
+/// Forgets the instance (states.md §4, "finally").
+pub(crate) fn wipe_instance(node: &mut Node) {
+    node.instance_info = JsonText::default();
+    node.instance_uuid = None;
+    node.instance_name = None;
+    edit(&mut node.driver_internal_info, |info| {
+        for key in keys::OF_DEPLOY {
+            info.remove(*key);
+        }
+    });
+}
+
+/// Changes a JSON column.
+pub(crate) fn edit(column: &mut JsonText, change: impl FnOnce(&mut Json)) {
+    let mut map = column.parse();
+    change(&mut map);
+    *column = JsonText::from(map);
+}
+
+/// Stars for what a ramdisk or a client must not read.
+pub(crate) fn masked(mut map: Json) -> Json {
+    for (key, value) in &mut map {
+        let name = key.to_lowercase();
+        if ["password", "secret", "token", "configdrive", "kg_key"].iter().any(|part| name.contains(part)) {
+            *value = Value::String("******".into());
+        }
+    }
+    map
+}
+
+/// One of the node's thirteen interface fields.
+pub(crate) fn interface_field(node: &mut Node, kind: Kind) -> &mut Option<String> {
+    match kind {
+        Kind::Bios => &mut node.bios_interface,
+        Kind::Boot => &mut node.boot_interface,
+        Kind::Console => &mut node.console_interface,
+        Kind::Deploy => &mut node.deploy_interface,
+        Kind::Firmware => &mut node.firmware_interface,
+        Kind::Inspect => &mut node.inspect_interface,
+        Kind::Management => &mut node.management_interface,
+        Kind::Network => &mut node.network_interface,
+        Kind::Power => &mut node.power_interface,
+        Kind::Raid => &mut node.raid_interface,
+        Kind::Rescue => &mut node.rescue_interface,
+        Kind::Storage => &mut node.storage_interface,
+        Kind::Vendor => &mut node.vendor_interface,
+    }
+}
+
+/// The interfaces that the row names.
+pub(crate) fn chosen(node: &Node) -> Chosen {
+    let mut copy = node.clone();
+    Kind::ALL
+        .into_iter()
+        .filter_map(|kind| interface_field(&mut copy, kind).take().map(|name| (kind, name)))
+        .collect()
+}
+
+/// Writes all thirteen names into the row.
+pub(crate) fn set_chosen(node: &mut Node, names: &Chosen) {
+    for (kind, name) in names {
+        *interface_field(node, *kind) = Some(name.clone());
+    }
+}

@@ -1,0 +1,118 @@
+//! A Ferric without its web: SQLite in a temporary folder, fake hardware, real actors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ferric_actors::message::{Describe, Provision};
+use ferric_actors::{Directory, NodeError, Settings};
+use ferric_drivers::boot::FakeBoot;
+use ferric_drivers::deploy::FakeDeploy;
+use ferric_drivers::interface::{BootInterface, DeployInterface, ManagementInterface, PowerInterface};
+use ferric_drivers::management::{FakeManagement, NoopManagement};
+use ferric_drivers::power::FakePower;
+use ferric_drivers::protocol::dhcp::PortIndex;
+use ferric_drivers::{Parts, Registry, RegistrySettings};
+use ferric_machine::{State, Timestamp, Verb};
+use ferric_schema::{Node, Store, StoreOptions};
+use uuid::Uuid;
+
+pub struct World {
+    pub directory: Directory,
+    pub folder: tempfile::TempDir,
+}
+
+pub struct Interfaces {
+    pub power: Arc<dyn PowerInterface>,
+    pub deploy: Arc<dyn DeployInterface>,
+}
+
+impl Default for Interfaces {
+    fn default() -> Self {
+        Interfaces { power: Arc::new(FakePower), deploy: Arc::new(FakeDeploy) }
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        host: "test-host".into(),
+        power_sync_interval: Duration::ZERO,
+        progress_interval: Duration::from_millis(50),
+        request_within: Duration::from_secs(20),
+        ..Settings::default()
+    }
+}
+
+impl World {
+    pub async fn new(interfaces: Interfaces, settings: Settings) -> World {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        World::over(folder, interfaces, settings).await
+    }
+
+    /// A process over what another one left behind.
+    pub async fn over(folder: tempfile::TempDir, interfaces: Interfaces, settings: Settings) -> World {
+        let path = folder.path().join("ferric.sqlite");
+        let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
+        let parts = Parts {
+            power: BTreeMap::from([("fake", interfaces.power)]),
+            management: BTreeMap::from([
+                ("fake", Arc::new(FakeManagement) as Arc<dyn ManagementInterface>),
+                ("noop", Arc::new(NoopManagement)),
+            ]),
+            boot: BTreeMap::from([("fake", Arc::new(FakeBoot) as Arc<dyn BootInterface>)]),
+            deploy: BTreeMap::from([("fake", interfaces.deploy)]),
+        };
+        let names =
+            RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };
+        let registry = Arc::new(Registry::new(names, parts).expect("a registry"));
+        let index = Arc::new(PortIndex::default());
+        let directory = Directory::start(settings, store, registry, index).await.expect("a directory");
+        World { directory, folder }
+    }
+
+    pub async fn enrol(&self) -> Uuid {
+        let node = Node::new(Uuid::new_v4(), "fake-hardware", Timestamp(0));
+        self.directory.create(node).await.expect("enrolled").uuid
+    }
+
+    pub async fn node(&self, id: Uuid) -> Node {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.directory.ask(id, Describe).await {
+                Ok(node) => return node,
+                Err(NodeError::Rebuilding(_)) if Instant::now() < deadline => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub async fn verb(&self, id: Uuid, verb: Verb) -> Result<(), NodeError> {
+        self.directory.ask(id, Provision { verb, configdrive: None }).await
+    }
+
+    pub async fn reaches(&self, id: Uuid, state: State) -> Node {
+        self.until(id, &format!("state {state}"), |node| node.provision_state == state).await
+    }
+
+    pub async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Node) -> bool) -> Node {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let node = self.node(id).await;
+            if holds(&node) {
+                return node;
+            }
+            let state = node.provision_state;
+            assert!(Instant::now() < deadline, "not {what} but {state}, last error {:?}", node.last_error);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub async fn available(&self) -> Uuid {
+        let id = self.enrol().await;
+        self.verb(id, Verb::Manage).await.expect("manage");
+        self.reaches(id, State::Manageable).await;
+        self.verb(id, Verb::Provide).await.expect("provide");
+        self.reaches(id, State::Available).await;
+        id
+    }
+}

@@ -1,0 +1,364 @@
+//! The life of a node through its actors, on fake hardware.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::{Interfaces, World, settings};
+use ferric_actors::message::{ChangePower, Heartbeat, Lookup, SetMaintenance, Update};
+use ferric_actors::{NodeError, Settings};
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::{
+    DeployInterface, DeployStep, Json, NodeView, PowerInterface, Progressed, Property, RamdiskPurpose,
+    Resume, StepContext, StepOutcome,
+};
+use ferric_machine::{Fault, PowerState, PowerTarget, State, Verb};
+use ferric_schema::journal::StepState;
+use ferric_schema::{events, journal};
+use tokio::sync::Notify;
+
+#[actix::test]
+async fn from_enroll_to_active_and_back_to_available() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    let node = world.reaches(id, State::Active).await;
+    assert_eq!(node.power_state, Some(PowerState::On));
+    assert_eq!(node.target_provision_state, None);
+    assert!(node.deploy_step.is_empty() && node.reservation.is_none());
+    world.verb(id, Verb::Deleted).await.expect("accepted");
+    let node = world.reaches(id, State::Available).await;
+    assert_eq!(node.power_state, Some(PowerState::Off));
+    assert!(node.instance_info.is_empty());
+
+    let told =
+        world.directory.store().read(move |conn| events::of_node(conn, id, 0, 100)).await.expect("events");
+    let moves = told.iter().filter(|event| event.kind == "provision_set").count();
+    // verifying, manageable, cleaning, available, deploying, active, deleting, cleaning, available
+    assert_eq!(moves, 9, "{told:#?}");
+}
+
+#[actix::test]
+async fn a_verb_that_the_state_does_not_know_is_refused_and_nothing_is_written() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let id = world.enrol().await;
+    let before = world.node(id).await;
+    let error = world.verb(id, Verb::Active).await.expect_err("refused");
+    assert!(matches!(error, NodeError::Refused(_)), "{error}");
+    assert_eq!(world.node(id).await, before);
+}
+
+#[actix::test]
+async fn a_panic_in_a_handler_rebuilds_that_node_and_leaves_the_others_alone() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let (hurt, other) = (world.available().await, world.available().await);
+    let asked = Update { apply: Box::new(|_| panic!("injected")), reset_interfaces: false };
+    let error = world.directory.ask(hurt, asked).await.expect_err("died");
+    assert!(matches!(error, NodeError::Rebuilding(_)), "{error}");
+    // the other one never noticed, and the hurt one goes on from what is stored
+    world.verb(other, Verb::Active).await.expect("accepted");
+    world.reaches(other, State::Active).await;
+    assert_eq!(world.node(hurt).await.provision_state, State::Available);
+    world.verb(hurt, Verb::Active).await.expect("accepted");
+    world.reaches(hurt, State::Active).await;
+}
+
+#[actix::test]
+async fn a_node_whose_actors_die_too_often_is_left_in_maintenance_with_a_reason() {
+    let world = World::new(Interfaces::default(), Settings { restarts_most: 2, ..settings() }).await;
+    let id = world.enrol().await;
+    for _ in 0..3 {
+        world.node(id).await;
+        let asked = Update { apply: Box::new(|_| panic!("injected")), reset_interfaces: false };
+        world.directory.ask(id, asked).await.expect_err("died");
+    }
+    let node = world.until(id, "in maintenance", |node| node.maintenance).await;
+    assert!(node.maintenance_reason.expect("a reason").contains("died 3 times"));
+}
+
+/// Two steps; the second waits in a pretended ramdisk until told otherwise.
+#[derive(Default)]
+struct Ramdisk {
+    executed: AtomicU32,
+    finished: Notify,
+    fail: Option<&'static str>,
+    crash: bool,
+}
+
+#[async_trait]
+impl DeployInterface for Ramdisk {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _: &NodeView) -> Result<Json, DriverError> {
+        Ok(Json::new())
+    }
+
+    fn steps(&self, _: &NodeView) -> Vec<DeployStep> {
+        let row = |step, priority, resume| DeployStep {
+            interface: "deploy",
+            step,
+            priority,
+            abortable: true,
+            resume,
+        };
+        vec![row("write_image", 80, Resume::Reattach), row("deploy", 100, Resume::Rerun)]
+    }
+
+    async fn execute(&self, step: &str, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        assert!(!self.crash, "injected");
+        if step == "deploy" {
+            context.asks.boot_ramdisk(RamdiskPurpose::Deploy).await?;
+            return Ok(StepOutcome::Wait(Progressed::default()));
+        }
+        if context.checkpoint.is_none() {
+            self.executed.fetch_add(1, Ordering::SeqCst);
+        }
+        if let Some(reason) = self.fail {
+            return Err(DriverError::AgentCommand { command: step.into(), reason: reason.into() });
+        }
+        Ok(StepOutcome::Wait(Progressed { checkpoint: Some("command-1".into()), ..Progressed::default() }))
+    }
+
+    async fn poll(&self, step: &str, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        if step == "deploy" {
+            return Ok(StepOutcome::Done);
+        }
+        assert_eq!(context.checkpoint.as_deref(), Some("command-1"));
+        let finished = tokio::time::timeout(Duration::from_millis(20), self.finished.notified()).await;
+        Ok(finished.map_or_else(
+            |_| {
+                StepOutcome::Wait(Progressed {
+                    checkpoint: context.checkpoint.clone(),
+                    ..Progressed::default()
+                })
+            },
+            |()| StepOutcome::Done,
+        ))
+    }
+
+    async fn clean_up(&self, context: &StepContext) -> Result<(), DriverError> {
+        context.asks.set_power(PowerTarget::Off).await.map(|_| ())
+    }
+
+    async fn tear_down(&self, _: &StepContext) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+fn over(deploy: &Arc<Ramdisk>) -> Interfaces {
+    Interfaces { deploy: deploy.clone(), ..Interfaces::default() }
+}
+
+async fn beat(world: &World, id: uuid::Uuid) -> String {
+    let found = world.directory.ask(id, Lookup { wants_token: true }).await.expect("found");
+    let token = found.agent_token.expect("a token");
+    heartbeat(world, id, &token).await.expect("accepted");
+    token
+}
+
+async fn heartbeat(world: &World, id: uuid::Uuid, token: &str) -> Result<(), NodeError> {
+    let beat = Heartbeat {
+        callback_url: "http://127.0.0.1:9999".into(),
+        agent_token: Some(token.into()),
+        agent_version: Some("1".into()),
+        agent_verify_ca: None,
+        agent_status: None,
+        agent_status_message: None,
+    };
+    world.directory.ask(id, beat).await
+}
+
+fn writing(node: &ferric_schema::Node) -> bool {
+    node.provision_state == State::DeployWait && node.deploy_step.get("step") == Some("write_image".into())
+}
+
+#[actix::test]
+async fn a_restart_while_the_image_is_written_goes_on_with_the_same_operation() {
+    let deploy = Arc::new(Ramdisk::default());
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    beat(&world, id).await;
+    world.until(id, "writing", writing).await;
+    let before =
+        world.directory.store().read(move |conn| journal::open_of_node(conn, id)).await.expect("journal");
+
+    let World { directory, folder } = world;
+    directory.stop().await;
+    drop(directory);
+    let world = World::over(folder, over(&deploy), settings()).await;
+    let node = world.node(id).await;
+    assert!(writing(&node), "{}", node.provision_state);
+    deploy.finished.notify_one();
+    world.reaches(id, State::Active).await;
+    assert_eq!(deploy.executed.load(Ordering::SeqCst), 1, "the image was written twice");
+    let op = before[0].op;
+    let after =
+        world.directory.store().read(move |conn| journal::of_operation(conn, op)).await.expect("journal");
+    assert!(after.iter().all(|step| step.state == StepState::Done), "{after:#?}");
+}
+
+#[actix::test]
+async fn a_failed_step_ends_in_deploy_failed_with_the_reason_and_the_power_off() {
+    let deploy = Arc::new(Ramdisk { fail: Some("checksum differs"), ..Ramdisk::default() });
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    beat(&world, id).await;
+    let node = world.reaches(id, State::DeployFailed).await;
+    let error = node.last_error.expect("an error");
+    assert!(error.contains("deploy.write_image") && error.contains("checksum differs"), "{error}");
+    world.until(id, "switched off", |node| node.power_state == Some(PowerState::Off)).await;
+    let open =
+        world.directory.store().read(move |conn| journal::open_of_node(conn, id)).await.expect("journal");
+    assert!(open.is_empty(), "{open:#?}");
+}
+
+#[actix::test]
+async fn a_panic_in_a_step_fails_the_deployment_and_nothing_else() {
+    let deploy = Arc::new(Ramdisk { crash: true, ..Ramdisk::default() });
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    let node = world.reaches(id, State::DeployFailed).await;
+    assert!(node.last_error.expect("an error").contains("this is a bug"));
+}
+
+#[actix::test]
+async fn an_agent_that_stops_calling_fails_the_deployment_when_its_time_is_over() {
+    let deploy = Arc::new(Ramdisk::default());
+    let short = Settings { deploy_callback_timeout: Duration::from_millis(300), ..settings() };
+    let world = World::new(over(&deploy), short).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    beat(&world, id).await;
+    let node = world.reaches(id, State::DeployFailed).await;
+    let error = node.last_error.expect("an error");
+    assert!(error.starts_with("Timeout reached while waiting for callback for node"), "{error}");
+}
+
+#[actix::test]
+async fn an_abort_while_waiting_ends_the_deployment() {
+    let deploy = Arc::new(Ramdisk::default());
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    world.verb(id, Verb::Abort).await.expect("accepted");
+    let node = world.reaches(id, State::DeployFailed).await;
+    assert!(node.last_error.expect("an error").contains("aborted"));
+    world.verb(id, Verb::Deleted).await.expect("accepted");
+    world.reaches(id, State::Available).await;
+}
+
+#[actix::test]
+async fn the_token_is_told_once_and_a_wrong_one_is_refused() {
+    let deploy = Arc::new(Ramdisk::default());
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    let early = world.directory.ask(id, Lookup { wants_token: true }).await.expect_err("not while available");
+    assert!(matches!(early, NodeError::NotFound { .. }), "{early}");
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    let token = beat(&world, id).await;
+    let again = world.directory.ask(id, Lookup { wants_token: true }).await.expect("found");
+    assert_eq!(again.agent_token.as_deref(), Some("******"));
+    assert_eq!(again.driver_internal_info["agent_secret_token"], "******");
+    let wrong = heartbeat(&world, id, &token.to_uppercase()).await.expect_err("refused");
+    assert!(matches!(wrong, NodeError::Invalid(_)) && !wrong.to_string().contains(&token), "{wrong}");
+}
+
+/// A BMC that never answers.
+struct Silent;
+
+#[async_trait]
+impl PowerInterface for Silent {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn supported(&self) -> &'static [PowerTarget] {
+        PowerTarget::ALL
+    }
+
+    fn bmc(&self, _: &NodeView) -> Option<String> {
+        Some("ipmi:192.0.2.1:623".into())
+    }
+
+    async fn power_state(&self, _: &NodeView) -> Result<PowerState, DriverError> {
+        Err(DriverError::Unreachable {
+            what: "BMC 192.0.2.1:623".into(),
+            after: Duration::from_secs(5),
+            remedy: "check its address and cable".into(),
+        })
+    }
+
+    async fn set_power(&self, _: &NodeView, _: PowerTarget, _: Duration) -> Result<PowerState, DriverError> {
+        panic!("nobody switches what cannot be read")
+    }
+}
+
+#[actix::test]
+async fn a_silent_bmc_fails_the_verification_with_a_remedy() {
+    let silent = Interfaces { power: Arc::new(Silent), ..Interfaces::default() };
+    let world = World::new(silent, settings()).await;
+    let id = world.enrol().await;
+    world.verb(id, Verb::Manage).await.expect("accepted");
+    let failed = |node: &ferric_schema::Node| node.last_error.is_some();
+    let node = world.until(id, "failed", failed).await;
+    assert_eq!((node.provision_state, node.target_provision_state), (State::Enroll, None));
+    let error = node.last_error.expect("an error");
+    assert!(error.contains("192.0.2.1:623") && error.contains("check its address"), "{error}");
+}
+
+#[actix::test]
+async fn a_bmc_that_stays_silent_puts_its_node_into_maintenance_with_a_fault() {
+    let quick = Settings {
+        power_sync_interval: Duration::from_millis(20),
+        bmc_backoff: Duration::ZERO,
+        ..settings()
+    };
+    let silent = Interfaces { power: Arc::new(Silent), ..Interfaces::default() };
+    let world = World::new(silent, quick).await;
+    let id = world.enrol().await;
+    let manageable = |node: &mut ferric_schema::Node| {
+        node.provision_state = State::Manageable;
+        node.power_state = Some(PowerState::On);
+        Ok(())
+    };
+    let asked = Update { apply: Box::new(manageable), reset_interfaces: false };
+    world.directory.ask(id, asked).await.expect("written");
+    let node = world.until(id, "in maintenance", |node| node.maintenance).await;
+    assert_eq!((node.fault, node.power_state), (Some(Fault::PowerFailure), None));
+    let off = SetMaintenance { on: false, reason: None };
+    world.directory.ask(id, off).await.expect("cleared");
+    assert_eq!(world.node(id).await.fault, None);
+}
+
+#[actix::test]
+async fn a_power_change_is_written_before_and_after() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let id = world.available().await;
+    let on = ChangePower { target: PowerTarget::On, timeout: None };
+    world.directory.ask(id, on).await.expect("accepted");
+    let on = |node: &ferric_schema::Node| {
+        node.power_state == Some(PowerState::On) && node.target_power_state.is_none()
+    };
+    world.until(id, "on", on).await;
+}
