@@ -1,1 +1,22 @@
-//! placeholder
+//! Ironic's REST API (v1, microversions 1.1 to 1.115) over actix-web. Reads go to the store, changes to the actors.
+//!
+//! [`gates`] holds what each microversion adds, as tables; [`error`] every status; [`views`] how rows look on the
+//! wire; `routes/` a file per noun. The wire itself is described in `docs/` of the project's shared notes
+//! (`ironic/api.md`, `ironic/microversions.md`).
+
+mod body;
+mod check;
+mod context;
+mod document;
+pub mod error;
+pub mod gates;
+mod mask;
+mod patch;
+mod query;
+mod routes;
+mod server;
+pub mod version;
+mod views;
+
+pub use routes::configure;
+pub use server::{ServeError, Serving, WebSettings, WebState, serve};

@@ -1,0 +1,154 @@
+//! Reading request bodies within limits (api.md §1 "Body limits").
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::StreamExt;
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, Result};
+use crate::gates::{Arg, Below};
+use crate::version::Version;
+
+/// How deep objects and arrays may be nested.
+const MAX_DEPTH: usize = 25;
+
+/// A JSON body of at most `KIB` kibibytes; `None` when there is none.
+pub(crate) struct Body<const KIB: usize = 1024>(pub(crate) Option<Value>);
+
+impl<const KIB: usize> FromRequest for Body<KIB> {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let announced = announced.and_then(|value| value.parse::<usize>().ok()).unwrap_or(0);
+        let mut payload = payload.take();
+        Box::pin(async move {
+            let limit = KIB * 1024;
+            if announced > limit {
+                return Err(ApiError::body_too_large(KIB));
+            }
+            let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
+            while let Some(chunk) = payload.next().await {
+                let chunk =
+                    chunk.map_err(|_| ApiError::bad_request("The request body ended before its length."))?;
+                if bytes.len() + chunk.len() > limit {
+                    return Err(ApiError::body_too_large(KIB));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            parse(&bytes).map(Body)
+        })
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<Value>> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    if too_deep(bytes) {
+        return Err(ApiError::body_too_deep(MAX_DEPTH));
+    }
+    serde_json::from_slice(bytes).map(Some).map_err(|error| {
+        ApiError::bad_request(format!(
+            "The request body is not JSON: line {}, column {}.",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+/// Whether brackets outside strings are nested deeper than allowed.
+fn too_deep(bytes: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+impl<const KIB: usize> Body<KIB> {
+    /// The body as an object; an absent body is an empty one.
+    pub(crate) fn object(self) -> Result<Map<String, Value>> {
+        match self.0 {
+            None => Ok(Map::new()),
+            Some(Value::Object(map)) => Ok(map),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                Err(ApiError::bad_request("Expected a JSON object as the request body."))
+            }
+        }
+    }
+
+    /// The body as an object whose keys are `allowed` and known to `version`.
+    pub(crate) fn arguments(self, allowed: &'static [Arg], version: Version) -> Result<Map<String, Value>> {
+        let map = self.object()?;
+        check_names(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str()), allowed, version)?;
+        Ok(map)
+    }
+}
+
+/// Refuses names that are not in `allowed` (400) or newer than `version` (as their gate says).
+pub(crate) fn check_names<'a>(
+    names: impl Iterator<Item = &'a str>,
+    allowed: &'static [Arg],
+    version: Version,
+) -> Result<()> {
+    let mut unexpected: Vec<&str> = Vec::new();
+    for name in names {
+        match allowed.iter().find(|arg| arg.name == name) {
+            None => unexpected.push(name),
+            Some(arg) if version.has(arg.since) => {}
+            Some(arg) => return Err(below(arg.below, &format!("'{name}'"), arg.since, version)),
+        }
+    }
+    if unexpected.is_empty() {
+        return Ok(());
+    }
+    unexpected.sort_unstable();
+    Err(ApiError::bad_request(format!("Unexpected arguments: {}", unexpected.join(", "))))
+}
+
+/// What `version` gets for something that came with `since`.
+pub(crate) fn below(below: Below, what: &str, since: u16, version: Version) -> ApiError {
+    match below {
+        Below::NotAcceptable => ApiError::too_new(what, since, version),
+        Below::BadRequest => ApiError::bad_request(format!(
+            "Unexpected arguments: {what} needs API version 1.{since} or newer, this request uses {version}."
+        )),
+        Below::NotFound => ApiError::path_too_new(since, version),
+        Below::MethodNotAllowed => ApiError::no_method(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_counts_outside_strings_only() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(!too_deep(deep(25).as_bytes()));
+        assert!(too_deep(deep(26).as_bytes()));
+        assert!(!too_deep(format!("\"{}\"", deep(30)).as_bytes()));
+        assert!(!too_deep(format!("[\"\\\"{}\"]", deep(30)).as_bytes()));
+        assert!(parse(b" \n").is_ok_and(|body| body.is_none()));
+        assert!(parse(b"{\"a\":").is_err());
+    }
+}

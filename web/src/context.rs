@@ -1,0 +1,94 @@
+//! What every request carries: its negotiated version, its id, the address it was sent to; and the headers of every
+//! response.
+
+use std::future::{Ready, ready};
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
+
+use crate::error::ApiError;
+use crate::server::WebState;
+use crate::version::{self, Version};
+
+/// What a handler knows of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// The negotiated version.
+    pub(crate) version: Version,
+    /// `http://host:port`, as the client addressed us or as configured; without a slash at the end.
+    pub(crate) base: String,
+}
+
+impl FromRequest for Context {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let found = request.extensions().get::<Context>().cloned();
+        ready(found.ok_or_else(|| ApiError::internal("the request was not negotiated")))
+    }
+}
+
+fn base(request: &ServiceRequest, state: &WebState) -> String {
+    if let Some(endpoint) = &state.settings.public_endpoint {
+        return endpoint.trim_end_matches('/').to_owned();
+    }
+    if state.settings.enable_proxy_headers {
+        let connection = request.connection_info();
+        return format!("{}://{}", connection.scheme(), connection.host());
+    }
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+    format!("http://{}", host.unwrap_or_else(|| request.app_config().host()))
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Negotiates, gives the request its id, and puts the headers on the response.
+pub(crate) async fn layer<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let state = request.app_data::<web::Data<WebState>>().cloned();
+    let state = state.ok_or_else(|| ApiError::internal("the API was started without its state"))?;
+    let max = state.settings.max_version();
+    let id = format!("req-{}", uuid::Uuid::new_v4());
+
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let at_root = matches!(request.path(), "/" | "/healthz" | "/readyz");
+    let negotiated = match version::negotiate(header, max) {
+        // the root document tells what there is, so it ignores what cannot be had
+        Err(_) if at_root => Ok(Version::MIN),
+        other => other,
+    };
+    let (mut response, shown) = match negotiated {
+        Ok(version) => {
+            let base = base(&request, &state);
+            request.extensions_mut().insert(Context { version, base });
+            let response = next.call(request).await?;
+            let hidden = response.response().error().and_then(|error| error.as_error::<ApiError>());
+            let shown = (!hidden.is_some_and(ApiError::hides_version)).then_some(version);
+            (response.map_into_left_body(), shown)
+        }
+        Err(out_of_range) => {
+            let response = ApiError::no_version(out_of_range.to_string()).error_response();
+            (request.into_response(response).map_into_right_body(), None)
+        }
+    };
+    let headers = response.headers_mut();
+    put(headers, version::MIN_HEADER, Version::MIN.to_string());
+    put(headers, version::MAX_HEADER, max.to_string());
+    if let Some(version) = shown {
+        put(headers, version::IRONIC_HEADER, version.to_string());
+        put(headers, version::OPENSTACK_HEADER, format!("baremetal {version}"));
+    }
+    put(headers, "openstack-request-id", id.clone());
+    put(headers, "x-openstack-request-id", id);
+    Ok(response)
+}

@@ -1,0 +1,265 @@
+//! Every refusal of the API: its status, its shape (api.md "Error bodies"), and the map from what the inner rooms say.
+//! HTTP statuses are written here and nowhere else.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use ferric_actors::{DriverError, NodeError};
+use ferric_machine::Refusal;
+use ferric_schema::StoreError;
+
+use crate::version::Version;
+
+/// What a client is told instead of an answer. The text says what to do where there is something to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Shape A: raised while working on a request.
+    #[error("{text}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// The faultstring.
+        text: String,
+        /// When to come again, in seconds.
+        retry_after: Option<u32>,
+    },
+    /// Shape B: there is no such path, method or version.
+    #[error("{text}")]
+    NotRouted {
+        /// The status.
+        status: StatusCode,
+        /// The description.
+        text: String,
+    },
+    /// Shape E: the body is too large or nested too deeply.
+    #[error("{text}")]
+    OverLimit {
+        /// The status.
+        status: StatusCode,
+        /// The faultstring.
+        text: String,
+    },
+}
+
+/// Result of a handler.
+pub(crate) type Result<T> = std::result::Result<T, ApiError>;
+
+impl ApiError {
+    fn refused(status: StatusCode, text: impl Into<String>) -> ApiError {
+        ApiError::Refused { status, text: text.into(), retry_after: None }
+    }
+
+    /// 400 in shape A.
+    pub(crate) fn bad_request(text: impl Into<String>) -> ApiError {
+        Self::refused(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 403 in shape A.
+    pub(crate) fn forbidden(text: impl Into<String>) -> ApiError {
+        Self::refused(StatusCode::FORBIDDEN, text)
+    }
+
+    /// 404 in shape A.
+    pub(crate) fn not_found(text: impl Into<String>) -> ApiError {
+        Self::refused(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 409 in shape A.
+    pub(crate) fn conflict(text: impl Into<String>) -> ApiError {
+        Self::refused(StatusCode::CONFLICT, text)
+    }
+
+    /// 406 in shape A: `what` is newer than the negotiated version.
+    pub(crate) fn too_new(what: &str, since: u16, version: Version) -> ApiError {
+        Self::refused(
+            StatusCode::NOT_ACCEPTABLE,
+            format!(
+                "Request not acceptable: {what} needs API version 1.{since} or newer, this request uses {version}. \
+                 Ask for it in the header X-OpenStack-Ironic-API-Version."
+            ),
+        )
+    }
+
+    /// 501 in shape A.
+    pub(crate) fn not_built(what: &str) -> ApiError {
+        Self::refused(StatusCode::NOT_IMPLEMENTED, format!("{what} is not part of this release of Ferric"))
+    }
+
+    /// 500 in shape A; the cause goes to the log, not to the client.
+    pub(crate) fn internal(text: &'static str) -> ApiError {
+        Self::refused(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    /// 404 in shape B.
+    pub(crate) fn no_path() -> ApiError {
+        ApiError::NotRouted {
+            status: StatusCode::NOT_FOUND,
+            text: "The resource could not be found. GET /v1 lists what there is.".to_owned(),
+        }
+    }
+
+    /// 404 in shape B: the path is newer than the negotiated version.
+    pub(crate) fn path_too_new(since: u16, version: Version) -> ApiError {
+        ApiError::NotRouted {
+            status: StatusCode::NOT_FOUND,
+            text: format!("The resource needs API version 1.{since} or newer, this request uses {version}."),
+        }
+    }
+
+    /// 405 in shape B.
+    pub(crate) fn no_method() -> ApiError {
+        ApiError::NotRouted {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            text: "The method is not allowed for this resource.".to_owned(),
+        }
+    }
+
+    /// 406 in shape B.
+    pub(crate) fn no_version(text: String) -> ApiError {
+        ApiError::NotRouted { status: StatusCode::NOT_ACCEPTABLE, text }
+    }
+
+    /// 413 in shape E.
+    pub(crate) fn body_too_large(limit_kib: usize) -> ApiError {
+        ApiError::OverLimit {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            text: format!("Request body too large: at most {limit_kib} KiB are taken here."),
+        }
+    }
+
+    /// 400 in shape E.
+    pub(crate) fn body_too_deep(limit: usize) -> ApiError {
+        ApiError::OverLimit {
+            status: StatusCode::BAD_REQUEST,
+            text: format!("Request body nested too deeply: at most {limit} levels are taken."),
+        }
+    }
+
+    /// Whether the negotiated version is absent from the response.
+    pub(crate) fn hides_version(&self) -> bool {
+        match self {
+            ApiError::NotRouted { .. } | ApiError::OverLimit { .. } => true,
+            ApiError::Refused { .. } => false,
+        }
+    }
+}
+
+fn fault(status: StatusCode, text: &str) -> serde_json::Value {
+    let code = if status.is_server_error() { "Server" } else { "Client" };
+    serde_json::json!({"faultcode": code, "faultstring": text, "debuginfo": null})
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            ApiError::Refused { status, .. }
+            | ApiError::NotRouted { status, .. }
+            | ApiError::OverLimit { status, .. } => *status,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        let body = match self {
+            ApiError::Refused { status, text, retry_after } => {
+                if let Some(seconds) = retry_after {
+                    response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+                }
+                serde_json::json!({"error_message": fault(*status, text).to_string()})
+            }
+            ApiError::NotRouted { status, text } => {
+                let title = status.canonical_reason().unwrap_or("Error");
+                let inner = serde_json::json!({"code": status.as_u16(), "title": title, "description": text});
+                serde_json::json!({"error_message": inner.to_string()})
+            }
+            ApiError::OverLimit { status, text } => fault(*status, text),
+        };
+        response.json(body)
+    }
+}
+
+/// What went wrong, for a client that worked on a node or port.
+impl From<NodeError> for ApiError {
+    fn from(error: NodeError) -> ApiError {
+        let text = error.to_string();
+        match error {
+            NodeError::NotFound { .. } => ApiError::not_found(text),
+            NodeError::Refused(refusal) => refusal.into(),
+            NodeError::Locked { .. } | NodeError::Conflict(_) => ApiError::conflict(text),
+            NodeError::Invalid(_) => ApiError::bad_request(text),
+            NodeError::Forbidden(_) => ApiError::forbidden(text),
+            // 404 on driver calls, which do not come through here
+            NodeError::NoValidHost { .. } => ApiError::bad_request(text),
+            NodeError::Driver(error) => error.into(),
+            NodeError::NotBuilt { .. } => ApiError::refused(StatusCode::NOT_IMPLEMENTED, text),
+            NodeError::Busy | NodeError::Rebuilding(_) => {
+                ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(2) }
+            }
+            NodeError::Limit(_) => {
+                ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(30) }
+            }
+            NodeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        let text = format!("{}.", capitalised(&refusal.to_string()));
+        match refusal {
+            Refusal::NotAllowed { .. } | Refusal::InMaintenance { .. } | Refusal::Retired => {
+                ApiError::bad_request(text)
+            }
+            // UnsupportedDriverExtension
+            Refusal::InspectionNotAbortable => ApiError::bad_request(text),
+            // InvalidState
+            Refusal::AbortInMaintenance => ApiError::conflict(text),
+            Refusal::Protected { .. } => ApiError::forbidden(text),
+        }
+    }
+}
+
+impl From<DriverError> for ApiError {
+    fn from(error: DriverError) -> ApiError {
+        let text = error.to_string();
+        match error {
+            DriverError::Missing { .. }
+            | DriverError::Invalid { .. }
+            | DriverError::Unsupported { .. }
+            | DriverError::Image { .. } => ApiError::bad_request(text),
+            DriverError::AgentBusy => ApiError::conflict(text),
+            // IPMIFailure, RedfishError, InstanceDeployFailure have no status of their own in Ironic: 500
+            DriverError::Unreachable { .. }
+            | DriverError::RejectedCredentials { .. }
+            | DriverError::Refused { .. }
+            | DriverError::AgentCommand { .. }
+            | DriverError::Io { .. } => ApiError::refused(StatusCode::INTERNAL_SERVER_ERROR, text),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        let text = format!("{}.", capitalised(&error.to_string()));
+        match error {
+            StoreError::NotFound { .. } => ApiError::not_found(text),
+            StoreError::Duplicate { .. } | StoreError::Stale { .. } => ApiError::conflict(text),
+            StoreError::Busy | StoreError::Closed | StoreError::Unreachable(_) => {
+                ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(2) }
+            }
+            StoreError::Full => ApiError::refused(StatusCode::INSUFFICIENT_STORAGE, text),
+            StoreError::Migration(_)
+            | StoreError::Options(_)
+            | StoreError::Panicked
+            | StoreError::Other(_) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a request failed in the database");
+                ApiError::refused(StatusCode::INTERNAL_SERVER_ERROR, text)
+            }
+        }
+    }
+}
+
+/// The first letter in upper case.
+pub(crate) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

@@ -1,0 +1,503 @@
+//! What each microversion adds, as tables to be held beside microversions.md: fields, query arguments, verbs, body
+//! keys, endpoints. Handlers look things up here and compare no version numbers themselves. The gates of provision
+//! verbs and power targets stand beside those words (`ferric_machine::Verb::gate_before`, `PowerTarget::minor`).
+
+use ferric_machine::Verb;
+
+/// Who may write a field, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Server only.
+    Never,
+    /// In POST.
+    Create,
+    /// By PATCH.
+    Patch,
+    /// Both.
+    Both,
+}
+
+impl Write {
+    /// Whether POST takes it.
+    #[must_use]
+    pub fn at_create(self) -> bool {
+        matches!(self, Write::Create | Write::Both)
+    }
+
+    /// Whether PATCH takes it.
+    #[must_use]
+    pub fn by_patch(self) -> bool {
+        matches!(self, Write::Patch | Write::Both)
+    }
+}
+
+/// What values a field takes. All but `Required*` also take null, which means the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text of at most so many characters.
+    Text(usize),
+    /// Text that must be there.
+    RequiredText(usize),
+    /// A logical name of a node or port.
+    Name,
+    /// A UUID.
+    Uuid,
+    /// A UUID that must be there.
+    RequiredUuid,
+    /// A JSON object; null is the empty one.
+    Object,
+    /// true or false; null is the field's default.
+    Bool,
+    /// true, false, or null for "as configured".
+    MaybeBool,
+    /// A conductor group: `A-Z a-z 0-9 _ - .`, stored in lower case.
+    Group,
+    /// A MAC address, stored in lower case.
+    Mac,
+    /// Never written by a client.
+    Derived,
+}
+
+/// A field of a resource.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its key.
+    pub name: &'static str,
+    /// The minor version that brought it. Older: absent from answers, 406 when sent.
+    pub since: u16,
+    /// Who may write it.
+    pub write: Write,
+    /// Its values.
+    pub kind: Kind,
+}
+
+/// The fields of one resource, an enumeration beside its table.
+pub trait Field: Copy + Eq + std::fmt::Debug + Send + 'static {
+    /// The resource, for people.
+    const WHAT: &'static str;
+    /// All, in the order of the answer.
+    const ALL: &'static [Self];
+    /// What a list shows unless asked otherwise.
+    const LISTED: &'static [Self];
+    /// Added to any explicit selection.
+    const LINKS: Self;
+    /// Its row.
+    fn spec(self) -> &'static Spec;
+    /// The field with that key.
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|field| field.spec().name == name)
+    }
+}
+
+macro_rules! fields {
+    ($(#[$meta:meta])* $name:ident, $what:literal, listed [$($listed:ident),+];
+     $($variant:ident $key:literal $since:literal $write:ident $kind:expr;)+) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)] // the names are Ironic's own
+        pub enum $name { $($variant,)+ }
+
+        impl Field for $name {
+            const WHAT: &'static str = $what;
+            const ALL: &'static [Self] = &[$($name::$variant,)+];
+            const LISTED: &'static [Self] = &[$($name::$listed,)+];
+            const LINKS: Self = $name::Links;
+            fn spec(self) -> &'static Spec {
+                match self { $($name::$variant => {
+                    static SPEC: Spec = Spec { name: $key, since: $since, write: Write::$write, kind: $kind };
+                    &SPEC
+                })+ }
+            }
+        }
+    };
+}
+
+use Kind::{Bool, Derived, Group, Mac, MaybeBool, Name, Object, RequiredText, RequiredUuid, Text, Uuid};
+
+#[rustfmt::skip]
+fields! {
+    /// The 69 fields of a node (api.md §3.2, microversions.md "Gated node fields").
+    NodeField, "Node", listed [Uuid, Name, InstanceUuid, Maintenance, PowerState, ProvisionState, Links];
+    // variant            key                       since write  kind
+    AllocationUuid        "allocation_uuid"            52 Never  Derived;
+    AutomatedClean        "automated_clean"            47 Both   MaybeBool;
+    BiosInterface         "bios_interface"             40 Both   Text(255);
+    BootInterface         "boot_interface"             31 Both   Text(255);
+    BootMode              "boot_mode"                  75 Create Text(16);
+    ChassisUuid           "chassis_uuid"                1 Both   Uuid;
+    CleanStep             "clean_step"                  7 Never  Derived;
+    Conductor             "conductor"                  49 Never  Derived;
+    ConductorGroup        "conductor_group"            46 Both   Group;
+    ConsoleEnabled        "console_enabled"             1 Create Bool;
+    ConsoleInterface      "console_interface"          31 Both   Text(255);
+    CreatedAt             "created_at"                  1 Never  Derived;
+    DeployInterface       "deploy_interface"           31 Both   Text(255);
+    DeployStep            "deploy_step"                44 Never  Derived;
+    Description           "description"                51 Both   Text(4096);
+    DisablePowerOff       "disable_power_off"          95 Both   Bool;
+    Driver                "driver"                      1 Both   RequiredText(255);
+    DriverInfo            "driver_info"                 1 Both   Object;
+    DriverInternalInfo    "driver_internal_info"        3 Never  Derived;
+    Extra                 "extra"                       1 Both   Object;
+    Fault                 "fault"                      42 Never  Derived;
+    FirmwareInterface     "firmware_interface"         86 Both   Text(255);
+    Health                "health"                    109 Never  Derived;
+    InspectInterface      "inspect_interface"          31 Both   Text(255);
+    InspectionFinishedAt  "inspection_finished_at"      6 Never  Derived;
+    InspectionStartedAt   "inspection_started_at"       6 Never  Derived;
+    InstanceInfo          "instance_info"               1 Both   Object;
+    InstanceName          "instance_name"             104 Both   Text(255);
+    InstanceUuid          "instance_uuid"               1 Both   Uuid;
+    LastError             "last_error"                  1 Never  Derived;
+    Lessee                "lessee"                     65 Both   Text(255);
+    Maintenance           "maintenance"                 1 Both   Bool;
+    MaintenanceReason     "maintenance_reason"          1 Never  Derived;
+    ManagementInterface   "management_interface"       31 Both   Text(255);
+    Name                  "name"                        5 Both   Name;
+    NetworkData           "network_data"               66 Both   Object;
+    NetworkInterface      "network_interface"          20 Both   Text(255);
+    Owner                 "owner"                      50 Both   Text(255);
+    ParentNode            "parent_node"                83 Both   Uuid;
+    PowerInterface        "power_interface"            31 Both   Text(255);
+    PowerState            "power_state"                 1 Never  Derived;
+    Properties            "properties"                  1 Both   Object;
+    Protected             "protected"                  48 Patch  Bool;
+    ProtectedReason       "protected_reason"           48 Patch  Text(255);
+    ProvisionState        "provision_state"             1 Never  Derived;
+    ProvisionUpdatedAt    "provision_updated_at"        1 Never  Derived;
+    RaidConfig            "raid_config"                12 Never  Derived;
+    RaidInterface         "raid_interface"             31 Both   Text(255);
+    RescueInterface       "rescue_interface"           38 Both   Text(255);
+    Reservation           "reservation"                 1 Never  Derived;
+    ResourceClass         "resource_class"             21 Both   Text(80);
+    Retired               "retired"                    61 Both   Bool;
+    RetiredReason         "retired_reason"             61 Both   Text(255);
+    SecureBoot            "secure_boot"                75 Create MaybeBool;
+    ServiceStep           "service_step"               87 Never  Derived;
+    Shard                 "shard"                      82 Both   Text(255);
+    StorageInterface      "storage_interface"          33 Both   Text(255);
+    TargetPowerState      "target_power_state"          1 Never  Derived;
+    TargetProvisionState  "target_provision_state"      1 Never  Derived;
+    TargetRaidConfig      "target_raid_config"         12 Never  Derived;
+    Traits                "traits"                     37 Never  Derived;
+    UpdatedAt             "updated_at"                  1 Never  Derived;
+    Uuid                  "uuid"                        1 Create Uuid;
+    VendorInterface       "vendor_interface"           31 Both   Text(255);
+    Links                 "links"                       1 Never  Derived;
+    Ports                 "ports"                       1 Never  Derived;
+    States                "states"                     14 Never  Derived;
+    Portgroups            "portgroups"                 24 Never  Derived;
+    Volume                "volume"                     32 Never  Derived;
+}
+
+#[rustfmt::skip]
+fields! {
+    /// The fields of a port (api.md §4).
+    PortField, "Port", listed [Uuid, Address, Links];
+    // variant                        key                                since write  kind
+    Address                           "address"                              1 Both   Mac;
+    AvailableForDynamicPortgroup      "available_for_dynamic_portgroup"    111 Both   Bool;
+    Category                          "category"                           101 Both   Text(80);
+    CreatedAt                         "created_at"                           1 Never  Derived;
+    Description                       "description"                         97 Both   Text(255);
+    Extra                             "extra"                                1 Both   Object;
+    InternalInfo                      "internal_info"                       18 Never  Derived;
+    IsSmartnic                        "is_smartnic"                         53 Both   Bool;
+    LocalLinkConnection               "local_link_connection"               19 Both   Object;
+    Name                              "name"                                88 Both   Name;
+    NodeUuid                          "node_uuid"                            1 Both   RequiredUuid;
+    PhysicalNetwork                   "physical_network"                    34 Both   Text(64);
+    PortgroupUuid                     "portgroup_uuid"                      24 Both   Uuid;
+    PxeEnabled                        "pxe_enabled"                         19 Both   Bool;
+    UpdatedAt                         "updated_at"                           1 Never  Derived;
+    Uuid                              "uuid"                                 1 Create Uuid;
+    Vendor                            "vendor"                             100 Both   Text(32);
+    Links                             "links"                                1 Never  Derived;
+}
+
+#[rustfmt::skip]
+fields! {
+    /// The fields of a conductor (api.md §5).
+    ConductorField, "Conductor", listed [Hostname, ConductorGroup, Alive, Links];
+    Alive           "alive"            49 Never Derived;
+    ConductorGroup  "conductor_group"  49 Never Derived;
+    CreatedAt       "created_at"       49 Never Derived;
+    Drivers         "drivers"          49 Never Derived;
+    Hostname        "hostname"         49 Never Derived;
+    UpdatedAt       "updated_at"       49 Never Derived;
+    Links           "links"            49 Never Derived;
+}
+
+/// What a client sees that uses something newer than its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// 406.
+    NotAcceptable,
+    /// 400.
+    BadRequest,
+    /// 404.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+}
+
+/// A query argument or body key.
+#[derive(Debug)]
+pub struct Arg {
+    /// Its name.
+    pub name: &'static str,
+    /// The minor version that brought it; 1 for what was never gated.
+    pub since: u16,
+    /// What older clients get for it.
+    pub below: Below,
+}
+
+const fn arg(name: &'static str, since: u16) -> Arg {
+    Arg { name, since, below: Below::NotAcceptable }
+}
+
+const fn arg400(name: &'static str, since: u16) -> Arg {
+    Arg { name, since, below: Below::BadRequest }
+}
+
+const LIMIT: Arg = arg("limit", 1);
+const MARKER: Arg = arg("marker", 1);
+const SORT_KEY: Arg = arg("sort_key", 1);
+const SORT_DIR: Arg = arg("sort_dir", 1);
+const FIELDS: Arg = arg("fields", 8);
+const DETAIL: Arg = arg400("detail", 43);
+
+/// `GET /nodes`. The first [`NODE_FILTERS`] are filters; `/nodes/detail` takes all but `fields` and `detail`.
+#[rustfmt::skip]
+pub const NODES_ARGS: &[Arg] = &[
+    arg("chassis_uuid", 1),  arg("instance_uuid", 1), arg("associated", 1),       arg("maintenance", 1),
+    arg("retired", 1),       arg("project", 1),       arg("description_contains", 1),
+    arg("provision_state", 9), arg("driver", 16),     arg("resource_class", 21),  arg("fault", 42),
+    arg("conductor_group", 46), arg("conductor", 49), arg("owner", 50),           arg("lessee", 65),
+    arg("shard", 82),        arg("sharded", 82),      arg("include_children", 83), arg("parent_node", 83),
+    arg("instance_name", 104),
+    LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL,
+];
+/// How many of [`NODES_ARGS`] are filters.
+pub const NODE_FILTERS: usize = 20;
+
+/// `GET /ports`; the first [`PORT_FILTERS`] are filters.
+#[rustfmt::skip]
+pub const PORTS_ARGS: &[Arg] = &[
+    arg("node", 1), arg("node_uuid", 1), arg("address", 1), arg("portgroup", 24), arg("shard", 82),
+    arg("description_contains", 1), arg("conductor_groups", 1),
+    LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL,
+];
+/// How many of [`PORTS_ARGS`] are filters.
+pub const PORT_FILTERS: usize = 7;
+
+/// `GET /nodes/{uuid}/ports`.
+pub const NODE_PORTS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `GET /conductors`.
+pub const CONDUCTORS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `GET /drivers`.
+pub const DRIVERS_ARGS: &[Arg] = &[arg("type", 30), arg("detail", 30), arg("fields", 77)];
+/// `GET /drivers/{name}`.
+pub const DRIVER_ARGS: &[Arg] = &[arg("fields", 77)];
+/// `GET /nodes/{ident}`, `/ports/{ident}`, `/conductors/{name}`.
+pub const ITEM_ARGS: &[Arg] = &[FIELDS];
+/// `PATCH /nodes/{ident}`.
+pub const PATCH_NODE_ARGS: &[Arg] = &[arg("reset_interfaces", 45)];
+/// Where no argument is taken.
+pub const NO_ARGS: &[Arg] = &[];
+/// `GET /nodes/validate`.
+pub const VALIDATE_ARGS: &[Arg] = &[arg("node", 1), arg("node_uuid", 1)];
+/// `GET /drivers/properties`.
+pub const DRIVER_PROPERTIES_ARGS: &[Arg] = &[arg("driver_name", 1)];
+/// `GET /lookup`.
+pub const LOOKUP_ARGS: &[Arg] = &[arg("addresses", 1), arg("node_uuid", 1)];
+/// Body (or query) of `POST /heartbeat/{ident}`.
+#[rustfmt::skip]
+pub const HEARTBEAT_ARGS: &[Arg] = &[
+    arg("callback_url", 1), arg("agent_token", 1), arg400("agent_version", 36), arg400("agent_verify_ca", 68),
+    arg400("agent_status", 72), arg400("agent_status_message", 72),
+];
+/// Body of `PUT …/states/power`.
+pub const POWER_ARGS: &[Arg] = &[arg("target", 1), arg("timeout", 27)];
+/// Body of `PUT …/management/boot_device`.
+pub const BOOT_DEVICE_ARGS: &[Arg] = &[arg("boot_device", 1), arg("persistent", 1)];
+/// Body of `PUT …/states/provision`; which verb takes which is `routes::provision`'s business.
+#[rustfmt::skip]
+pub const PROVISION_ARGS: &[Arg] = &[
+    arg("target", 1), arg("configdrive", 1), arg("clean_steps", 1), arg("rescue_password", 1),
+    arg("deploy_steps", 1), arg("disable_ramdisk", 1), arg("service_steps", 1), arg("runbook", 1),
+];
+/// Body key `deploy_steps` (406 below; looked at after the state).
+pub const DEPLOY_STEPS: u16 = 69;
+/// Body key `service_steps` (406 below; looked at after the state).
+pub const SERVICE_STEPS: u16 = 87;
+/// Body key `runbook` (406 below; looked at after the state).
+pub const RUNBOOK: u16 = 92;
+/// The word `delete` as a verb: 406 below, not understood since.
+pub const RAW_DELETE: u16 = 73;
+
+/// The minor version since which `disable_ramdisk` goes with a verb.
+pub const DISABLE_RAMDISK: &[(Verb, u16)] = &[(Verb::Clean, 70), (Verb::Service, 108)];
+/// The minor version since which `configdrive` goes with a verb (400 below).
+pub const CONFIGDRIVE: &[(Verb, u16)] = &[(Verb::Active, 1), (Verb::Rebuild, 35)];
+/// `configdrive` as an object (400 below).
+pub const CONFIGDRIVE_OBJECT: u16 = 56;
+/// Its key `vendor_data` (400 below).
+pub const CONFIGDRIVE_VENDOR_DATA: u16 = 59;
+
+/// Values that older clients see under another name.
+#[rustfmt::skip]
+pub const AVAILABLE_NAMED: u16 = 2; // null before
+/// `inspect wait` is rendered `inspecting` before.
+pub const INSPECT_WAIT_NAMED: u16 = 39;
+/// A node has its name in its path since.
+pub const NODE_NAME_IN_PATH: u16 = 5;
+/// Names need not be host names since.
+pub const RELAXED_NAMES: u16 = 10;
+/// New nodes start in `enroll` since, in `available` before.
+pub const STARTS_IN_ENROLL: u16 = 11;
+/// `chassis_uuid` may be unset since (406 below, if it was set).
+pub const UNSET_CHASSIS: u16 = 25;
+/// A port is addressed by its name since.
+pub const PORT_NAME_IN_PATH: u16 = 88;
+/// `node_ident` in POST /ports since.
+pub const PORT_NODE_IDENT: u16 = 94;
+/// PATCH of an `inspecting` node is 409 since.
+pub const INSPECTING_LOCKED: u16 = 39;
+/// A trailing `.json` is part of the name since.
+pub const JSON_SUFFIX_LITERAL: u16 = 91;
+/// Keys of a port's `local_link_connection` that came later (406 below).
+pub const LOCAL_LINK_KEYS: &[(&str, u16)] = &[("hostname", 53), ("network_type", 64)];
+/// Lookup shows the agent token since.
+pub const LOOKUP_TOKEN: u16 = 62;
+/// `GET …/states` shows boot mode and secure boot since.
+pub const STATES_BOOT_MODE: u16 = 75;
+/// `GET …/states` shows raid_config and target_raid_config since.
+pub const STATES_RAID: u16 = 12;
+/// Drivers show their type and interfaces since.
+pub const DRIVER_TYPE: u16 = 30;
+/// Drivers link their properties since.
+pub const DRIVER_PROPERTIES_LINK: u16 = 14;
+
+/// Driver interfaces that `GET /drivers` shows later than [`DRIVER_TYPE`].
+pub const DRIVER_INTERFACES: &[(&str, u16)] =
+    &[("bios", 40), ("firmware", 86), ("rescue", 38), ("storage", 33)];
+
+/// Resources in the `/v1` document, with the version that shows them.
+#[rustfmt::skip]
+pub const RESOURCES: &[(&str, u16)] = &[
+    ("chassis", 1), ("nodes", 1), ("ports", 1), ("drivers", 1), ("lookup", 22), ("heartbeat", 22), ("portgroups", 23),
+    ("volume", 32), ("conductors", 49), ("allocations", 52), ("events", 54), ("deploy_templates", 55), ("shards", 82),
+    ("continue_inspection", 84), ("runbooks", 92), ("inspection_rules", 96),
+];
+
+/// An endpoint that exists since some version.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Below `/v1`; `{}` is one path segment.
+    pub path: &'static str,
+    /// The minor version that brought it.
+    pub since: u16,
+    /// What GET answers below it.
+    pub get: Below,
+    /// What the other methods answer below it.
+    pub others: Below,
+}
+
+const fn endpoint(path: &'static str, since: u16) -> Endpoint {
+    Endpoint { path, since, get: Below::NotFound, others: Below::NotFound }
+}
+
+const fn endpoint405(path: &'static str, since: u16) -> Endpoint {
+    Endpoint { path, since, get: Below::NotFound, others: Below::MethodNotAllowed }
+}
+
+/// Gated endpoints that Ferric serves.
+pub const BUILT: &[Endpoint] =
+    &[endpoint("lookup", 22), endpoint("heartbeat/{}", 22), endpoint("conductors", 49)];
+
+/// What Ironic serves and Ferric does not yet: 501 at its version, the gate's status below.
+#[rustfmt::skip]
+pub const UNBUILT: &[Endpoint] = &[
+    endpoint("chassis", 1),                        endpoint("chassis/detail", 1),
+    endpoint("chassis/{}", 1),                     endpoint("chassis/{}/nodes", 1),
+    endpoint("chassis/{}/nodes/detail", 1),
+    endpoint("portgroups", 23),                    endpoint("portgroups/detail", 23),
+    endpoint("portgroups/{}", 23),                 endpoint("portgroups/{}/ports", 24),
+    endpoint("portgroups/{}/ports/detail", 24),    endpoint("nodes/{}/portgroups", 24),
+    endpoint("nodes/{}/portgroups/detail", 24),
+    endpoint("volume", 32),                        endpoint("volume/connectors", 32),
+    endpoint("volume/connectors/{}", 32),          endpoint("volume/targets", 32),
+    endpoint("volume/targets/{}", 32),             endpoint("nodes/{}/volume", 32),
+    endpoint("nodes/{}/volume/connectors", 32),    endpoint("nodes/{}/volume/targets", 32),
+    endpoint405("allocations", 52),                endpoint405("allocations/{}", 52),
+    endpoint("nodes/{}/allocation", 52),
+    endpoint("events", 54),
+    endpoint405("deploy_templates", 55),           endpoint405("deploy_templates/detail", 55),
+    endpoint405("deploy_templates/{}", 55),
+    endpoint("shards", 82),
+    endpoint("continue_inspection", 84),
+    endpoint405("runbooks", 92),                   endpoint405("runbooks/detail", 92),
+    endpoint405("runbooks/{}", 92),                endpoint("runbooks/{}/traits", 112),
+    endpoint("runbooks/{}/traits/{}", 112),
+    endpoint405("inspection_rules", 96),           endpoint405("inspection_rules/detail", 96),
+    endpoint405("inspection_rules/{}", 96),
+    Endpoint { path: "nodes/{}/traits", since: 37, get: Below::NotAcceptable, others: Below::MethodNotAllowed },
+    endpoint("nodes/{}/traits/{}", 37),
+    Endpoint { path: "nodes/{}/states/raid", since: 12, get: Below::NotAcceptable, others: Below::NotAcceptable },
+    endpoint("nodes/{}/states/console", 1),        endpoint("nodes/{}/states/boot_mode", 76),
+    endpoint("nodes/{}/states/secure_boot", 76),   endpoint("nodes/{}/management/inject_nmi", 29),
+    endpoint("nodes/{}/management/indicators", 1), endpoint("nodes/{}/management/indicators/{}", 1),
+    endpoint("nodes/{}/vifs", 28),                 endpoint("nodes/{}/vifs/{}", 28),
+    endpoint("nodes/{}/bios", 40),                 endpoint("nodes/{}/bios/{}", 40),
+    endpoint("nodes/{}/firmware", 86),             endpoint("nodes/{}/history", 78),
+    endpoint("nodes/{}/history/{}", 78),           endpoint("nodes/{}/inventory", 81),
+    endpoint("nodes/{}/children", 83),             endpoint("nodes/{}/vmedia", 89),
+    endpoint("nodes/{}/vendor_passthru", 1),       endpoint("nodes/{}/vendor_passthru/{}", 1),
+    Endpoint { path: "drivers/{}/raid/logical_disk_properties", since: 12, get: Below::NotAcceptable,
+               others: Below::MethodNotAllowed },
+    endpoint("drivers/{}/vendor_passthru", 1),     endpoint("drivers/{}/vendor_passthru/{}", 1),
+];
+
+/// The row of `table` that `path` (below `/v1`, without slashes at its ends) matches.
+#[must_use]
+pub fn endpoint_of(table: &'static [Endpoint], path: &str) -> Option<&'static Endpoint> {
+    table.iter().find(|endpoint| {
+        let mut pattern = endpoint.path.split('/');
+        let mut given = path.split('/');
+        loop {
+            match (pattern.next(), given.next()) {
+                (None, None) => return true,
+                (Some("{}"), Some(segment)) if !segment.is_empty() => {}
+                (Some(expected), Some(segment)) if expected == segment => {}
+                (Some(_) | None, Some(_) | None) => return false,
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visible<F: Field>(minor: u16) -> usize {
+        F::ALL.iter().filter(|field| field.spec().since <= minor).count()
+    }
+
+    #[test]
+    fn the_tables_have_the_counts_of_the_reference() {
+        assert_eq!(visible::<NodeField>(1), 22);
+        assert_eq!(visible::<NodeField>(115), 69);
+        assert_eq!(NodeField::ALL.iter().filter(|field| field.spec().write.at_create()).count(), 39);
+        assert_eq!(NodeField::ALL.iter().filter(|field| field.spec().write.by_patch()).count(), 37);
+        assert_eq!(PortField::ALL.len(), 18);
+    }
+
+    #[test]
+    fn endpoints_match_by_segment() {
+        assert_eq!(endpoint_of(UNBUILT, "nodes/a/vifs/b").map(|e| e.path), Some("nodes/{}/vifs/{}"));
+        assert_eq!(endpoint_of(UNBUILT, "nodes/a/vifs/b/c").map(|e| e.path), None);
+        assert_eq!(endpoint_of(UNBUILT, "chassis").map(|e| e.since), Some(1));
+        assert_eq!(endpoint_of(UNBUILT, "portgroup").map(|e| e.since), None);
+    }
+}

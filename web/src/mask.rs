@@ -1,0 +1,127 @@
+//! Secrets in JSON fields, shown as `******` (api.md §3.2).
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+/// What a secret is shown as.
+pub(crate) const MASK: &str = "******";
+
+/// A key that contains one of these, in any case, holds a secret.
+const SECRET_WORDS: &[&str] = &[
+    "adminpass",
+    "admin_pass",
+    "passwd",
+    "password",
+    "new_pass",
+    "secret",
+    "sys_pswd",
+    "token",
+    "configdrive",
+    "encrypted_key",
+    "private_key",
+    "passphrase",
+    "hex_kg_key",
+    "snmp_auth_key",
+    "snmp_priv_key",
+    "snmp_community",
+    "ssh_key_contents",
+    "credential",
+];
+
+/// Query arguments of a URL that give access to what it names.
+const SIGNATURES: &[&str] = &["temp_url_sig=", "x-amz-signature=", "x-goog-signature=", "sig="];
+
+/// Masks the JSON object in `text`. Borrows it when there is nothing to hide; a text that is not JSON is never shown.
+#[must_use]
+pub(crate) fn mask_text(text: &str) -> Cow<'_, str> {
+    match serde_json::from_str::<Value>(text) {
+        Ok(mut value) => {
+            if mask(&mut value) {
+                Cow::Owned(value.to_string())
+            } else {
+                Cow::Borrowed(text)
+            }
+        }
+        Err(_) => Cow::Borrowed("{}"),
+    }
+}
+
+/// Masks every secret below `value`; whether there was one.
+pub(crate) fn mask(value: &mut Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            let mut any = false;
+            for (key, inner) in map.iter_mut() {
+                let maskable = is_secret_key(key)
+                    && !matches!(inner, Value::Object(_) | Value::Bool(_) | Value::Null)
+                    || key == "configdrive" && !inner.is_null();
+                if maskable {
+                    *inner = Value::String(MASK.to_owned());
+                    any = true;
+                } else {
+                    any |= mask(inner);
+                }
+            }
+            any
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| mask(item) | any),
+        Value::String(text) if grants_access(text) => {
+            *text = MASK.to_owned();
+            true
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+/// Whether a string is a URL that carries a signature or a password.
+fn grants_access(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
+        return true;
+    }
+    rest.split_once('?').is_some_and(|(_, query)| {
+        query.split('&').any(|pair| SIGNATURES.iter().any(|name| pair.to_ascii_lowercase().starts_with(name)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_of_every_kind_are_hidden_and_nothing_else() {
+        let mut value = json!({
+            "ipmi_address": "10.0.0.7", "ipmi_password": "hunter2", "ipmi_hex_kg_key": "00ff", "snmp_community": "c",
+            "Redfish_Password": 7, "nested": {"api_secret": "x", "plain": "y"}, "list": [{"auth_token": "t"}],
+            "configdrive": {"meta_data": {"a": 1}}, "image_source": "http://h/i?temp_url_sig=abc&temp_url_expires=1",
+            "other": "http://user:pw@h/i", "user_only": "http://user@h/i", "agent_secret_token_pregenerated": false,
+            "image_checksum": "abc",
+        });
+        assert!(mask(&mut value));
+        assert_eq!(
+            value,
+            json!({
+                "ipmi_address": "10.0.0.7", "ipmi_password": MASK, "ipmi_hex_kg_key": MASK, "snmp_community": MASK,
+                "Redfish_Password": MASK, "nested": {"api_secret": MASK, "plain": "y"}, "list": [{"auth_token": MASK}],
+                "configdrive": MASK, "image_source": MASK, "other": MASK, "user_only": "http://user@h/i",
+                "agent_secret_token_pregenerated": false, "image_checksum": "abc",
+            })
+        );
+    }
+
+    #[test]
+    fn text_without_secrets_is_not_copied_and_broken_text_is_not_shown() {
+        assert!(matches!(mask_text(r#"{"a":1}"#), Cow::Borrowed(r#"{"a":1}"#)));
+        assert_eq!(mask_text(r#"{"password":"x"#), "{}");
+        assert_eq!(mask_text(r#"{"password":"x"}"#), r#"{"password":"******"}"#);
+    }
+}

@@ -1,0 +1,278 @@
+//! JSON-patch as Ironic takes it (api.md §1 "JSON-patch"): a subset of RFC 6902 whose roots are fields of a resource.
+
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, Result};
+use crate::gates::{Field, Kind};
+use crate::version::Version;
+
+/// What is done at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// Sets, whether it is there or not.
+    Add,
+    /// Sets what is there.
+    Replace,
+    /// Takes away; a root goes back to its default.
+    Remove,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) struct Change<F> {
+    /// What is done.
+    pub(crate) op: Op,
+    /// The field that is changed.
+    pub(crate) root: F,
+    /// The keys below it.
+    below: Vec<String>,
+    /// The new value.
+    value: Value,
+}
+
+/// Changes in the order to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Patch<F>(pub(crate) Vec<Change<F>>);
+
+impl<F: Field> Patch<F> {
+    /// Reads a patch; its paths are known, patchable, and (unless removed) known to `version`.
+    pub(crate) fn parse(body: Option<Value>, version: Version) -> Result<Patch<F>> {
+        let Some(Value::Array(items)) = body else {
+            return Err(ApiError::bad_request(
+                "Expected a JSON array of changes, such as [{\"op\": \"replace\", \"path\": \"/name\", \"value\": \"x\"}].",
+            ));
+        };
+        items.into_iter().map(|item| Self::change(item, version)).collect::<Result<_>>().map(Patch)
+    }
+
+    fn change(item: Value, version: Version) -> Result<Change<F>> {
+        let Value::Object(mut item) = item else {
+            return Err(ApiError::bad_request("Expected an object with op, path and value for each change."));
+        };
+        if let Some(key) = item.keys().find(|key| !["op", "path", "value"].contains(&key.as_str())) {
+            return Err(ApiError::bad_request(format!(
+                "A change has op, path and value; '{key}' is none of them."
+            )));
+        }
+        let op = match item.get("op").and_then(Value::as_str) {
+            Some("add") => Op::Add,
+            Some("replace") => Op::Replace,
+            Some("remove") => Op::Remove,
+            Some(_) | None => {
+                return Err(ApiError::bad_request("'op' of a change must be add, replace or remove."));
+            }
+        };
+        let path = item.get("path").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut keys = keys_of(&path)?.into_iter();
+        let root_name = keys.next().unwrap_or_default();
+        let below: Vec<String> = keys.collect();
+        let value = item.remove("value");
+        if value.is_none() && op != Op::Remove {
+            return Err(ApiError::bad_request(format!("The change of '{path}' needs a 'value'.")));
+        }
+        let root = match F::named(&root_name) {
+            Some(root) if root.spec().write.by_patch() => root,
+            Some(_) => {
+                return Err(ApiError::bad_request(format!(
+                    "Cannot patch /{root_name}: the service itself sets it."
+                )));
+            }
+            None if ["id", "generation"].contains(&root_name.as_str()) => {
+                return Err(ApiError::bad_request(format!(
+                    "Cannot patch /{root_name}: the service itself sets it."
+                )));
+            }
+            None => {
+                return Err(ApiError::bad_request(format!(
+                    "Cannot patch /{root_name}: a {} has no such attribute, and none can be added.",
+                    F::WHAT.to_lowercase()
+                )));
+            }
+        };
+        if op != Op::Remove && !version.has(root.spec().since) {
+            return Err(ApiError::too_new(&format!("attribute '{root_name}'"), root.spec().since, version));
+        }
+        Ok(Change { op, root, below, value: value.unwrap_or(Value::Null) })
+    }
+
+    /// The fields that are changed, each once.
+    pub(crate) fn roots(&self) -> Vec<F> {
+        let mut roots = Vec::new();
+        for change in &self.0 {
+            if !roots.contains(&change.root) {
+                roots.push(change.root);
+            }
+        }
+        roots
+    }
+
+    /// Whether `field` as a whole is taken away or set to null.
+    pub(crate) fn clears(&self, field: F) -> bool {
+        self.0.iter().any(|change| change.root == field && change.below.is_empty() && change.value.is_null())
+    }
+
+    /// Makes the changes on `document`, which has a key for every patchable field. The error is a sentence for the
+    /// client.
+    pub(crate) fn apply(&self, document: &mut Map<String, Value>) -> std::result::Result<(), String> {
+        self.0.iter().try_for_each(|change| change.apply(document))
+    }
+}
+
+/// The keys of `/a/b/c`; each of letters, digits, `_` and `-`.
+fn keys_of(path: &str) -> Result<Vec<String>> {
+    let fits =
+        |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+    match path.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(fits) => Ok(rest.split('/').map(str::to_owned).collect()),
+        Some(_) | None => Err(ApiError::bad_request(format!(
+            "'{path}' is not a path of a change: expected keys of letters, digits, '_' and '-', each after a '/'."
+        ))),
+    }
+}
+
+impl<F: Field> Change<F> {
+    fn apply(&self, document: &mut Map<String, Value>) -> std::result::Result<(), String> {
+        let name = self.root.spec().name;
+        let Some((last, parents)) = self.below.split_last() else {
+            let keeps = self.op == Op::Remove && self.root.spec().kind == Kind::RequiredUuid;
+            if !keeps {
+                document.insert(name.to_owned(), self.value.clone());
+            }
+            return Ok(());
+        };
+        let mut at = document.get_mut(name).ok_or_else(|| self.nothing_at(name))?;
+        for key in parents {
+            at = child(at, key).ok_or_else(|| self.nothing_at(key))?;
+        }
+        match (at, self.op) {
+            (Value::Object(map), Op::Add) => {
+                map.insert(last.clone(), self.value.clone());
+                Ok(())
+            }
+            (Value::Object(map), Op::Replace) => {
+                let slot = map.get_mut(last).ok_or_else(|| self.nothing_at(last))?;
+                *slot = self.value.clone();
+                Ok(())
+            }
+            (Value::Object(map), Op::Remove) => {
+                map.remove(last).map(drop).ok_or_else(|| self.nothing_at(last))
+            }
+            (Value::Array(items), Op::Add) => {
+                let index = if last == "-" { Some(items.len()) } else { last.parse().ok() };
+                let index =
+                    index.filter(|index| *index <= items.len()).ok_or_else(|| self.nothing_at(last))?;
+                items.insert(index, self.value.clone());
+                Ok(())
+            }
+            (Value::Array(items), op @ (Op::Replace | Op::Remove)) => {
+                let index: Option<usize> = last.parse().ok();
+                let index =
+                    index.filter(|index| *index < items.len()).ok_or_else(|| self.nothing_at(last))?;
+                if op == Op::Replace {
+                    items[index] = self.value.clone();
+                } else {
+                    items.remove(index);
+                }
+                Ok(())
+            }
+            (
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_),
+                Op::Add | Op::Replace | Op::Remove,
+            ) => Err(self.nothing_at(last)),
+        }
+    }
+
+    fn nothing_at(&self, key: &str) -> String {
+        let path = self
+            .below
+            .iter()
+            .fold(format!("/{}", self.root.spec().name), |path, key| format!("{path}/{key}"));
+        format!("Couldn't apply the change of '{path}': there is no '{key}' to work on.")
+    }
+}
+
+fn child<'a>(at: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    match at {
+        Value::Object(map) => map.get_mut(key),
+        Value::Array(items) => key.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::gates::NodeField;
+
+    fn patched(patch: Value, minor: u16) -> std::result::Result<Value, String> {
+        let patch =
+            Patch::<NodeField>::parse(Some(patch), Version(minor)).map_err(|error| error.to_string())?;
+        let document = json!({
+            "driver": "ipmi", "name": null, "chassis_uuid": null,
+            "extra": {"a": {"b": 1}, "list": [1, 2]}, "driver_info": {},
+        });
+        let Value::Object(mut map) = document else { unreachable!() };
+        patch.apply(&mut map)?;
+        Ok(Value::Object(map))
+    }
+
+    #[test]
+    fn changes_do_what_the_reference_says() {
+        for (patch, pointer, expected) in [
+            (json!([]), "/driver", json!("ipmi")),
+            (json!([{"op": "add", "path": "/name", "value": "n"}]), "/name", json!("n")),
+            (json!([{"op": "replace", "path": "/name", "value": "n"}]), "/name", json!("n")),
+            (json!([{"op": "remove", "path": "/extra"}]), "/extra", json!(null)),
+            (json!([{"op": "add", "path": "/extra/c", "value": {"d": 1}}]), "/extra/c/d", json!(1)),
+            (json!([{"op": "replace", "path": "/extra/a/b", "value": 2}]), "/extra/a/b", json!(2)),
+            (json!([{"op": "remove", "path": "/extra/a/b"}]), "/extra/a", json!({})),
+            (json!([{"op": "add", "path": "/extra/list/-", "value": 3}]), "/extra/list", json!([1, 2, 3])),
+            (json!([{"op": "add", "path": "/extra/list/0", "value": 0}]), "/extra/list", json!([0, 1, 2])),
+            (json!([{"op": "remove", "path": "/extra/list/1"}]), "/extra/list", json!([1])),
+            (
+                json!([{"op": "add", "path": "/extra/x", "value": {}}, {"op": "add", "path": "/extra/x/y", "value": 1}]),
+                "/extra/x/y",
+                json!(1),
+            ),
+        ] {
+            let result = patched(patch.clone(), 115).unwrap_or_else(|error| panic!("{patch}: {error}"));
+            assert_eq!(result.pointer(pointer), Some(&expected), "{patch}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        for patch in [
+            json!({"op": "add"}),
+            json!([{"op": "test", "path": "/name", "value": 1}]),
+            json!([{"op": "move", "path": "/name", "from": "/extra"}]),
+            json!([{"op": "add", "path": "/name"}]),
+            json!([{"op": "add", "path": "name", "value": 1}]),
+            json!([{"op": "add", "path": "/extra/a.b", "value": 1}]),
+            json!([{"op": "add", "path": "/extra/a~1b", "value": 1}]),
+            json!([{"op": "add", "path": "/extra//b", "value": 1}]),
+            json!([{"op": "add", "path": "/nothing", "value": 1}]),
+            json!([{"op": "replace", "path": "/uuid", "value": "x"}]),
+            json!([{"op": "replace", "path": "/id", "value": 1}]),
+            json!([{"op": "replace", "path": "/power_state", "value": "power on"}]),
+            json!([{"op": "remove", "path": "/created_at"}]),
+            json!([{"op": "add", "path": "/extra/x/y", "value": 1}]),
+            json!([{"op": "replace", "path": "/extra/x", "value": 1}]),
+            json!([{"op": "remove", "path": "/extra/x"}]),
+            json!([{"op": "add", "path": "/driver/x", "value": 1}]),
+            json!([{"op": "add", "path": "/extra/list/9", "value": 1}]),
+        ] {
+            assert!(patched(patch.clone(), 115).is_err(), "{patch}");
+        }
+    }
+
+    #[test]
+    fn gated_attributes_are_not_set_but_may_be_removed() {
+        let set = json!([{"op": "add", "path": "/name", "value": "n"}]);
+        assert!(patched(set.clone(), 4).is_err_and(|error| error.contains("1.5")));
+        assert!(patched(set, 5).is_ok());
+        assert!(patched(json!([{"op": "remove", "path": "/name"}]), 4).is_ok());
+    }
+}

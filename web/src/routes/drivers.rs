@@ -1,0 +1,154 @@
+//! `/v1/drivers` (api.md §5).
+
+use std::fmt::Write as _;
+
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::DriverInfo;
+use serde_json::{Map, Value, json};
+
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{
+    DRIVER_ARGS, DRIVER_INTERFACES, DRIVER_PROPERTIES_ARGS, DRIVER_PROPERTIES_LINK, DRIVER_TYPE,
+    DRIVERS_ARGS, NO_ARGS,
+};
+use crate::query::Args;
+use crate::routes::at;
+use crate::server::WebState;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/drivers").route(web::get().to(list)))
+        .service(at("/drivers/properties").route(web::get().to(properties_by_query)))
+        .service(at("/drivers/{name}").route(web::get().to(show)))
+        .service(at("/drivers/{name}/properties").route(web::get().to(properties_by_path)));
+}
+
+/// A hardware type on the wire. There are a handful of them, so a tree of values will do.
+fn view(driver: &DriverInfo, detail: bool, context: &Context) -> Map<String, Value> {
+    let v = context.version;
+    let links = |tail: &str| {
+        json!([
+            {"href": format!("{}/v1/drivers/{}{tail}", context.base, driver.name), "rel": "self"},
+            {"href": format!("{}/drivers/{}{tail}", context.base, driver.name), "rel": "bookmark"},
+        ])
+    };
+    let mut map = Map::new();
+    map.insert("name".into(), json!(driver.name));
+    map.insert("hosts".into(), json!(driver.hosts));
+    map.insert("links".into(), links(""));
+    if v.has(DRIVER_PROPERTIES_LINK) {
+        map.insert("properties".into(), links("/properties"));
+    }
+    if !v.has(DRIVER_TYPE) {
+        return map;
+    }
+    map.insert("type".into(), json!("dynamic"));
+    if !detail {
+        return map;
+    }
+    let shown = |kind: &str| {
+        DRIVER_INTERFACES.iter().find(|(name, _)| *name == kind).is_none_or(|(_, since)| v.has(*since))
+    };
+    let mut key = String::new();
+    let mut put = |name: std::fmt::Arguments<'_>, value: Value| {
+        key.clear();
+        let _ = key.write_fmt(name);
+        map.insert(key.clone(), value);
+    };
+    for (kind, default) in driver.defaults.iter().filter(|(kind, _)| shown(kind.as_str())) {
+        put(format_args!("default_{}_interface", kind.as_str()), json!(default));
+    }
+    for (kind, enabled) in driver.enabled.iter().filter(|(kind, _)| shown(kind.as_str())) {
+        put(format_args!("enabled_{}_interfaces", kind.as_str()), json!(enabled));
+    }
+    map
+}
+
+/// Leaves the chosen keys, and the links.
+fn choose(mut map: Map<String, Value>, fields: Option<&str>) -> Result<Map<String, Value>> {
+    let Some(fields) = fields else { return Ok(map) };
+    let wanted: Vec<String> = fields.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+    if let Some(strange) = wanted.iter().find(|name| !map.contains_key(name.as_str())) {
+        return Err(ApiError::bad_request(format!(
+            "Field(s) \"{strange}\" are not valid: a driver has no such field."
+        )));
+    }
+    map.retain(|key, _| key == "links" || wanted.contains(key));
+    Ok(map)
+}
+
+fn find(state: &WebState, name: &str) -> Result<DriverInfo> {
+    state.directory.driver(name).ok_or_else(|| {
+        let mut known: Vec<String> =
+            state.directory.drivers().into_iter().map(|driver| driver.name).collect();
+        known.sort();
+        ApiError::not_found(format!(
+            "No valid host was found. Reason: no conductor serves the driver {name}; enabled are: {}.",
+            known.join(", ")
+        ))
+    })
+}
+
+async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), DRIVERS_ARGS, context.version)?;
+    let detail = args.bool("detail")?.unwrap_or(false);
+    let fields = args.text("fields");
+    if detail && fields.is_some() {
+        return Err(ApiError::bad_request(
+            "Can't fetch a subset of fields with 'detail' set: leave one of the two away.",
+        ));
+    }
+    let drivers = match args.text("type") {
+        None | Some("dynamic") => state.directory.drivers(),
+        Some("classic") => Vec::new(),
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "The driver type '{other}' is neither classic nor dynamic."
+            )));
+        }
+    };
+    let views: Result<Vec<_>> = drivers
+        .iter()
+        .map(|driver| choose(view(driver, detail || fields.is_some(), &context), fields))
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({"drivers": views?})))
+}
+
+async fn show(
+    request: HttpRequest,
+    name: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), DRIVER_ARGS, context.version)?;
+    let driver = find(&state, &name)?;
+    Ok(HttpResponse::Ok().json(choose(view(&driver, true, &context), args.text("fields"))?))
+}
+
+fn properties(state: &WebState, name: &str) -> Result<HttpResponse> {
+    let driver = find(state, name)?;
+    let map: Map<String, Value> =
+        driver.properties.into_iter().map(|(key, text)| (key, Value::String(text))).collect();
+    Ok(HttpResponse::Ok().json(map))
+}
+
+async fn properties_by_path(
+    request: HttpRequest,
+    name: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    properties(&state, &name)
+}
+
+async fn properties_by_query(
+    request: HttpRequest,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), DRIVER_PROPERTIES_ARGS, context.version)?;
+    let name = args.text("driver_name").ok_or_else(|| ApiError::bad_request("'driver_name' is required."))?;
+    properties(&state, name)
+}

@@ -1,0 +1,127 @@
+//! `/v1/nodes/{ident}/validate` and `/management/boot_device` (api.md §3.1, §3.5).
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::message::{GetBootDevice, SetBootDevice, SupportedBootDevices, Validate};
+use ferric_machine::BootDevice;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{BOOT_DEVICE_ARGS, NO_ARGS, VALIDATE_ARGS};
+use crate::query::{Args, strict_bool};
+use crate::routes::at;
+use crate::routes::nodes::find;
+use crate::server::WebState;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/nodes/{ident}/validate").route(web::get().to(validate_by_path)))
+        .service(
+            at("/nodes/{ident}/management/boot_device")
+                .route(web::get().to(boot_device))
+                .route(web::put().to(set_boot_device)),
+        )
+        .service(at("/nodes/{ident}/management/boot_device/supported").route(web::get().to(supported)));
+}
+
+#[derive(Serialize)]
+struct Verdict {
+    result: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+async fn validate(ident: &str, context: &Context, state: &WebState) -> Result<HttpResponse> {
+    let node = find(state, context, ident).await?;
+    let verdicts = state.directory.ask(node.uuid, Validate).await?;
+    // Ironic does not validate the vendor interface here
+    let shown = verdicts.into_iter().filter(|(kind, _)| kind.as_str() != "vendor");
+    let body: BTreeMap<&str, Verdict> = shown
+        .map(|(kind, verdict)| (kind.as_str(), Verdict { result: verdict.result, reason: verdict.reason }))
+        .collect();
+    Ok(HttpResponse::Ok().json(body))
+}
+
+async fn validate_by_path(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    validate(&ident, &context, &state).await
+}
+
+/// `GET /nodes/validate?node=` or `?node_uuid=`.
+pub(super) async fn validate_by_query(
+    request: HttpRequest,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), VALIDATE_ARGS, context.version)?;
+    match (args.text("node"), args.uuid("node_uuid")?) {
+        (Some(ident), None) => validate(ident, &context, &state).await,
+        (None, Some(uuid)) => validate(&uuid.to_string(), &context, &state).await,
+        (None, None) | (Some(_), Some(_)) => Err(ApiError::bad_request(
+            "Exactly one of 'node' and 'node_uuid' must say which node to validate.",
+        )),
+    }
+}
+
+async fn boot_device(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    let node = find(&state, &context, &ident).await?;
+    let (device, persistent) = state.directory.ask(node.uuid, GetBootDevice).await?;
+    Ok(HttpResponse::Ok().json(json!({"boot_device": device, "persistent": persistent})))
+}
+
+async fn supported(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    let node = find(&state, &context, &ident).await?;
+    let devices = state.directory.ask(node.uuid, SupportedBootDevices).await?;
+    Ok(HttpResponse::Ok().json(json!({"supported_boot_devices": devices})))
+}
+
+async fn set_boot_device(
+    request: HttpRequest,
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), BOOT_DEVICE_ARGS, context.version)?;
+    let body = body.arguments(BOOT_DEVICE_ARGS, context.version)?;
+    let Some(word) = body.get("boot_device").and_then(Value::as_str).or_else(|| args.text("boot_device"))
+    else {
+        return Err(ApiError::bad_request("'boot_device' is required: pxe, disk, cdrom, bios or safe."));
+    };
+    let device: BootDevice = word.parse().map_err(|_| {
+        let all: Vec<&str> = BootDevice::ALL.iter().map(|device| device.as_str()).collect();
+        ApiError::bad_request(format!("The boot device '{word}' is not known: one of {} is.", all.join(", ")))
+    })?;
+    let persistent = match body.get("persistent") {
+        Some(Value::Bool(flag)) => *flag,
+        Some(Value::String(text)) => strict_bool("persistent", text)?,
+        None | Some(Value::Null) => args.bool("persistent")?.unwrap_or(false),
+        Some(Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err(ApiError::bad_request("Expected true or false in 'persistent'."));
+        }
+    };
+    let node = find(&state, &context, &ident).await?;
+    state.directory.ask(node.uuid, SetBootDevice { device, persistent }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

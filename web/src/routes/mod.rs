@@ -1,0 +1,100 @@
+//! The paths of the API, a file per noun. Every one answers with `/v1` before it and without.
+
+mod conductors;
+mod drivers;
+mod edit;
+mod management;
+mod nodes;
+mod ports;
+mod provision;
+mod ramdisk;
+mod root;
+mod states;
+
+use actix_web::http::Method;
+use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource};
+use ferric_schema::{Conn, StoreError};
+
+use crate::body::below;
+use crate::context::{Context, layer};
+use crate::error::{ApiError, Result};
+use crate::gates::{BUILT, Endpoint, UNBUILT, endpoint_of};
+use crate::server::WebState;
+
+/// The whole API, as one scope that takes every path: register other services before it. Needs
+/// `web::Data<WebState>` as app data.
+pub fn configure(cfg: &mut ServiceConfig) {
+    let scope = web::scope("")
+        .wrap(from_fn(layer))
+        .wrap(NormalizePath::trim())
+        .configure(root::configure)
+        .configure(nodes::configure)
+        .configure(states::configure)
+        .configure(management::configure)
+        .configure(ports::configure)
+        .configure(drivers::configure)
+        .configure(conductors::configure)
+        .configure(ramdisk::configure)
+        .default_service(web::to(elsewhere));
+    cfg.service(scope);
+}
+
+/// A resource at `path`, with `/v1` and without; other methods than the ones given to it answer 405.
+fn at(path: &str) -> Resource {
+    web::resource([format!("/v1{path}"), path.to_owned()]).default_service(web::to(no_method))
+}
+
+async fn no_method() -> Result<HttpResponse> {
+    Err(ApiError::no_method())
+}
+
+/// Whatever no resource is registered for: what Ironic has and Ferric does not yet, or what nobody has.
+async fn elsewhere(
+    request: HttpRequest,
+    context: Context,
+    state: web::Data<WebState>,
+) -> Result<HttpResponse> {
+    let path = request.path().trim_matches('/');
+    let path = path.strip_prefix("v1/").unwrap_or(path);
+    let reading = request.method() == Method::GET;
+    if let Some(endpoint) = endpoint_of(UNBUILT, path) {
+        gate(endpoint, reading, &context)?;
+        return Err(ApiError::not_built(&format!("/v1/{}", endpoint.path.replace("{}", "…"))));
+    }
+    if reading && let Some((ident, tail)) = path.strip_prefix("nodes/").and_then(|rest| rest.split_once('/'))
+    {
+        return nodes::show_fields(&state, &context, ident, &tail.replace('/', ",")).await;
+    }
+    Err(ApiError::no_path())
+}
+
+/// Refuses a path that is newer than the version.
+fn gate(endpoint: &Endpoint, reading: bool, context: &Context) -> Result<()> {
+    if context.version.has(endpoint.since) {
+        return Ok(());
+    }
+    let kind = if reading { endpoint.get } else { endpoint.others };
+    Err(below(kind, "the resource", endpoint.since, context.version))
+}
+
+/// [`gate`] for an endpoint that Ferric serves.
+fn gate_built(path: &str, request: &HttpRequest, context: &Context) -> Result<()> {
+    let endpoint = endpoint_of(BUILT, path).ok_or_else(ApiError::no_path)?;
+    gate(endpoint, request.method() == Method::GET, context)
+}
+
+/// A read of the store.
+async fn read<T, F>(state: &WebState, query: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Conn) -> std::result::Result<T, StoreError> + Send + 'static,
+{
+    Ok(state.directory.store().read(query).await?)
+}
+
+/// A trailing `.json`, taken off where the version knows it as a suffix.
+fn without_json_suffix<'a>(ident: &'a str, context: &Context) -> Option<&'a str> {
+    ident.strip_suffix(".json").filter(|_| !context.version.has(crate::gates::JSON_SUFFIX_LITERAL))
+}

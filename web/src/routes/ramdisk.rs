@@ -1,0 +1,180 @@
+//! `/v1/lookup` and `/v1/heartbeat/{ident}`: what a ramdisk calls, without credentials (api.md §9).
+
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::message::{Heartbeat, Lookup};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::body::Body;
+use crate::check::mac;
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{HEARTBEAT_ARGS, LOOKUP_ARGS, LOOKUP_TOKEN};
+use crate::query::{Args, parse_uuid};
+use crate::routes::nodes::find;
+use crate::routes::{at, gate_built};
+use crate::server::WebState;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/lookup").route(web::get().to(lookup)))
+        .service(at("/heartbeat/{ident}").route(web::post().to(heartbeat)));
+}
+
+async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    gate_built("lookup", &request, &context)?;
+    let args = Args::parse(request.query_string(), LOOKUP_ARGS, context.version)?;
+    let macs: Vec<String> =
+        args.list("addresses").unwrap_or_default().iter().filter_map(|text| mac(text)).collect();
+    let uuid = args.text("node_uuid").and_then(parse_uuid);
+    let node = match uuid {
+        Some(uuid) => uuid,
+        None if macs.is_empty() => {
+            return Err(ApiError::bad_request(
+                "'addresses' with at least one MAC address, or 'node_uuid', must say which node to look up.",
+            ));
+        }
+        None => by_addresses(&state, &macs)?,
+    };
+    let wants_token = context.version.has(LOOKUP_TOKEN);
+    let found = state.directory.ask(node, Lookup { wants_token }).await?;
+    let id = found.uuid;
+    let mut config = json!({
+        "metrics": {"backend": "noop", "prepend_host": false, "prepend_uuid": false, "prepend_host_reverse": true,
+                    "global_prefix": null},
+        "metrics_statsd": {"statsd_host": "localhost", "statsd_port": 8125},
+        "heartbeat_timeout": found.heartbeat_timeout.as_secs(),
+        "agent_token_required": true,
+        "agent_md5_checksum_enable": false,
+        "agent_containers": {},
+        "disable_deep_image_inspection": false,
+        "permitted_image_formats": ["raw", "gpt", "qcow2", "iso"],
+        "agent_skip_bmc_detect": false,
+        "enable_bios_bootloader_install": false,
+    });
+    if let (Some(token), Some(map)) = (found.agent_token, config.as_object_mut()) {
+        map.insert("agent_token".to_owned(), Value::String(token));
+    }
+    Ok(HttpResponse::Ok().json(json!({
+        "node": {
+            "uuid": id,
+            "properties": found.properties,
+            "instance_info": found.instance_info,
+            "driver_internal_info": found.driver_internal_info,
+            "links": [
+                {"href": format!("{}/v1/nodes/{id}", context.base), "rel": "self"},
+                {"href": format!("{}/nodes/{id}", context.base), "rel": "bookmark"},
+            ],
+        },
+        "config": config,
+    })))
+}
+
+/// The one node that has ports with these addresses; none and several are the same to a ramdisk.
+fn by_addresses(state: &WebState, macs: &[String]) -> Result<Uuid> {
+    let found = state.directory.node_of_port_address(macs);
+    match found.as_slice() {
+        [node] => Ok(*node),
+        [] => Err(ApiError::not_found(format!(
+            "Node with port addresses {} could not be found.",
+            macs.join(", ")
+        ))),
+        [_, ..] => Err(ApiError::not_found(format!(
+            "More than one node has ports with the addresses {}: a machine must be enrolled once.",
+            macs.join(", ")
+        ))),
+    }
+}
+
+fn text(body: &Map<String, Value>, key: &str) -> Result<Option<String>> {
+    match body.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(ApiError::bad_request(format!("Expected a string in '{key}'.")))
+        }
+    }
+}
+
+async fn heartbeat(
+    request: HttpRequest,
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    gate_built(&format!("heartbeat/{ident}"), &request, &context)?;
+    let body = body.arguments(HEARTBEAT_ARGS, context.version)?;
+    let message = Heartbeat {
+        callback_url: text(&body, "callback_url")?
+            .ok_or_else(|| ApiError::bad_request("'callback_url' is required: where the agent listens."))?,
+        agent_token: text(&body, "agent_token")?,
+        agent_version: text(&body, "agent_version")?,
+        agent_verify_ca: text(&body, "agent_verify_ca")?,
+        agent_status: text(&body, "agent_status")?,
+        agent_status_message: text(&body, "agent_status_message")?,
+    };
+    check(&message, state.settings.require_agent_tls)?;
+    let node = find(&state, &context, &ident).await?;
+    state.directory.ask(node.uuid, message).await?;
+    Ok(HttpResponse::Accepted().finish())
+}
+
+fn check(message: &Heartbeat, require_tls: bool) -> Result<()> {
+    if message.agent_token.as_deref().is_none_or(str::is_empty) {
+        return Err(ApiError::bad_request("'agent_token' is required: the token of the first lookup."));
+    }
+    if message.agent_version.is_none() && message.agent_status.is_none() {
+        return Err(ApiError::bad_request(
+            "Either 'agent_version' or 'agent_status' is required: the agent is too old.",
+        ));
+    }
+    if let Some(status) = &message.agent_status
+        && !["start", "end", "error"].contains(&status.as_str())
+    {
+        return Err(ApiError::bad_request("'agent_status' must be start, end or error."));
+    }
+    let url = message.callback_url.to_ascii_lowercase();
+    if url.is_empty() && message.agent_status.is_some() {
+        return Ok(());
+    }
+    match url.split_once("://").map(|(scheme, rest)| (scheme, !rest.is_empty())) {
+        Some(("https", true)) => Ok(()),
+        Some(("http", true)) if require_tls => Err(ApiError::bad_request(
+            "The callback_url of the agent must be https: let the agent make its certificate (ipa-enable-tls), or set \
+             [agent] require_tls = false.",
+        )),
+        Some(("http", true)) => Ok(()),
+        Some(_) | None => Err(ApiError::bad_request("'callback_url' must be an http or https URL.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(url: &str, version: Option<&str>, status: Option<&str>, token: Option<&str>) -> Heartbeat {
+        Heartbeat {
+            callback_url: url.to_owned(),
+            agent_token: token.map(str::to_owned),
+            agent_version: version.map(str::to_owned),
+            agent_verify_ca: None,
+            agent_status: status.map(str::to_owned),
+            agent_status_message: None,
+        }
+    }
+
+    #[test]
+    fn heartbeats_have_a_token_a_version_and_a_safe_address() {
+        let ok = |url, version, status, token, tls| check(&beat(url, version, status, token), tls).is_ok();
+        assert!(ok("https://h:9999", Some("13"), None, Some("t"), true));
+        assert!(!ok("http://h:9999", Some("13"), None, Some("t"), true));
+        assert!(ok("http://h:9999", Some("13"), None, Some("t"), false));
+        assert!(!ok("https://h:9999", None, None, Some("t"), true));
+        assert!(!ok("https://h:9999", Some("13"), None, None, true));
+        assert!(ok("", None, Some("end"), Some("t"), true) && !ok("", Some("13"), None, Some("t"), true));
+        assert!(
+            !ok("", None, Some("done"), Some("t"), true) && !ok("ftp://h", Some("1"), None, Some("t"), false)
+        );
+    }
+}

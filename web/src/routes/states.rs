@@ -1,0 +1,181 @@
+//! `/v1/nodes/{ident}/states`, power, and `/maintenance` (api.md §3.5).
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use ferric_actors::message::{ChangePower, SetMaintenance};
+use ferric_machine::{PowerState, PowerTarget, State};
+use ferric_schema::{JsonText, Node};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{Arg, Below, NO_ARGS, POWER_ARGS, STATES_BOOT_MODE, STATES_RAID};
+use crate::query::Args;
+use crate::routes::nodes::find;
+use crate::routes::{at, provision};
+use crate::server::WebState;
+use crate::views::{Iso, state_name};
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/nodes/{ident}/states").route(web::get().to(show)))
+        .service(at("/nodes/{ident}/states/power").route(web::put().to(power)))
+        .service(at("/nodes/{ident}/states/provision").route(web::put().to(provision::provision)))
+        .service(
+            at("/nodes/{ident}/maintenance")
+                .route(web::put().to(maintain))
+                .route(web::delete().to(end_maintenance)),
+        );
+}
+
+#[derive(Serialize)]
+struct States<'a> {
+    console_enabled: bool,
+    last_error: &'a Option<String>,
+    power_state: Option<PowerState>,
+    provision_state: Option<&'static str>,
+    provision_updated_at: Option<Iso>,
+    target_power_state: Option<PowerState>,
+    target_provision_state: Option<&'static str>,
+    #[serde(flatten)]
+    raid: Option<Raid<'a>>,
+    #[serde(flatten)]
+    boot: Option<Boot>,
+}
+
+#[derive(Serialize)]
+struct Raid<'a> {
+    raid_config: &'a JsonText,
+    target_raid_config: &'a JsonText,
+}
+
+#[derive(Serialize)]
+struct Boot {
+    boot_mode: Option<ferric_machine::BootMode>,
+    secure_boot: Option<bool>,
+}
+
+async fn show(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    let node = find(&state, &context, &ident).await?;
+    let v = context.version;
+    Ok(HttpResponse::Ok().json(States {
+        console_enabled: node.console_enabled,
+        last_error: &node.last_error,
+        power_state: node.power_state,
+        provision_state: state_name(Some(node.provision_state), v),
+        provision_updated_at: node.provision_updated_at.map(Iso),
+        target_power_state: node.target_power_state,
+        target_provision_state: state_name(node.target_provision_state, v),
+        raid: v
+            .has(STATES_RAID)
+            .then_some(Raid { raid_config: &node.raid_config, target_raid_config: &node.target_raid_config }),
+        boot: v
+            .has(STATES_BOOT_MODE)
+            .then_some(Boot { boot_mode: node.boot_mode, secure_boot: node.secure_boot }),
+    }))
+}
+
+/// 202 with the place to watch.
+pub(super) fn accepted(context: &Context, node: &Node) -> HttpResponse {
+    let location = format!("{}/v1/nodes/{}/states", context.base, node.uuid);
+    HttpResponse::Accepted().insert_header((header::LOCATION, location)).finish()
+}
+
+async fn power(
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let body = body.arguments(POWER_ARGS, context.version)?;
+    let Some(word) = body.get("target").and_then(Value::as_str) else {
+        return Err(ApiError::bad_request("'target' is required: power on, power off, rebooting, …"));
+    };
+    let target: PowerTarget = word.parse().map_err(|_| {
+        let all: Vec<&str> = PowerTarget::ALL.iter().map(|target| target.as_str()).collect();
+        ApiError::bad_request(format!(
+            "The power target '{word}' is not known: one of {} is.",
+            all.join(", ")
+        ))
+    })?;
+    if !context.version.has(target.minor()) {
+        return Err(ApiError::too_new(&format!("power target '{target}'"), target.minor(), context.version));
+    }
+    let timeout = body.get("timeout").filter(|timeout| !timeout.is_null()).map(seconds).transpose()?;
+    let node = find(&state, &context, &ident).await?;
+    if matches!(node.provision_state, State::Cleaning | State::CleanWait) {
+        return Err(ApiError::bad_request(format!(
+            "The requested action \"{target}\" can not be performed on node \"{}\" while it is in state \"{}\".",
+            node.uuid, node.provision_state
+        )));
+    }
+    if node.disable_power_off && target.forbidden_by_disable_power_off() {
+        return Err(ApiError::conflict(format!(
+            "Node {} may not be powered off: its 'disable_power_off' is set. Reboot it, or unset that first.",
+            node.uuid
+        )));
+    }
+    state.directory.ask(node.uuid, ChangePower { target, timeout }).await?;
+    Ok(accepted(&context, &node))
+}
+
+fn seconds(value: &Value) -> Result<Duration> {
+    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    number
+        .filter(|seconds| *seconds >= 1)
+        .map(Duration::from_secs)
+        .ok_or_else(|| ApiError::bad_request("Expected a whole number of seconds, at least 1, in 'timeout'."))
+}
+
+const MAINTENANCE_ARGS: &[Arg] = &[Arg { name: "reason", since: 1, below: Below::NotAcceptable }];
+
+async fn maintain(
+    request: HttpRequest,
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), MAINTENANCE_ARGS, context.version)?;
+    let body = body.arguments(MAINTENANCE_ARGS, context.version)?;
+    let reason = match body.get("reason") {
+        None | Some(Value::Null) => args.text("reason").map(str::to_owned),
+        Some(Value::String(reason)) => Some(reason.clone()),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err(ApiError::bad_request("Expected a string in 'reason'."));
+        }
+    };
+    set_maintenance(&ident, &context, &state, SetMaintenance { on: true, reason }).await
+}
+
+async fn end_maintenance(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    set_maintenance(&ident, &context, &state, SetMaintenance { on: false, reason: None }).await
+}
+
+async fn set_maintenance(
+    ident: &str,
+    context: &Context,
+    state: &WebState,
+    message: SetMaintenance,
+) -> Result<HttpResponse> {
+    let node = find(state, context, ident).await?;
+    state.directory.ask(node.uuid, message).await?;
+    Ok(HttpResponse::Accepted().finish())
+}

@@ -1,0 +1,125 @@
+//! Starting the HTTP server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{App, HttpServer};
+use ferric_actors::Directory;
+
+use crate::routes;
+use crate::version::Version;
+
+/// `[api]` and what else decides how the API answers.
+#[derive(Clone, Debug)]
+pub struct WebSettings {
+    /// `[api] host_ip` and `port`; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `[api] public_endpoint`: base of the links; the request's own Host when absent.
+    pub public_endpoint: Option<String>,
+    /// `[oslo_middleware] enable_proxy_headers_parsing`: believe `X-Forwarded-*`.
+    pub enable_proxy_headers: bool,
+    /// `[api] max_limit`: rows on one page at most.
+    pub max_limit: u32,
+    /// The newest microversion served, see [`crate::version::of_release`]; all of them when absent.
+    pub pin: Option<Version>,
+    /// `[agent] require_tls`: refuse agents whose callback URL is not https.
+    pub require_agent_tls: bool,
+    /// A browser that asks for `/` is sent to the dashboard at `/ui/`.
+    pub dashboard: bool,
+    /// After how long without a sign of life a conductor counts as dead (`[conductor] heartbeat_timeout`).
+    pub conductor_timeout: Duration,
+    /// Threads that serve requests.
+    pub workers: usize,
+}
+
+impl Default for WebSettings {
+    fn default() -> Self {
+        WebSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 6385)),
+            public_endpoint: None,
+            enable_proxy_headers: false,
+            max_limit: 1000,
+            pin: None,
+            require_agent_tls: true,
+            dashboard: false,
+            conductor_timeout: Duration::from_secs(60),
+            workers: 2,
+        }
+    }
+}
+
+impl WebSettings {
+    /// The newest version served.
+    #[must_use]
+    pub fn max_version(&self) -> Version {
+        self.pin.unwrap_or(Version::MAX).min(Version::MAX)
+    }
+}
+
+/// What every handler works with; app data of whoever uses [`routes::configure`] without [`serve`].
+pub struct WebState {
+    /// The way to nodes and to the store.
+    pub directory: Directory,
+    /// How the API answers.
+    pub settings: WebSettings,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port is taken.
+    #[error(
+        "port {port} on {ip} is already in use: stop what listens there (`ss -ltnp 'sport = :{port}'` shows it), or \
+         choose another port with --set api.port=N",
+        port = .0.port(), ip = .0.ip()
+    )]
+    PortInUse(SocketAddr),
+    /// The port needs more rights.
+    #[error(
+        "not allowed to listen on {0}: ports below 1024 need CAP_NET_BIND_SERVICE; choose another with --set api.port=N"
+    )]
+    NotAllowed(SocketAddr),
+    /// The address is not one of this machine's, or the system refuses otherwise.
+    #[error("cannot listen on {at}: check [api] host_ip")]
+    Bind {
+        /// Where.
+        at: SocketAddr,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A server that listens already. Await `server` to run it; `server.handle()` stops it.
+pub struct Serving {
+    /// The server.
+    pub server: Server,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// Binds and starts the API, with whatever `extra` adds beside it (the dashboard, metrics).
+///
+/// # Errors
+/// The address cannot be listened on; the text says what to do.
+pub async fn serve<F>(settings: WebSettings, directory: Directory, extra: F) -> Result<Serving, ServeError>
+where
+    F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+{
+    let at = settings.listen;
+    let workers = settings.workers.max(1);
+    let state = Data::new(WebState { directory, settings });
+    let server = HttpServer::new(move || {
+        App::new().app_data(state.clone()).configure(extra.clone()).configure(routes::configure)
+    });
+    let server =
+        server.workers(workers).disable_signals().bind(at).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => ServeError::PortInUse(at),
+            std::io::ErrorKind::PermissionDenied => ServeError::NotAllowed(at),
+            _ => ServeError::Bind { at, source },
+        })?;
+    let addr = server.addrs().first().copied().unwrap_or(at);
+    Ok(Serving { server: server.run(), addr })
+}
