@@ -12,7 +12,7 @@ pub enum SortDir {
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// ASCII lower case in SQLite, the database's locale in PostgreSQL.
+    /// Lower case of ASCII letters.
     fn lower(
         text: diesel::sql_types::Nullable<diesel::sql_types::Text>,
     ) -> diesel::sql_types::Nullable<diesel::sql_types::Text>;
@@ -25,7 +25,8 @@ pub(crate) fn contains(part: &str) -> String {
         if matches!(ch, '%' | '_' | '\\') {
             pattern.push('\\');
         }
-        pattern.extend(ch.to_lowercase());
+        // only ASCII, as `lower` in both databases (PostgreSQL by the columns' collation "C")
+        pattern.push(ch.to_ascii_lowercase());
     }
     pattern.push('%');
     pattern

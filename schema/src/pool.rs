@@ -96,12 +96,13 @@ pub(crate) fn get(pool: &Pool) -> Result<Pooled, StoreError> {
 
 pub(crate) type Pooled = PooledConnection<Manager>;
 
+#[allow(clippy::wildcard_enum_match_arm)] // io::ErrorKind is not ours, and long
 pub(crate) fn connect(target: &Target, opts: &StoreOptions, role: Role) -> Result<Conn, StoreError> {
     match target {
         Target::Sqlite(path) => {
             if role == Role::Writer {
                 private_file(path).map_err(|e| match e.kind() {
-                    std::io::ErrorKind::StorageFull => StoreError::Full,
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
                     _ => StoreError::unreachable(format!("{}: {e}", path.display())),
                 })?;
             }
@@ -126,6 +127,7 @@ pub(crate) fn connect(target: &Target, opts: &StoreOptions, role: Role) -> Resul
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // diesel's enum grows
 fn unreachable(e: ConnectionError) -> StoreError {
     match e {
         ConnectionError::CouldntSetupConfiguration(e) => e.into(),
