@@ -17,14 +17,14 @@ use ferric_machine::{State, Timestamp, Verb};
 use ferric_schema::{Node, Store, StoreOptions};
 use uuid::Uuid;
 
-pub struct World {
-    pub directory: Directory,
-    pub folder: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) directory: Directory,
+    pub(crate) folder: tempfile::TempDir,
 }
 
-pub struct Interfaces {
-    pub power: Arc<dyn PowerInterface>,
-    pub deploy: Arc<dyn DeployInterface>,
+pub(crate) struct Interfaces {
+    pub(crate) power: Arc<dyn PowerInterface>,
+    pub(crate) deploy: Arc<dyn DeployInterface>,
 }
 
 impl Default for Interfaces {
@@ -33,7 +33,7 @@ impl Default for Interfaces {
     }
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         host: "test-host".into(),
         power_sync_interval: Duration::ZERO,
@@ -44,13 +44,13 @@ pub fn settings() -> Settings {
 }
 
 impl World {
-    pub async fn new(interfaces: Interfaces, settings: Settings) -> World {
+    pub(crate) async fn new(interfaces: Interfaces, settings: Settings) -> World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         World::over(folder, interfaces, settings).await
     }
 
     /// A process over what another one left behind.
-    pub async fn over(folder: tempfile::TempDir, interfaces: Interfaces, settings: Settings) -> World {
+    pub(crate) async fn over(folder: tempfile::TempDir, interfaces: Interfaces, settings: Settings) -> World {
         let path = folder.path().join("ferric.sqlite");
         let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
         let parts = Parts {
@@ -70,12 +70,12 @@ impl World {
         World { directory, folder }
     }
 
-    pub async fn enrol(&self) -> Uuid {
+    pub(crate) async fn enrol(&self) -> Uuid {
         let node = Node::new(Uuid::new_v4(), "fake-hardware", Timestamp(0));
         self.directory.create(node).await.expect("enrolled").uuid
     }
 
-    pub async fn node(&self, id: Uuid) -> Node {
+    pub(crate) async fn node(&self, id: Uuid) -> Node {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match self.directory.ask(id, Describe).await {
@@ -86,15 +86,15 @@ impl World {
         }
     }
 
-    pub async fn verb(&self, id: Uuid, verb: Verb) -> Result<(), NodeError> {
+    pub(crate) async fn verb(&self, id: Uuid, verb: Verb) -> Result<(), NodeError> {
         self.directory.ask(id, Provision { verb, configdrive: None }).await
     }
 
-    pub async fn reaches(&self, id: Uuid, state: State) -> Node {
+    pub(crate) async fn reaches(&self, id: Uuid, state: State) -> Node {
         self.until(id, &format!("state {state}"), |node| node.provision_state == state).await
     }
 
-    pub async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Node) -> bool) -> Node {
+    pub(crate) async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Node) -> bool) -> Node {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let node = self.node(id).await;
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    pub async fn available(&self) -> Uuid {
+    pub(crate) async fn available(&self) -> Uuid {
         let id = self.enrol().await;
         self.verb(id, Verb::Manage).await.expect("manage");
         self.reaches(id, State::Manageable).await;
