@@ -107,6 +107,9 @@ def ramdisk(binary: Path, cache: Path) -> Path:
             print(f"building the ramdisk into {out}", file=sys.stderr, flush=True)
             part = cache / "ramdisk-part"
             run(str(binary), "ramdisk", "build", "--out", str(part))
+            size = sum(file.stat().st_size for file in part.iterdir())
+            if size > 64 << 20:
+                raise Failed(f"kernel and ramdisk have {size / (1 << 20):.1f} MiB together, more than 64")
             part.rename(out)
     return out
 

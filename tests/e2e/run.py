@@ -283,7 +283,6 @@ def rig(firmware: str) -> None:
         until("off", 10, lambda: not machine.is_on())
     finally:
         world.close(keep=False)
-    print(f"e2e rig-{firmware}: ok", flush=True)
 
 
 def main() -> int:
@@ -294,40 +293,43 @@ def main() -> int:
     chosen = arguments.parse_args()
     enter()
     began = time.monotonic()
-    if chosen.scenario.startswith("rig-"):
-        rig(chosen.scenario.removeprefix("rig-"))
-        return 0
-    if chosen.scenario == "faults":
-        try:
+    try:
+        if chosen.scenario.startswith("rig-"):
+            rig(chosen.scenario.removeprefix("rig-"))
+            figures = ""
+        elif chosen.scenario == "faults":
             faults(chosen.ferric.resolve())
-        except Failed as failed:
-            print(f"e2e faults: FAILED: {failed}", flush=True)
-            return 1
-        print(f"e2e faults: ok in {time.monotonic() - began:.0f} s", flush=True)
-        return 0
-    road = Road(SCENARIOS[chosen.scenario], chosen.ferric.resolve())
-    kept = False
+            figures = ""
+        else:
+            figures = f"; seconds since deploy: {travel(chosen.scenario, chosen.ferric.resolve(), chosen.keep)}"
+    except Failed as failed:
+        print(f"e2e {chosen.scenario}: FAILED: {failed}", flush=True)
+        return 1
+    print(f"e2e {chosen.scenario}: ok in {time.monotonic() - began:.0f} s{figures}", flush=True)
+    return 0
+
+
+def travel(name: str, binary: Path, keep: bool) -> str:
+    """One scenario from an empty world to an empty world; its figures."""
+    road = Road(SCENARIOS[name], binary)
     try:
         road.prepare()
         road.enrol()
         road.order()
-        if chosen.scenario == "kill":
+        if name == "kill":
             road.deploy_with_kill()
         else:
             road.deploy()
         summary = road.summary()
         road.undeploy()
         road.close()
-        kept = True
-        print(f"e2e {chosen.scenario}: ok in {time.monotonic() - began:.0f} s; seconds since deploy: {summary}", flush=True)
-        return 0
-    except Failed as failed:
-        print(f"\ne2e {chosen.scenario}: FAILED: {failed}", flush=True)
+        return summary
+    except Failed:
         road.complain()
-        return 1
+        raise
     finally:
-        road.world.close(keep=chosen.keep)
-        if chosen.keep and not kept:
+        road.world.close(keep=keep)
+        if keep:
             print(f"kept: {road.world.folder}")
 
 
