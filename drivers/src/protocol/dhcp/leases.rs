@@ -106,6 +106,9 @@ impl Leases {
     /// The client needs its address no longer. It stays reserved for it until the pool runs short.
     pub fn release(&mut self, mac: Mac, address: Ipv4Addr, now: Timestamp) {
         if let Some(lease) = self.get(mac).filter(|lease| lease.address == address && lease.expires > now) {
+            if !lease.bound {
+                return self.forget(mac);
+            }
             let lease = Lease { expires: now, ..lease };
             self.put(mac, lease);
             self.note(mac, lease);

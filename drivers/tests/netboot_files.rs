@@ -1,0 +1,197 @@
+//! TFTP and HTTP against the clients that people have: tftp-hpa, busybox, curl. All on loopback.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use ferric_drivers::protocol::{http, tftp};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+/// A root with a file of 3 MB and a bit, a link inside, a link outside, and a secret beside it.
+fn root() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("node")).unwrap();
+    let mut content = vec![0; 3_000_017];
+    getrandom::fill(&mut content).unwrap();
+    fs::write(root.join("node/kernel"), &content).unwrap();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    symlink("node/kernel", root.join("inside")).unwrap();
+    symlink("../secret", root.join("outside")).unwrap();
+    symlink("/etc/passwd", root.join("absolute")).unwrap();
+    (dir, root, content)
+}
+
+struct Ran {
+    ok: bool,
+    out: String,
+}
+
+async fn run(program: &str, args: &[&str], dir: &Path) -> Ran {
+    let done = Command::new(program).args(args).current_dir(dir).kill_on_drop(true).output();
+    let done = tokio::time::timeout(std::time::Duration::from_secs(30), done)
+        .await
+        .unwrap_or_else(|_| panic!("{program} {args:?} hangs"))
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let out = [done.stdout, done.stderr].concat();
+    Ran { ok: done.status.success(), out: String::from_utf8_lossy(&out).into_owned() }
+}
+
+fn same(path: &Path, content: &[u8]) {
+    let got = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(Sha256::digest(&got), Sha256::digest(content), "{} bytes of {}", got.len(), content.len());
+}
+
+#[tokio::test]
+async fn tftp_clients_get_whole_files_and_nothing_else() {
+    let (dir, root, content) = root();
+    let settings = tftp::TftpSettings { listen: "127.0.0.1:0".parse().unwrap(), root: root.clone() };
+    let server = tftp::start(&settings).await.unwrap();
+    let port = server.address().port().to_string();
+    let (at, out) = (dir.path(), dir.path().join("out"));
+
+    for name in ["node/kernel", "/node/kernel", "inside"] {
+        let ran = run("tftp", &["-m", "binary", "127.0.0.1", &port, "-c", "get", name, "out"], at).await;
+        assert!(ran.ok, "{name}: {}", ran.out);
+        same(&out, &content);
+        fs::remove_file(&out).unwrap();
+    }
+    for size in ["512", "1468", "65464"] {
+        let url = format!("tftp://127.0.0.1:{port}/node/kernel");
+        let ran = run("curl", &["-sS", "--tftp-blksize", size, "-o", "out", &url], at).await;
+        assert!(ran.ok, "{}", ran.out);
+        same(&out, &content);
+        fs::remove_file(&out).unwrap();
+    }
+    let args = ["tftp", "-g", "-b", "1468", "-r", "node/kernel", "-l", "out", "127.0.0.1", &port];
+    let ran = run("busybox", &args, at).await;
+    assert!(ran.ok, "{}", ran.out);
+    same(&out, &content);
+    fs::remove_file(&out).unwrap();
+
+    for name in ["../secret", "node/../../secret", "/etc/passwd", "outside", "absolute", "node", "nothing"] {
+        let ran = run("busybox", &["tftp", "-g", "-r", name, "-l", "out", "127.0.0.1", &port], at).await;
+        assert!(!ran.ok, "{name} was served: {}", ran.out);
+        assert!(!fs::read_to_string(&out).is_ok_and(|text| !text.is_empty()), "{name}");
+    }
+    let secret = dir.path().join("secret");
+    let args = ["tftp", "-p", "-l", secret.to_str().unwrap(), "-r", "written", "127.0.0.1", &port];
+    assert!(!run("busybox", &args, at).await.ok);
+    assert!(!root.join("written").exists());
+
+    let other = tftp::start(&tftp::TftpSettings { listen: server.address(), root }).await.unwrap_err();
+    assert!(other.to_string().contains("another TFTP server"), "{other}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn http_clients_get_files_parts_and_the_rest_after_a_break() {
+    let (dir, root, content) = root();
+    let settings = http::HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), root: root.clone() };
+    let server = http::start(&settings).await.unwrap();
+    let base = format!("http://{}", server.address());
+    let url = format!("{base}/node/kernel");
+    let (at, out) = (dir.path(), dir.path().join("out"));
+
+    let ran =
+        run("curl", &["-sSf", "-o", "out", &url, "-o", "out2", &format!("{base}/inside"), "-v"], at).await;
+    assert!(ran.ok, "{}", ran.out);
+    assert!(ran.out.contains("Re-using existing connection"), "{}", ran.out);
+    same(&out, &content);
+    same(&dir.path().join("out2"), &content);
+
+    let part = |range: &'static str| run_part(at, url.clone(), range);
+    assert_eq!(part("100-199").await, content[100..200]);
+    assert_eq!(part("2999000-").await, content[2_999_000..]);
+    assert_eq!(part("-17").await, content[3_000_000..]);
+    let ran =
+        run("curl", &["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-r", "3000017-", &url], at).await;
+    assert_eq!(ran.out, "416");
+
+    fs::write(&out, &content[..1_234_567]).unwrap();
+    let ran = run("curl", &["-sSf", "-C", "-", "-o", "out", &url], at).await;
+    assert!(ran.ok, "{}", ran.out);
+    same(&out, &content);
+
+    let head = run("curl", &["-sSfI", &url], at).await.out.to_lowercase();
+    assert!(head.contains("content-length: 3000017") && head.contains("accept-ranges: bytes"), "{head}");
+    let header = |name: &str| {
+        let line =
+            head.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {head}"));
+        line[name.len() + 1..].trim().to_owned()
+    };
+    let status = |args: Vec<String>| {
+        let url = url.clone();
+        async move {
+            let mut all = vec!["-sS", "-o", "/dev/null", "-w", "%{http_code}"];
+            all.extend(args.iter().map(String::as_str));
+            all.push(&url);
+            run("curl", &all, at).await.out
+        }
+    };
+    let with = |text: String| vec!["-H".to_owned(), text];
+    let range = |text: String| [with(text), vec!["-r".to_owned(), "0-9".to_owned()]].concat();
+    assert_eq!(status(with(format!("If-None-Match: {}", header("etag")))).await, "304");
+    assert_eq!(status(with("If-None-Match: \"other\"".to_owned())).await, "200");
+    let modified = run("curl", &["-sSfI", &url], at).await.out;
+    let modified = modified.lines().find_map(|line| line.strip_prefix("last-modified: ")).unwrap().trim();
+    assert_eq!(status(with(format!("If-Modified-Since: {modified}"))).await, "304");
+    assert_eq!(status(range(format!("If-Range: {}", header("etag")))).await, "206");
+    assert_eq!(status(range("If-Range: \"other\"".to_owned())).await, "200");
+    assert_eq!(status(vec!["-X".to_owned(), "PUT".to_owned(), "-d".to_owned(), "x".to_owned()]).await, "405");
+
+    for (path, code) in [
+        ("/../secret", "403"),
+        ("/%2e%2e/secret", "403"),
+        ("/node/..%2f..%2fsecret", "403"),
+        ("/outside", "403"),
+        ("/absolute", "403"),
+        ("//etc/passwd", "404"),
+        ("/node", "404"),
+        ("/nothing", "404"),
+        ("/node/kernel/deeper", "404"),
+        ("/%zz", "400"),
+        ("/a%00b", "403"),
+    ] {
+        let target = format!("{base}{path}");
+        let args = ["-sS", "--path-as-is", "-o", "body", "-w", "%{http_code}", &target];
+        let ran = run("curl", &args, at).await;
+        assert_eq!(ran.out, code, "{path}");
+    }
+
+    let other = http::start(&http::HttpSettings { listen: server.address(), root }).await.unwrap_err();
+    assert!(other.to_string().contains("in use"), "{other}");
+    server.stop().await;
+    assert!(!run("curl", &["-sS", &url], at).await.ok, "it answers after stop");
+}
+
+async fn run_part(at: &Path, url: String, range: &str) -> Vec<u8> {
+    let ran = run("curl", &["-sSf", "-o", "part", "-w", "%{http_code}", "-r", range, &url], at).await;
+    assert_eq!(ran.out, "206");
+    fs::read(at.join("part")).unwrap()
+}
+
+#[tokio::test]
+async fn stop_lets_a_transfer_finish() {
+    let (dir, root, content) = root();
+    let settings = http::HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), root };
+    let server = http::start(&settings).await.unwrap();
+    let url = format!("http://{}/node/kernel", server.address());
+    // 2 MB/s: the transfer takes over a second; the server is stopped once it has begun
+    let curl = Command::new("curl")
+        .args(["-sSf", "--limit-rate", "2M", "-o", "out", &url])
+        .current_dir(dir.path())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let out = dir.path().join("out");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !fs::metadata(&out).is_ok_and(|about| about.len() > 0) {
+        assert!(std::time::Instant::now() < deadline, "curl does not begin");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    server.stop().await;
+    assert!(curl.wait_with_output().await.unwrap().status.success());
+    same(&out, &content);
+}
