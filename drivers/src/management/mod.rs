@@ -1,5 +1,7 @@
 //! Management interfaces.
 
+mod ipmitool;
 mod noop;
 
+pub use ipmitool::IpmitoolManagement;
 pub use noop::{FakeManagement, NoopManagement};

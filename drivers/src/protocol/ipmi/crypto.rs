@@ -147,7 +147,9 @@ pub fn decrypt(key: &[u8; BLOCK], sealed: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut plain = blocks.to_vec();
-    cbc::Decryptor::<aes::Aes128>::new(key.into(), iv.into()).decrypt_padded_mut::<NoPadding>(&mut plain).ok()?;
+    cbc::Decryptor::<aes::Aes128>::new(key.into(), iv.into())
+        .decrypt_padded_mut::<NoPadding>(&mut plain)
+        .ok()?;
     let pad = usize::from(*plain.last()?);
     let keep = plain.len().checked_sub(pad + 1)?;
     let right = plain[keep..plain.len() - 1].iter().zip(1u8..).all(|(byte, count)| *byte == count);

@@ -1,7 +1,8 @@
 //! The console's side of opening a session, as a state machine without I/O.
 
-use super::crypto::CipherSuite;
-use super::packet::{Datagram, PayloadType, plain};
+use super::command::CloseSession;
+use super::crypto::{BLOCK, CipherSuite};
+use super::packet::{Datagram, Frame, PayloadType, plain};
 use super::rakp::{Exchange, Keys, OpenRequest, OpenResponse, Proof, Rakp1, Rakp2, status};
 use super::session::Session;
 use super::settings::Privilege;
@@ -107,6 +108,30 @@ impl<'a> Handshake<'a> {
         }
     }
 
+    /// A datagram that makes the BMC give up what it holds for this attempt, where there is something to give
+    /// up. `iv` must be fresh and random.
+    #[must_use]
+    pub fn abandon(&self, iv: [u8; BLOCK]) -> Option<Vec<u8>> {
+        match &self.stage {
+            Stage::Opening => None,
+            Stage::Rakp1 { bmc_id } => {
+                let proof = Proof {
+                    tag: TAG_RAKP3,
+                    status: status::INVALID_CHECK,
+                    receiver_id: *bmc_id,
+                    code: Vec::new(),
+                };
+                Some(plain(PayloadType::Rakp3, &proof.encode()))
+            }
+            Stage::Rakp3 { exchange, keys } => {
+                // RAKP 4 may have been lost, and the session be open
+                let mut session = Session::new((**keys).clone(), exchange.console_id, exchange.bmc_id);
+                let frame = Frame::request(0, CloseSession(exchange.bmc_id).into());
+                Some(session.seal(&frame.encode(), iv))
+            }
+        }
+    }
+
     fn refusal(&self, code: u8) -> HandshakeError {
         let reason = status::text(code);
         match code {
@@ -152,22 +177,22 @@ impl<'a> Handshake<'a> {
         if !self.is_ours(answer.tag, TAG_RAKP1, answer.console_id, answer.outcome.is_err()) {
             return Ok(Progress::Ignored);
         }
-        let (bmc_random, guid, code) = answer.outcome.map_err(|code| self.refusal(code))?;
+        let proof = answer.outcome.map_err(|code| self.refusal(code))?;
         let exchange = Exchange {
             suite: self.suite,
             console_id: self.console_id,
             bmc_id,
             console_random: self.console_random,
-            bmc_random,
-            guid,
+            bmc_random: proof.random,
+            guid: proof.guid,
             role: self.role(),
             user: self.login.user.clone(),
         };
         let password = self.login.password.expose();
-        if !exchange.rakp2_matches(password, &code) {
+        if !exchange.rakp2_matches(password, &proof.code) {
             return Err(HandshakeError::Credentials("its proof does not match the password"));
         }
-        let keys = exchange.keys(self.login.kg.as_ref().map_or(password, Secret::expose));
+        let keys = exchange.keys(self.login.kg.as_ref().map_or(password, |kg| kg.expose()));
         let proof = Proof {
             tag: TAG_RAKP3,
             status: status::OK,
@@ -201,7 +226,9 @@ impl<'a> Handshake<'a> {
         if !exchange.rakp4_matches(keys, &proof.code) {
             return Err(HandshakeError::Credentials(match login.kg {
                 Some(_) => "its session key does not match ipmi_hex_kg_key",
-                None => "its session key does not match; a BMC key (Kg) may be set: give it as ipmi_hex_kg_key",
+                None => {
+                    "its session key does not match; a BMC key (Kg) may be set: give it as ipmi_hex_kg_key"
+                }
             }));
         }
         let session = Session::new(keys.clone(), exchange.console_id, exchange.bmc_id);

@@ -134,9 +134,9 @@ impl<'a> Datagram<'a> {
         let ([version, _, _, class], rest) = bytes.split_first_chunk::<RMCP_LEN>().ok_or(Malformed::Short)?;
         match (*version, *class) {
             (RMCP_VERSION, CLASS_ASF) => Self::decode_asf(rest),
-            (RMCP_VERSION, CLASS_IPMI) => match rest.first().ok_or(Malformed::Short)? {
-                &AUTH_NONE => Self::decode_sessionless(rest),
-                &AUTH_RMCP_PLUS => Self::decode_plus(rest),
+            (RMCP_VERSION, CLASS_IPMI) => match *rest.first().ok_or(Malformed::Short)? {
+                AUTH_NONE => Self::decode_sessionless(rest),
+                AUTH_RMCP_PLUS => Self::decode_plus(rest),
                 _ => Err(Malformed::Kind),
             },
             _ => Err(Malformed::NotRmcp),
@@ -153,7 +153,8 @@ impl<'a> Datagram<'a> {
     }
 
     fn decode_sessionless(rest: &'a [u8]) -> Result<Self, Malformed> {
-        let outside = u32_at(rest, 1).ok_or(Malformed::Short)? == 0 && u32_at(rest, 5).ok_or(Malformed::Short)? == 0;
+        let outside =
+            u32_at(rest, 1).ok_or(Malformed::Short)? == 0 && u32_at(rest, 5).ok_or(Malformed::Short)? == 0;
         if !outside {
             return Err(Malformed::Kind);
         }
@@ -317,7 +318,9 @@ impl Frame {
 
     /// Reads a frame and checks both checksums.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let &[to, netfn, head_sum, from, sequence, cmd, ref rest @ ..] = bytes else { return Err(Malformed::Short) };
+        let &[to, netfn, head_sum, from, sequence, cmd, ref rest @ ..] = bytes else {
+            return Err(Malformed::Short);
+        };
         let (_, data) = rest.split_last().ok_or(Malformed::Short)?;
         if checksum(&[to, netfn]) != head_sum || checksum(&bytes[3..]) != 0 {
             return Err(Malformed::Check);

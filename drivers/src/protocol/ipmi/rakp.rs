@@ -110,11 +110,7 @@ impl OpenRequest {
 
     /// Reads the payload.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        Ok(Self {
-            tag: byte(bytes, 0)?,
-            console_id: word(bytes, 4)?,
-            algorithms: read_algorithms(bytes, 8)?,
-        })
+        Ok(Self { tag: byte(bytes, 0)?, console_id: word(bytes, 4)?, algorithms: read_algorithms(bytes, 8)? })
     }
 }
 
@@ -199,6 +195,17 @@ impl Rakp1 {
     }
 }
 
+/// What the BMC gives in RAKP 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BmcProof {
+    /// Its random number.
+    pub random: [u8; 16],
+    /// Its GUID.
+    pub guid: [u8; 16],
+    /// Its code, see [`Exchange::rakp2_code`].
+    pub code: Vec<u8>,
+}
+
 /// RAKP message 2: the BMC's random number, and the proof that it knows the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rakp2 {
@@ -207,7 +214,7 @@ pub struct Rakp2 {
     /// The console's session id; 0 in refusals that leave it out.
     pub console_id: u32,
     /// The BMC's random number, its GUID and its code, or its reason against it.
-    pub outcome: Result<([u8; 16], [u8; 16], Vec<u8>), u8>,
+    pub outcome: Result<BmcProof, u8>,
 }
 
 impl Rakp2 {
@@ -216,10 +223,10 @@ impl Rakp2 {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.tag, self.outcome.as_ref().err().copied().unwrap_or(status::OK), 0, 0];
         out.extend(self.console_id.to_le_bytes());
-        if let Ok((bmc_random, guid, code)) = &self.outcome {
-            out.extend(bmc_random);
-            out.extend(guid);
-            out.extend(code);
+        if let Ok(proof) = &self.outcome {
+            out.extend(proof.random);
+            out.extend(proof.guid);
+            out.extend(&proof.code);
         }
         out
     }
@@ -230,7 +237,7 @@ impl Rakp2 {
         match byte(bytes, 1)? {
             status::OK => {
                 let code = bytes.get(40..).ok_or(Malformed::Short)?.to_vec();
-                let outcome = Ok((array(bytes, 8)?, array(bytes, 24)?, code));
+                let outcome = Ok(BmcProof { random: array(bytes, 8)?, guid: array(bytes, 24)?, code });
                 Ok(Self { tag, console_id: word(bytes, 4)?, outcome })
             }
             refusal => Ok(Self { tag, console_id: word(bytes, 4).unwrap_or(0), outcome: Err(refusal) }),

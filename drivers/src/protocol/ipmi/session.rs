@@ -28,7 +28,8 @@ pub enum Dropped {
 /// (IPMI 2.0 §6.12.13).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplayWindow {
-    highest: u32,
+    /// `None` before the first packet, which may bear any number.
+    highest: Option<u32>,
     /// Bit n: `highest - n` was seen.
     seen: u32,
 }
@@ -42,13 +43,17 @@ impl ReplayWindow {
         if sequence == 0 {
             return false;
         }
-        let ahead = sequence.wrapping_sub(self.highest);
+        let Some(highest) = self.highest else {
+            *self = Self { highest: Some(sequence), seen: 1 };
+            return true;
+        };
+        let ahead = sequence.wrapping_sub(highest);
         if ahead != 0 && ahead <= u32::MAX / 2 {
             self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
-            self.highest = sequence;
+            self.highest = Some(sequence);
             return true;
         }
-        let behind = self.highest.wrapping_sub(sequence);
+        let behind = highest.wrapping_sub(sequence);
         if behind > Self::BEHIND || self.seen & (1 << behind) != 0 {
             return false;
         }
@@ -146,5 +151,6 @@ mod tests {
         assert!(window.accept(u32::MAX - 1));
         assert!(window.accept(1), "wraps around");
         assert!(!window.accept(1));
+        assert!(ReplayWindow::default().accept(u32::MAX), "any beginning");
     }
 }

@@ -1,0 +1,82 @@
+//! Boot devices by IPMI. It bears Ironic's name `ipmitool`; no such program runs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ferric_machine::{BootDevice, BootMode};
+
+use crate::interface::{ManagementInterface, NodeView, Property, Result};
+use crate::protocol::ipmi::command::{BootFlags, BootOption, GetBootFlags};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, PROPERTIES, Target, flag};
+
+const DEVICES: &[BootDevice] =
+    &[BootDevice::Pxe, BootDevice::Disk, BootDevice::Cdrom, BootDevice::Bios, BootDevice::Safe];
+
+/// The management interface `ipmitool`.
+pub struct IpmitoolManagement {
+    client: Arc<IpmiClient>,
+    settings: IpmiSettings,
+}
+
+impl IpmitoolManagement {
+    /// Uses `client` for every node.
+    #[must_use]
+    pub fn new(client: Arc<IpmiClient>, settings: IpmiSettings) -> Self {
+        Self { client, settings }
+    }
+
+    /// Parameters that not every BMC has: what it says of them decides nothing, that it says nothing does.
+    async fn attempt(&self, target: &Target, option: BootOption) -> Result<()> {
+        match self.client.run(target, option).await {
+            Ok(()) => Ok(()),
+            Err(IpmiError::Completion(code)) => {
+                tracing::debug!(bmc = %target.name(), ?option, code, "boot option not taken");
+                Ok(())
+            }
+            Err(error) => Err(error.of(target, "the boot device")),
+        }
+    }
+}
+
+#[async_trait]
+impl ManagementInterface for IpmitoolManagement {
+    fn properties(&self) -> &'static [Property] {
+        PROPERTIES
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        Target::from_node(node, &self.settings).map(drop)
+    }
+
+    fn supported_boot_devices(&self) -> &'static [BootDevice] {
+        DEVICES
+    }
+
+    async fn boot_device(&self, node: &NodeView) -> Result<(Option<BootDevice>, Option<bool>)> {
+        let target = Target::from_node(node, &self.settings)?;
+        let flags = self.client.run(&target, GetBootFlags).await;
+        let flags = flags.map_err(|error| error.of(&target, "the boot device"))?;
+        Ok((flags.boot_device(), flags.boot_device().map(|_| flags.persistent)))
+    }
+
+    async fn set_boot_device(
+        &self,
+        node: &NodeView,
+        device: BootDevice,
+        persistent: bool,
+        mode: BootMode,
+    ) -> Result<()> {
+        let target = Target::from_node(node, &self.settings)?;
+        let keep = flag(node, "ipmi_disable_boot_timeout", true)?;
+        self.attempt(&target, BootOption::SetInProgress(true)).await?;
+        if keep {
+            self.attempt(&target, BootOption::KeepFlags(true)).await?;
+        }
+        self.attempt(&target, BootOption::Acknowledge).await?;
+        let flags = BootOption::Flags(BootFlags::new(device, persistent, mode));
+        let set = self.client.run(&target, flags).await;
+        let ended = self.attempt(&target, BootOption::SetInProgress(false)).await;
+        set.map_err(|error| error.of(&target, &format!("boot device {device}")))?;
+        ended
+    }
+}

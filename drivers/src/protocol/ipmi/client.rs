@@ -1,0 +1,166 @@
+//! The console: every BMC of the fleet over one socket, one session each, one command at a time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use ipmi_rs_core::connection::{IpmiCommand, Message, NotEnoughData};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, timeout, timeout_at};
+
+use super::error::IpmiError;
+use super::lane::{Lane, Way};
+use super::mux::{Mux, plain};
+use super::settings::{IpmiSettings, Target};
+
+/// Longest wait for the sessions of the whole fleet to close, see [`IpmiClient::shutdown`].
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+type SharedLane = Arc<tokio::sync::Mutex<Lane>>;
+
+/// Speaks IPMI to any number of BMCs. Clones share sockets and sessions; make one per process.
+///
+/// Commands to one BMC wait for each other in order of arrival. Each runs in a task of its own: a caller that goes
+/// away leaves no session half open.
+#[derive(Clone)]
+pub struct IpmiClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: IpmiSettings,
+    runtime: Handle,
+    mux: Mux,
+    lanes: Mutex<HashMap<SocketAddr, SharedLane>>,
+    stopped: AtomicBool,
+}
+
+impl IpmiClient {
+    /// A client whose sockets, timers and tasks live on `runtime`, which must outlast its use. Opens nothing yet.
+    #[must_use]
+    pub fn new(settings: IpmiSettings, runtime: Handle) -> Self {
+        let inner = Arc::new(Inner {
+            mux: Mux::new(runtime.clone()),
+            lanes: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            settings,
+            runtime,
+        });
+        inner.runtime.spawn(close_idle(Arc::downgrade(&inner), inner.settings.session_idle));
+        Self { inner }
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn settings(&self) -> &IpmiSettings {
+        &self.inner.settings
+    }
+
+    /// Runs a command within [`IpmiSettings::command_timeout`], opening a session where there is none.
+    /// Errors: every [`IpmiError`].
+    pub async fn run<C>(&self, target: &Target, command: C) -> Result<C::Output, IpmiError>
+    where
+        C: IpmiCommand<Error = NotEnoughData>,
+    {
+        self.run_within(target, command, self.inner.settings.command_timeout).await
+    }
+
+    /// Runs a command within `within`, waiting for its turn included.
+    pub async fn run_within<C>(
+        &self,
+        target: &Target,
+        command: C,
+        within: Duration,
+    ) -> Result<C::Output, IpmiError>
+    where
+        C: IpmiCommand<Error = NotEnoughData>,
+    {
+        let (inner, target, message) = (Arc::clone(&self.inner), target.clone(), command.into());
+        let task = self.inner.runtime.spawn(async move { inner.run(&target, message, within).await });
+        let data = task.await.map_err(|_| IpmiError::Stopped)??;
+        C::parse_success_response(&data).map_err(|NotEnoughData| IpmiError::Short)
+    }
+
+    /// Closes every session and refuses further commands. Takes at most three seconds.
+    pub async fn shutdown(&self) {
+        self.inner.stopped.store(true, Ordering::SeqCst);
+        let inner = Arc::clone(&self.inner);
+        let task = self.inner.runtime.spawn(async move {
+            let _ = timeout(SHUTDOWN, inner.close_all(Duration::ZERO, true)).await;
+        });
+        if task.await.is_err() {
+            tracing::debug!("the runtime ended before the IPMI sessions were closed");
+        }
+    }
+}
+
+impl Inner {
+    async fn run(&self, target: &Target, message: Message, within: Duration) -> Result<Vec<u8>, IpmiError> {
+        let begun = Instant::now();
+        let deadline = begun + within;
+        let silent = |_| IpmiError::Silent(begun.elapsed());
+        let peer = timeout_at(deadline, self.resolve(target)).await.map_err(silent)??;
+        let lane = self.lane(peer);
+        let mut lane = timeout_at(deadline, lane.lock()).await.map_err(silent)?;
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(IpmiError::Stopped);
+        }
+        let way = Way { mux: &self.mux, settings: &self.settings, target };
+        let answer = lane.run(&way, message, deadline).await;
+        if let Err(IpmiError::Silent(_)) = answer {
+            return Err(IpmiError::Silent(begun.elapsed()));
+        }
+        answer
+    }
+
+    fn lane(&self, peer: SocketAddr) -> SharedLane {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes.entry(peer);
+        Arc::clone(lane.or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Lane::new(peer, &self.mux)))))
+    }
+
+    /// The BMC's address; of several that one with which we already spoke, else the first.
+    async fn resolve(&self, target: &Target) -> Result<SocketAddr, IpmiError> {
+        if let Ok(address) = target.host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return Ok(plain(SocketAddr::new(address, target.port)));
+        }
+        let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+        let all: Vec<_> = found.map_err(|error| IpmiError::Resolve(error.to_string()))?.map(plain).collect();
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().find(|address| lanes.contains_key(address));
+        known.or(all.first()).copied().ok_or_else(|| IpmiError::Resolve("no address".to_owned()))
+    }
+
+    /// Closes the sessions unused for `idle`; with `wait` also those in use, once they are not.
+    async fn close_all(self: Arc<Self>, idle: Duration, wait: bool) {
+        let lanes: Vec<_> =
+            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut closing = JoinSet::new();
+        for lane in lanes {
+            let inner = Arc::clone(&self);
+            if !wait && !lane.try_lock().is_ok_and(|lane| lane.is_idle(idle)) {
+                continue;
+            }
+            closing.spawn(async move {
+                let mut lane = lane.lock().await;
+                if lane.is_idle(idle) {
+                    lane.close(&inner.mux, &inner.settings).await;
+                }
+            });
+        }
+        while closing.join_next().await.is_some() {}
+    }
+}
+
+async fn close_idle(client: Weak<Inner>, idle: Duration) {
+    let mut tick = interval((idle / 4).max(Duration::from_millis(50)));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(inner) = client.upgrade() else { return };
+        inner.close_all(idle, false).await;
+    }
+}

@@ -1,0 +1,101 @@
+//! What a command to a BMC can end in.
+
+use std::time::Duration;
+
+use ipmi_rs_core::connection::CompletionErrorCode;
+
+use super::settings::Target;
+use crate::error::DriverError;
+
+/// A failed command, without saying to whom; [`IpmiError::of`] adds that.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum IpmiError {
+    /// The host name has no address.
+    #[error("host name without address: {0}")]
+    Resolve(String),
+    /// This host cannot send.
+    #[error("no socket: {0}")]
+    Socket(String),
+    /// Nothing was heard.
+    #[error("silent for {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    /// User, password, level or key are not accepted.
+    #[error("credentials rejected: {0}")]
+    Credentials(String),
+    /// None of the suites that may be used is offered.
+    #[error("no common cipher suite: {0}")]
+    NoSuite(String),
+    /// No session is to be had.
+    #[error("no session: {0}")]
+    NoSession(String),
+    /// The command was answered with an error.
+    #[error("completion code {0:#04x}")]
+    Completion(u8),
+    /// The command was answered with too little.
+    #[error("answer too short")]
+    Short,
+    /// The client is shutting down, or the task of this command died.
+    #[error("stopped")]
+    Stopped,
+}
+
+fn completion_text(code: u8) -> &'static str {
+    match CompletionErrorCode::try_from(code) {
+        Ok(CompletionErrorCode::NodeBusy) => "it is busy",
+        Ok(CompletionErrorCode::InvalidCommand | CompletionErrorCode::InvalidCommandForLun) => {
+            "it does not know the command"
+        }
+        Ok(CompletionErrorCode::ProcessingTimeout) => "it took too long by its own measure",
+        Ok(CompletionErrorCode::OutOfSpace) => "it is out of space",
+        Ok(CompletionErrorCode::ParameterOutOfRange) => "parameter out of range",
+        Ok(CompletionErrorCode::InvalidDataFieldInRequest) => "invalid data in the request",
+        Ok(CompletionErrorCode::InsufficientPrivilege) => "the privilege level is too low (ipmi_priv_level)",
+        Ok(CompletionErrorCode::CannotExecuteCommandInCurrentState) => "not possible in its present state",
+        Ok(_) | Err(()) => "see table 5-2 of the IPMI specification",
+    }
+}
+
+impl IpmiError {
+    /// The error of a driver: with the BMC's address, the command in words and a remedy.
+    #[must_use]
+    pub fn of(self, target: &Target, command: &str) -> DriverError {
+        let what = target.name();
+        let refused =
+            |reason: String| DriverError::Refused { what: target.name(), command: command.into(), reason };
+        match self {
+            IpmiError::Resolve(reason) => DriverError::Invalid {
+                section: "driver_info",
+                key: "ipmi_address".to_owned(),
+                reason: format!(
+                    "{} cannot be resolved ({reason}): use an IP address or mend the name service",
+                    target.host
+                ),
+            },
+            IpmiError::Socket(reason) => DriverError::Io { path: format!("UDP socket to {what}"), reason },
+            IpmiError::Silent(after) => DriverError::Unreachable {
+                what,
+                after,
+                remedy:
+                    "check ipmi_address, ipmi_port, the network, and that IPMI over LAN is enabled on the BMC"
+                        .into(),
+            },
+            IpmiError::Credentials(reason) => DriverError::RejectedCredentials {
+                what,
+                remedy: format!(
+                    "{reason}; check ipmi_username, ipmi_password, ipmi_priv_level and ipmi_hex_kg_key"
+                ),
+            },
+            IpmiError::NoSuite(reason) => refused(format!(
+                "{reason}; enable suite 17 on the BMC, or allow suite 3 by ipmi_cipher_suite and [ipmi] cipher_suite_versions"
+            )),
+            IpmiError::NoSession(reason) => refused(format!(
+                "it opens no session ({reason}); close other IPMI sessions or restart the BMC"
+            )),
+            IpmiError::Completion(code) => {
+                refused(format!("completion code {code:#04x}, {}", completion_text(code)))
+            }
+            IpmiError::Short => refused("its answer is too short; update the firmware of the BMC".into()),
+            IpmiError::Stopped => refused("Ferric is shutting down".into()),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! IPMI 2.0 over the network (RMCP+): a codec and session logic without I/O for both sides, and a client that
+//! speaks to a whole fleet over one UDP socket.
+//!
+//! The layers, from the wire up: [`packet`] (datagrams and frames), [`crypto`] (the two cipher suites), [`rakp`]
+//! (the messages that open a session, and its keys), [`session`] (an open session), [`handshake`] (the console's
+//! way to one), [`command`] (what `ipmi-rs-core` lacks), [`client`] (sockets, retransmission, re-use).
+//! The simulator builds its BMCs from all but the last.
+
+pub mod client;
+pub mod command;
+pub mod crypto;
+mod error;
+pub mod handshake;
+mod lane;
+mod mux;
+pub mod packet;
+pub mod rakp;
+pub mod session;
+mod settings;
+
+pub use client::IpmiClient;
+pub use crypto::CipherSuite;
+pub use error::IpmiError;
+pub use settings::{IpmiSettings, Privilege, Target};
+pub(crate) use settings::{PROPERTIES, flag};

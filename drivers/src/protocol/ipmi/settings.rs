@@ -1,0 +1,263 @@
+//! What the configuration and a node's driver_info say about IPMI.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::crypto::CipherSuite;
+use super::handshake::Login;
+use super::rakp::MAX_USER;
+use crate::error::DriverError;
+use crate::interface::{NodeView, Property, Result};
+use crate::secret::Secret;
+
+/// Longest password and longest BMC key, bytes.
+const MAX_KEY: usize = 20;
+const DRIVER_INFO: &str = "driver_info";
+
+/// How the client behaves; the same for the whole fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpmiSettings {
+    /// Suites to try, in this order; no other is ever used (`cipher_suite_versions`). Not empty.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// The longest that one command may take, waiting for its turn included (`command_retry_timeout`).
+    pub command_timeout: Duration,
+    /// Wait before the first retransmission; it doubles with each.
+    pub retransmit_first: Duration,
+    /// Longest wait between retransmissions.
+    pub retransmit_max: Duration,
+    /// Least time between two commands to one BMC (`min_command_interval`).
+    pub min_command_interval: Duration,
+    /// A session that was unused for so long is closed. BMCs drop theirs after about 60 s.
+    pub session_idle: Duration,
+    /// Time between two looks at the power state while waiting for a change.
+    pub poll_interval: Duration,
+}
+
+impl Default for IpmiSettings {
+    fn default() -> Self {
+        Self {
+            cipher_suites: CipherSuite::ALL.to_vec(),
+            command_timeout: Duration::from_secs(60),
+            retransmit_first: Duration::from_secs(1),
+            retransmit_max: Duration::from_secs(4),
+            min_command_interval: Duration::ZERO,
+            session_idle: Duration::from_secs(45),
+            poll_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// The level at which a session works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Privilege {
+    /// May read.
+    User,
+    /// May also switch power and set boot devices.
+    Operator,
+    /// May do everything.
+    #[default]
+    Administrator,
+}
+
+impl Privilege {
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Privilege::User => 2,
+            Privilege::Operator => 3,
+            Privilege::Administrator => 4,
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        match word.to_ascii_uppercase().as_str() {
+            "USER" => Some(Privilege::User),
+            "OPERATOR" => Some(Privilege::Operator),
+            "ADMINISTRATOR" => Some(Privilege::Administrator),
+            _ => None,
+        }
+    }
+}
+
+/// A node's BMC: where it is and how to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// IP address or host name.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// User, password, level.
+    pub login: Login,
+    /// Suites to try, in this order.
+    pub suites: Vec<CipherSuite>,
+}
+
+/// The driver_info keys that [`Target::from_node`] reads.
+pub(crate) static PROPERTIES: &[Property] = &[
+    ("ipmi_address", "Host name or IP address of the BMC. Required."),
+    ("ipmi_username", "User name on the BMC; the null user when absent. Optional."),
+    ("ipmi_password", "Password of that user. Optional."),
+    ("ipmi_port", "UDP port of the BMC; 623 when absent. Optional."),
+    (
+        "ipmi_priv_level",
+        "Privilege level of the session: ADMINISTRATOR (default), OPERATOR or USER. Optional.",
+    ),
+    (
+        "ipmi_cipher_suite",
+        "The one cipher suite to use, 3 or 17; otherwise those of the configuration. Optional.",
+    ),
+    ("ipmi_hex_kg_key", "The BMC key Kg as up to 40 hexadecimal digits, where the BMC has one. Optional."),
+    ("ipmi_protocol_version", "IPMI protocol version: 2.0. Optional."),
+    ("ipmi_bridging", "Bridging: no (default); single and dual are not supported. Optional."),
+    (
+        "ipmi_disable_boot_timeout",
+        "Whether the BMC is told to keep the boot device beyond 60 s; true when absent. Optional.",
+    ),
+    ("ipmi_force_boot_device", "Not supported when true; false when absent. Optional."),
+];
+
+fn invalid(key: &str, reason: impl Into<String>) -> DriverError {
+    DriverError::Invalid { section: DRIVER_INFO, key: key.to_owned(), reason: reason.into() }
+}
+
+/// A scalar of driver_info as text; `None` when absent, null or empty.
+fn text(node: &NodeView, key: &str) -> Result<Option<String>> {
+    match node.driver_info.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
+        Some(Value::Array(_) | Value::Object(_)) => Err(invalid(key, "it must be a string")),
+    }
+}
+
+/// A user name or password as it was typed: blanks at its ends belong to it.
+fn verbatim(node: &NodeView, key: &str, longest: usize) -> Result<Vec<u8>> {
+    let value = match node.driver_info.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err(invalid(key, "it must be a string"));
+        }
+    };
+    if value.len() > longest {
+        return Err(invalid(key, format!("IPMI 2.0 allows {longest} bytes at most, it has {}", value.len())));
+    }
+    Ok(value.into_bytes())
+}
+
+/// A yes or no in the words that OpenStack takes.
+pub(crate) fn flag(node: &NodeView, key: &str, default: bool) -> Result<bool> {
+    match text(node, key)?.map(|word| word.to_ascii_lowercase()).as_deref() {
+        None => Ok(default),
+        Some("true" | "t" | "yes" | "y" | "on" | "1") => Ok(true),
+        Some("false" | "f" | "no" | "n" | "off" | "0") => Ok(false),
+        Some(word) => Err(invalid(key, format!("'{word}' is neither true nor false"))),
+    }
+}
+
+fn suites(node: &NodeView, settings: &IpmiSettings) -> Result<Vec<CipherSuite>> {
+    const KEY: &str = "ipmi_cipher_suite";
+    let Some(word) = text(node, KEY)? else { return Ok(settings.cipher_suites.clone()) };
+    let suite = word.parse().ok().and_then(CipherSuite::from_id).ok_or_else(|| {
+        invalid(KEY, format!("'{word}' is not a cipher suite that is supported: use 17 or, for old BMCs, 3"))
+    })?;
+    if !settings.cipher_suites.contains(&suite) {
+        let reason = format!("[ipmi] cipher_suite_versions of the configuration does not allow suite {word}");
+        return Err(invalid(KEY, reason));
+    }
+    Ok(vec![suite])
+}
+
+fn kg(node: &NodeView) -> Result<Option<Secret<Vec<u8>>>> {
+    const KEY: &str = "ipmi_hex_kg_key";
+    let Some(hex) = text(node, KEY)? else { return Ok(None) };
+    let bytes: Option<Vec<u8>> = hex
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let digits = std::str::from_utf8(pair).ok().filter(|pair| !pair.contains('+'))?;
+            (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
+        })
+        .collect();
+    match bytes {
+        Some(bytes) if bytes.len() <= MAX_KEY => Ok(Some(Secret::new(bytes))),
+        Some(_) | None => Err(invalid(KEY, "it must be an even number of hexadecimal digits, 40 at most")),
+    }
+}
+
+fn refuse_what_is_not_built(node: &NodeView) -> Result<()> {
+    match text(node, "ipmi_protocol_version")?.as_deref() {
+        None | Some("2.0" | "2") => {}
+        Some("1.5") => {
+            let reason = "IPMI 1.5 is not supported; remove the key or set it to 2.0";
+            return Err(invalid("ipmi_protocol_version", reason));
+        }
+        Some(other) => {
+            return Err(invalid("ipmi_protocol_version", format!("'{other}' is unknown: use 2.0")));
+        }
+    }
+    if let Some(bridging) = text(node, "ipmi_bridging")?.filter(|word| word != "no") {
+        let reason = format!("'{bridging}' is not supported; remove the key or set it to no");
+        return Err(invalid("ipmi_bridging", reason));
+    }
+    if flag(node, "ipmi_force_boot_device", false)? {
+        let reason = "forcing the boot device before every start is not supported; remove the key";
+        return Err(invalid("ipmi_force_boot_device", reason));
+    }
+    Ok(())
+}
+
+impl Target {
+    /// Reads and checks driver_info.
+    pub fn from_node(node: &NodeView, settings: &IpmiSettings) -> Result<Self> {
+        let host = text(node, "ipmi_address")?.ok_or_else(|| DriverError::Missing {
+            section: DRIVER_INFO,
+            key: "ipmi_address".to_owned(),
+            remedy: "set it to the address or host name of the BMC".to_owned(),
+        })?;
+        if host.len() > 255 || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+            return Err(invalid("ipmi_address", "it is not an IP address or host name"));
+        }
+        let port = match text(node, "ipmi_port")? {
+            None => 623,
+            Some(word) => word.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                invalid("ipmi_port", format!("'{word}' is not a port: use a number from 1 to 65535"))
+            })?,
+        };
+        let privilege = match text(node, "ipmi_priv_level")? {
+            None => Privilege::default(),
+            Some(word) => Privilege::from_word(&word).ok_or_else(|| {
+                let reason = format!("'{word}' is unknown: use ADMINISTRATOR, OPERATOR or USER");
+                invalid("ipmi_priv_level", reason)
+            })?,
+        };
+        refuse_what_is_not_built(node)?;
+        flag(node, "ipmi_disable_boot_timeout", true)?;
+        let login = Login {
+            user: verbatim(node, "ipmi_username", MAX_USER)?,
+            password: Secret::new(verbatim(node, "ipmi_password", MAX_KEY)?),
+            kg: kg(node)?,
+            privilege,
+        };
+        Ok(Self { host, port, login, suites: suites(node, settings)? })
+    }
+
+    /// What the governor serialises on.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("ipmi:{}:{}", self.host, self.port)
+    }
+
+    /// For texts: the BMC with its address.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.host.contains(':') {
+            return format!("BMC [{}]:{}", self.host, self.port);
+        }
+        format!("BMC {}:{}", self.host, self.port)
+    }
+}

@@ -1,0 +1,94 @@
+//! What driver_info may say about a BMC, and how mistakes in it are named.
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::sync::Arc;
+
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::{ManagementInterface, NodeView, PowerInterface};
+use ferric_drivers::management::IpmitoolManagement;
+use ferric_drivers::power::IpmitoolPower;
+use ferric_drivers::protocol::ipmi::{CipherSuite, IpmiClient, IpmiSettings, Privilege, Target};
+use ferric_machine::State;
+use serde_json::{Value, json};
+
+fn node(driver_info: &Value) -> NodeView {
+    NodeView {
+        uuid: uuid::Uuid::from_u128(1),
+        name: None,
+        driver: "ipmi".to_owned(),
+        driver_info: driver_info.as_object().unwrap().clone(),
+        driver_internal_info: Default::default(),
+        properties: Default::default(),
+        instance_info: Default::default(),
+        ports: Vec::new(),
+        state: State::Enroll,
+        power: None,
+    }
+}
+
+#[tokio::test]
+async fn every_mistake_is_named_by_its_key() {
+    let settings = IpmiSettings::default();
+    let client = Arc::new(IpmiClient::new(settings.clone(), tokio::runtime::Handle::current()));
+    let power = IpmitoolPower::new(Arc::clone(&client), settings.clone());
+    let management = IpmitoolManagement::new(client, settings);
+    let lacking = node(&json!({"ipmi_username": "admin"}));
+    let error = power.validate(&lacking).unwrap_err();
+    assert!(matches!(&error, DriverError::Missing { key, .. } if key == "ipmi_address"), "{error}");
+    assert_eq!(power.bmc(&lacking), None);
+    for (key, value) in [
+        ("ipmi_address", json!("10.0.0.1 10.0.0.2")),
+        ("ipmi_address", json!({"v4": "10.0.0.1"})),
+        ("ipmi_port", json!("many")),
+        ("ipmi_port", json!(0)),
+        ("ipmi_port", json!(65_536)),
+        ("ipmi_priv_level", json!("ROOT")),
+        ("ipmi_cipher_suite", json!(0)),
+        ("ipmi_cipher_suite", json!("best")),
+        ("ipmi_username", json!("a-name-of-17-byte")),
+        ("ipmi_password", json!("a-password-of-21-byte")),
+        ("ipmi_hex_kg_key", json!("abc")),
+        ("ipmi_hex_kg_key", json!("+1+2")),
+        ("ipmi_hex_kg_key", json!("zz")),
+        ("ipmi_hex_kg_key", json!("ab".repeat(21))),
+        ("ipmi_protocol_version", json!("1.5")),
+        ("ipmi_protocol_version", json!("3")),
+        ("ipmi_bridging", json!("single")),
+        ("ipmi_force_boot_device", json!("true")),
+        ("ipmi_disable_boot_timeout", json!("perhaps")),
+    ] {
+        let mut info = json!({"ipmi_address": "10.0.0.1", "ipmi_password": "hush-hush"});
+        info[key] = value;
+        for error in [power.validate(&node(&info)), management.validate(&node(&info))] {
+            let error = error.unwrap_err();
+            assert!(
+                matches!(&error, DriverError::Invalid { key: named, .. } if named == key),
+                "{key}: {error}"
+            );
+            assert!(!error.to_string().contains("hush-hush"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn defaults_are_ironics_and_nothing_prints_the_password() {
+    let settings = IpmiSettings::default();
+    let info =
+        json!({"ipmi_address": "bmc7.example.org", "ipmi_username": "admin", "ipmi_password": "hush-hush"});
+    let target = Target::from_node(&node(&info), &settings).unwrap();
+    assert_eq!((target.port, target.login.privilege), (623, Privilege::Administrator));
+    assert_eq!(target.suites, [CipherSuite::Seventeen, CipherSuite::Three]);
+    assert_eq!(target.key(), "ipmi:bmc7.example.org:623");
+    assert!(!format!("{target:?}").contains("hush"), "{target:?}");
+    assert!(!format!("{target:?}").contains("104, 117"), "not as bytes either");
+
+    let info = json!({
+        "ipmi_address": "10.0.0.1", "ipmi_port": "6230", "ipmi_priv_level": "operator", "ipmi_cipher_suite": 3,
+        "ipmi_protocol_version": "2.0", "ipmi_bridging": "no", "ipmi_hex_kg_key": "00ff",
+    });
+    let target = Target::from_node(&node(&info), &settings).unwrap();
+    assert_eq!((target.port, target.login.privilege), (6230, Privilege::Operator));
+    assert_eq!(target.suites, [CipherSuite::Three]);
+    assert_eq!(target.login.kg.unwrap().expose(), &[0, 0xFF]);
+}

@@ -1,0 +1,143 @@
+//! BMCs that speak IPMI 2.0 on the wire, one address each.
+//!
+//! [`Bmc`] is one of them: a socket, a task and a few hundred bytes, no thread. What its power button does is
+//! the business of a [`Chassis`], so that a simulated machine can come to life behind it. [`Faults`] make it
+//! misbehave in ways that a seed repeats. Ours is judged by `ipmitool`, not by our own client alone.
+
+mod chassis;
+mod core;
+mod faults;
+mod fleet;
+
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ferric_drivers::protocol::ipmi::packet::MAX_DATAGRAM;
+use tokio::net::UdpSocket;
+use tokio::task::AbortHandle;
+
+pub use self::chassis::{Chassis, SimpleChassis};
+use self::core::BmcCore;
+pub use self::core::{BmcConfig, BmcStats};
+use self::faults::Fate;
+pub use self::faults::Faults;
+pub use self::fleet::BmcFleet;
+
+/// Datagrams answered before other tasks get a turn.
+const BATCH: usize = 32;
+
+struct State {
+    core: BmcCore,
+    faults: Faults,
+}
+
+/// A running simulated BMC; it falls silent when dropped.
+pub struct Bmc {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    task: AbortHandle,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bmc {
+    /// Binds `address` (port 0 takes a free one) and answers there. Must be called within a tokio runtime.
+    /// Errors: the address is taken or may not be bound, or too many files are open.
+    pub fn start(address: SocketAddr, config: BmcConfig, chassis: Arc<dyn Chassis>) -> std::io::Result<Self> {
+        let socket = StdSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Self::serve_on(UdpSocket::from_std(socket)?, config, chassis)
+    }
+
+    /// Answers on a socket that is already bound. Errors: the socket has no address.
+    pub fn serve_on(
+        socket: UdpSocket,
+        config: BmcConfig,
+        chassis: Arc<dyn Chassis>,
+    ) -> std::io::Result<Self> {
+        let address = socket.local_addr()?;
+        let socket = Arc::new(socket);
+        let state =
+            Arc::new(Mutex::new(State { core: BmcCore::new(config, chassis), faults: Faults::default() }));
+        let task = tokio::spawn(serve(socket, Arc::clone(&state))).abort_handle();
+        Ok(Self { address, state, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on it misbehaves like this.
+    pub fn set_faults(&self, faults: Faults) {
+        lock(&self.state).faults = faults;
+    }
+
+    /// Loses every session, as a restart of the BMC does.
+    pub fn forget_sessions(&self) {
+        lock(&self.state).core.forget_sessions();
+    }
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn stats(&self) -> BmcStats {
+        lock(&self.state).core.stats()
+    }
+}
+
+impl Drop for Bmc {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(socket: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
+    loop {
+        if let Err(error) = socket.readable().await {
+            tracing::warn!(%error, "a simulated BMC lost its socket");
+            return;
+        }
+        answer_batch(&socket, &state);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Answers what waits at the socket. Not async, so that the buffer lies on the stack and not in each BMC's task.
+fn answer_batch(socket: &Arc<UdpSocket>, state: &Mutex<State>) {
+    let mut buffer = [0; MAX_DATAGRAM];
+    for _ in 0..BATCH {
+        let Ok((len, from)) = socket.try_recv_from(&mut buffer) else { return };
+        let mut state = lock(state);
+        if state.faults.fate() == Fate::Lost {
+            continue;
+        }
+        let wrong_password = state.faults.wrong_password;
+        let Some(reply) = state.core.receive(Instant::now(), &buffer[..len], wrong_password) else {
+            continue;
+        };
+        for (fate, wait) in
+            [(state.faults.fate(), state.faults.wait()), (state.faults.second(), state.faults.wait())]
+        {
+            if fate == Fate::Passes {
+                send(socket, from, &reply, wait);
+            }
+        }
+    }
+}
+
+fn send(socket: &Arc<UdpSocket>, to: SocketAddr, reply: &[u8], wait: Duration) {
+    if wait.is_zero() {
+        // a full send buffer loses the datagram, as a network would
+        let _ = socket.try_send_to(reply, to);
+        return;
+    }
+    let (socket, reply) = (Arc::clone(socket), reply.to_vec());
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        let _ = socket.send_to(&reply, to).await;
+    });
+}

@@ -1,0 +1,84 @@
+//! Many BMCs, one address each.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use super::{Bmc, BmcConfig, Chassis};
+
+/// Files this process needs besides the sockets of the fleet.
+const SPARE_FILES: u64 = 512;
+
+/// Simulated BMCs on consecutive addresses and one port.
+pub struct BmcFleet {
+    bmcs: Vec<Bmc>,
+}
+
+impl BmcFleet {
+    /// Starts `count` BMCs at `first` and the addresses after it (see [`BmcFleet::address`]), all on `port` (0: each
+    /// takes a free one). `chassis` gives the machine behind each. Raises the limit of open files where it can.
+    /// Must be called within a tokio runtime. Errors: as [`Bmc::start`].
+    pub fn start(
+        count: usize,
+        first: Ipv4Addr,
+        port: u16,
+        config: &BmcConfig,
+        mut chassis: impl FnMut(usize) -> Arc<dyn Chassis>,
+    ) -> std::io::Result<Self> {
+        raise_file_limit(count as u64 + SPARE_FILES);
+        let bmcs = (0..count)
+            .map(|index| {
+                let address = SocketAddr::from((Self::address(first, index), port));
+                let mut config = config.clone();
+                config.guid[12..].copy_from_slice(&u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes());
+                Bmc::start(address, config, chassis(index))
+            })
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { bmcs })
+    }
+
+    /// The address of the BMC with this index: they are consecutive, leaving out those that end in 0 or 255.
+    #[must_use]
+    pub fn address(first: Ipv4Addr, index: usize) -> Ipv4Addr {
+        let [a, b, c, d] = first.octets().map(usize::from);
+        let nth = ((a << 16 | b << 8 | c) * 254) + d.clamp(1, 254) - 1 + index;
+        let (net, host) = (nth / 254, nth % 254 + 1);
+        let octet = |bits: usize| u8::try_from(bits & 0xFF).unwrap_or(0);
+        Ipv4Addr::new(octet(net >> 16), octet(net >> 8), octet(net), octet(host))
+    }
+
+    /// The BMCs, in the order of their addresses.
+    #[must_use]
+    pub fn bmcs(&self) -> &[Bmc] {
+        &self.bmcs
+    }
+}
+
+/// Best effort: where it fails, binding tells.
+fn raise_file_limit(wanted: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard).max(soft), hard);
+    if soft < wanted && (raised.is_err() || hard < wanted) {
+        tracing::warn!(
+            soft,
+            hard,
+            wanted,
+            "too few open files are allowed for this fleet: raise `ulimit -n`"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_addresses_are_distinct_and_loopback() {
+        let first = Ipv4Addr::new(127, 20, 0, 1);
+        let all: std::collections::HashSet<_> =
+            (0..10_000).map(|index| BmcFleet::address(first, index)).collect();
+        assert_eq!(all.len(), 10_000);
+        assert!(all.iter().all(Ipv4Addr::is_loopback));
+        assert!(all.contains(&first) && all.contains(&Ipv4Addr::new(127, 20, 1, 1)));
+    }
+}
