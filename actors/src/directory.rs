@@ -96,19 +96,19 @@ impl Directory {
             let Some((last, ..)) = page.last() else { return Ok(()) };
             after = last.id;
             for (node, ports, open) in page {
-                self.adopt(node, ports, open);
+                self.adopt(node, ports, open, false);
             }
         }
     }
 
     /// Starts a node's actors on the arbiter its id is pinned to.
-    fn adopt(&self, node: Node, ports: Vec<Port>, open: Vec<journal::StepRow>) {
+    fn adopt(&self, node: Node, ports: Vec<Port>, open: Vec<journal::StepRow>, resting: bool) {
         let id = node.uuid;
         self.index_ports(id, &ports);
         let world = self.inner.world.clone();
         let at =
             id.as_bytes().iter().map(|byte| usize::from(*byte)).sum::<usize>() % self.inner.arbiters.len();
-        let actor = NodeActor::new(world, node, ports, open);
+        let actor = NodeActor::new(world, node, ports, open, resting);
         let address = NodeActor::start_in_arbiter(&self.inner.arbiters[at], |_| actor);
         self.inner.nodes.insert(id, address);
     }
@@ -173,7 +173,7 @@ impl Directory {
                 Ok(Some((node, ports, open)))
             });
             match read.await {
-                Ok(Some((node, ports, open))) => return self.adopt(node, ports, open),
+                Ok(Some((node, ports, open))) => return self.adopt(node, ports, open, deaths.is_some()),
                 Ok(None) => return self.forget(id),
                 Err(error) => {
                     tracing::error!(node = %id, %error, "cannot rebuild the node yet; trying again in {wait:?}");
@@ -224,7 +224,7 @@ impl Directory {
                 Ok(node)
             })
             .await?;
-        self.adopt(node.clone(), Vec::new(), Vec::new());
+        self.adopt(node.clone(), Vec::new(), Vec::new(), false);
         Ok(node)
     }
 

@@ -96,7 +96,12 @@ impl Handler<SetMaintenance> for NodeActor {
         let text = if ask.on { "maintenance on" } else { "maintenance off" };
         let data = json!({"maintenance": ask.on, "reason": change.node.maintenance_reason});
         change.tell(&self.world, "INFO", "maintenance", text.into(), data);
-        self.commit(change, |_, _| ())
+        let wakes = !ask.on && std::mem::take(&mut self.resting);
+        self.commit(change, move |act, ctx| {
+            if wakes {
+                act.take_up(ctx);
+            }
+        })
     }
 }
 

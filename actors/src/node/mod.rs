@@ -57,6 +57,8 @@ pub struct NodeActor {
     open_steps: Vec<StepRow>,
     /// Whether the actor ends on purpose.
     leaving: bool,
+    /// The actors died too often: nothing is taken up until an operator clears the maintenance.
+    resting: bool,
     /// Why a look at the agent failed last, while its deadline still runs.
     silent: Option<DriverError>,
 }
@@ -117,6 +119,7 @@ impl NodeActor {
             deadline: None,
             open_steps,
             leaving: false,
+            resting,
             silent: None,
         }
     }

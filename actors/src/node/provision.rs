@@ -49,8 +49,9 @@ impl NodeActor {
         self.apply(&mut change, &outcome, None);
         let mut operation = None;
         match outcome.work {
-            Work::None | Work::Verify | Work::CleanUp | Work::TearDown => {}
-            Work::AbortDeploy => self.end_operation(&mut change, StepState::Aborted),
+            Work::None | Work::Verify | Work::CleanUp => {}
+            // a deployment may be torn down while it waits
+            Work::TearDown | Work::AbortDeploy => self.end_operation(&mut change, StepState::Aborted),
             Work::Clean => {
                 if self.node.automated_clean == Some(true) || ask.verb == Verb::Clean {
                     return Err(NodeError::NotBuilt { what: "Cleaning".into() });
@@ -121,7 +122,11 @@ impl NodeActor {
             Work::None => {}
             Work::Verify => self.verify(ctx),
             Work::Deploy => self.prepare_deploy(ctx),
-            Work::TearDown => self.with_job(ctx, |act, job, _| act.siblings().deploy.do_send(TearDown(job))),
+            Work::TearDown => {
+                self.operation = None;
+                self.world.doing.remove(&self.uuid());
+                self.with_job(ctx, |act, job, _| act.siblings().deploy.do_send(TearDown(job)));
+            }
             Work::Clean => self.finish_cleaning(ctx),
             Work::CleanUp | Work::AbortDeploy => {
                 self.operation = None;
@@ -246,6 +251,9 @@ impl NodeActor {
 
     /// After a restart: what the stored state was in the middle of.
     pub(super) fn take_up(&mut self, ctx: &mut Context<Self>) {
+        if self.resting {
+            return;
+        }
         match self.state() {
             State::Verifying => self.verify(ctx),
             State::Deploying | State::DeployWait => self.take_up_deploy(ctx),
