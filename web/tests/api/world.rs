@@ -1,0 +1,52 @@
+//! A whole Ferric over fake hardware: SQLite in a temporary folder, real actors, the API on a free port.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferric_actors::{Directory, Settings};
+use ferric_drivers::boot::FakeBoot;
+use ferric_drivers::deploy::FakeDeploy;
+use ferric_drivers::interface::{BootInterface, DeployInterface, ManagementInterface, PowerInterface};
+use ferric_drivers::management::{FakeManagement, NoopManagement};
+use ferric_drivers::power::FakePower;
+use ferric_drivers::protocol::dhcp::PortIndex;
+use ferric_drivers::{Parts, Registry, RegistrySettings};
+use ferric_schema::{Store, StoreOptions};
+use ferric_web::{ServeError, Serving, WebSettings, serve};
+
+/// Starts everything; the folder holds the database and must live as long as the server.
+pub(crate) async fn start(
+    listen: SocketAddr,
+    change: impl FnOnce(&mut WebSettings),
+) -> Result<(Serving, tempfile::TempDir), ServeError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("ferric.sqlite");
+    let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
+    let parts = Parts {
+        power: BTreeMap::from([("fake", Arc::new(FakePower) as Arc<dyn PowerInterface>)]),
+        management: BTreeMap::from([
+            ("fake", Arc::new(FakeManagement) as Arc<dyn ManagementInterface>),
+            ("noop", Arc::new(NoopManagement)),
+        ]),
+        boot: BTreeMap::from([("fake", Arc::new(FakeBoot) as Arc<dyn BootInterface>)]),
+        deploy: BTreeMap::from([("fake", Arc::new(FakeDeploy) as Arc<dyn DeployInterface>)]),
+    };
+    let names =
+        RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };
+    let registry = Arc::new(Registry::new(names, parts).expect("a registry"));
+    let settings = Settings {
+        host: "test-host".into(),
+        power_sync_interval: Duration::ZERO,
+        progress_interval: Duration::from_millis(50),
+        request_within: Duration::from_secs(20),
+        ..Settings::default()
+    };
+    let directory = Directory::start(settings, store, registry, Arc::new(PortIndex::default()))
+        .await
+        .expect("a directory");
+    let mut web = WebSettings { listen, workers: 1, ..WebSettings::default() };
+    change(&mut web);
+    Ok((serve(web, directory, |_| {}).await?, folder))
+}
