@@ -102,12 +102,13 @@ impl Change {
 }
 
 impl NodeActor {
-    /// `open_steps` is the unfinished operation of the journal, if there is one.
+    /// `open_steps` is the unfinished operation of the journal, if there is one. A `resting` node takes nothing up.
     pub(crate) fn new(
         world: Arc<World>,
         node: Node,
         ports: Vec<Port>,
         open_steps: Vec<StepRow>,
+        resting: bool,
     ) -> NodeActor {
         NodeActor {
             world,
