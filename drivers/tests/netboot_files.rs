@@ -1,5 +1,7 @@
 //! TFTP and HTTP against the clients that people have: tftp-hpa, busybox, curl. All on loopback.
 
+#![allow(clippy::unwrap_used)] // tests fail by panicking
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! A real boot ROM in QEMU, from DHCP to a kernel that runs. One boot in the suite; the others with
 //! `cargo nextest run -p ferric-drivers --test netboot_qemu --run-ignored all`.
 
+#![allow(clippy::unwrap_used)] // tests fail by panicking
+
 mod netboot_rig;
 
 use std::fs;
@@ -28,12 +30,20 @@ struct Case {
     /// QEMU's iPXE ROM; without it OVMF's own PXE.
     rom: bool,
     dhcp: DhcpMode,
+    /// OVMF's PXE is switched off, so that it boots by HTTP.
+    http_boot: bool,
     /// `[pxe] pxe_bootfile_name`.
     pxelinux: &'static str,
 }
 
-const BASE: Case =
-    Case { mode: BootMode::Bios, ipxe: true, rom: true, dhcp: DhcpMode::Full, pxelinux: "pxelinux.0" };
+const BASE: Case = Case {
+    mode: BootMode::Bios,
+    ipxe: true,
+    rom: true,
+    dhcp: DhcpMode::Full,
+    http_boot: false,
+    pxelinux: "pxelinux.0",
+};
 
 #[test]
 fn bios_by_the_roms_ipxe() {
@@ -56,6 +66,12 @@ fn bios_by_lpxelinux() {
 #[ignore = "a boot of half a minute; run by hand"]
 fn uefi_by_its_own_pxe_to_ipxe() {
     boot(Case { mode: BootMode::Uefi, rom: false, ..BASE });
+}
+
+#[test]
+#[ignore = "a boot of half a minute; run by hand"]
+fn uefi_by_http_boot() {
+    boot(Case { mode: BootMode::Uefi, rom: false, http_boot: true, ..BASE });
 }
 
 #[test]
@@ -240,6 +256,11 @@ fn qemu(case: &Case, space: &str, tap: &str, serial: &Path, at: &Path) -> tokio:
             machine.arg("-drive").arg(format!("if=pflash,format=raw,unit=1,file={}", vars.display()))
         }
     };
+    if case.http_boot {
+        for family in ["IPv4", "IPv6"] {
+            machine.arg("-fw_cfg").arg(format!("name=opt/org.tianocore/{family}PXESupport,string=n"));
+        }
+    }
     machine.arg("-netdev").arg(format!("tap,id=n0,ifname={tap},script=no,downscript=no"));
     let rom = if case.rom { "" } else { ",romfile=" };
     machine.arg("-device").arg(format!("virtio-net-pci,netdev=n0,mac={MAC},bootindex=1{rom}"));

@@ -302,4 +302,44 @@ mod tests {
             assert!(matches!(parse(bad), Err(DriverError::Invalid { .. })), "{bad}");
         }
     }
+
+    #[tokio::test]
+    async fn a_web_image_is_fetched_once_and_again_only_when_it_changed() {
+        use crate::protocol::http;
+        let dir = tempfile::tempdir().unwrap();
+        let (web, root) = (dir.path().join("web"), dir.path().join("root"));
+        fs::create_dir_all(&web).unwrap();
+        fs::create_dir_all(&root).unwrap();
+        fs::write(web.join("k"), "one").unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let server = http::start(&http::HttpSettings { listen, root: web.clone() }).await.unwrap();
+        let url = |name: &str| format!("http://{}/{name}", server.address());
+        let source = Source::parse("deploy_kernel", &url("k")).unwrap();
+        let cache = cache(&root);
+        let (one, two) = (root.join("one"), root.join("two"));
+        let both = futures_util::future::join(
+            cache.provide(&source, one.clone()),
+            cache.provide(&source, two.clone()),
+        );
+        let (first, second) = both.await;
+        first.unwrap();
+        second.unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(&one), inode(&two), "fetched twice");
+        fs::write(web.join("new"), "two").unwrap();
+        fs::rename(web.join("new"), web.join("k")).unwrap();
+        cache.provide(&source, two.clone()).await.unwrap();
+        assert_eq!(fs::read_to_string(&two).unwrap(), "two");
+        assert_eq!(fs::read_to_string(&one).unwrap(), "one", "a node in the middle of a boot keeps its file");
+
+        let absent = Source::parse("deploy_kernel", &url("absent")).unwrap();
+        let error = cache.provide(&absent, one.clone()).await.unwrap_err();
+        assert!(error.to_string().contains("404"), "{error}");
+        server.stop().await;
+        let error = cache.provide(&source, one).await.unwrap_err();
+        assert!(matches!(error, DriverError::Unreachable { .. }) && error.is_transient(), "{error}");
+        let left: Vec<_> =
+            fs::read_dir(root.join(".images")).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left.len(), 2, "file and validators, nothing half: {left:?}");
+    }
 }

@@ -28,6 +28,7 @@ impl Jail {
     /// changed meanwhile.
     ///
     /// Errors: `NotFound`, also for folders and devices; `PermissionDenied` for an attempt to leave.
+    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
     pub(crate) fn open(&self, name: &str) -> io::Result<File> {
         let relative = relative(name).ok_or(io::ErrorKind::PermissionDenied)?;
         // O_NONBLOCK: opening a pipe must not wait for a writer

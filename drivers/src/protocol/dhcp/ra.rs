@@ -15,8 +15,9 @@ use tokio::sync::watch;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ROUTER_SOLICITATION: u8 = 133;
-/// Type, code, checksum (the kernel fills it), hop limit, flags, lifetime 0, reachable time, retransmit time.
-const ADVERTISEMENT: [u8; 16] = [134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Type, code, checksum (the kernel fills it); hop limit, flags, lifetime, reachable and retransmit time: all 0,
+/// which is "no router" and "unspecified".
+const ADVERTISEMENT: [u8; 16] = [134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// Advertisements come also without being asked for: the multicast solicitation of a port that has just come
 /// up may be lost.
 const EVERY: Duration = Duration::from_secs(4);

@@ -282,6 +282,7 @@ fn local(socket: &UdpSocket) -> SocketAddr {
 
 /// A socket on all addresses of one interface. Without SO_REUSEADDR, so that a second server on the same
 /// interface is an error here and not a riddle at the machines.
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
 fn bind(interface: &str, port: u16) -> Result<UdpSocket, DriverError> {
     let open = || -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;

@@ -74,6 +74,7 @@ impl TftpHandle {
 ///
 /// # Errors
 /// `Io` when the folder or the port cannot be had.
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
 pub async fn start(settings: &TftpSettings) -> Result<TftpHandle, DriverError> {
     let root = settings.root.display().to_string();
     let io =
@@ -139,6 +140,7 @@ impl Handler for ReadOnly {
     type Reader = FileReader;
     type Writer = Sink;
 
+    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
     async fn read_req_open(
         &mut self,
         client: &SocketAddr,
