@@ -85,12 +85,12 @@ fn too_deep(bytes: &[u8]) -> bool {
 }
 
 impl<const KIB: usize> Body<KIB> {
-    /// The body as an object; an absent body is an empty one.
+    /// The body as an object; an absent body, or null, is an empty one.
     pub(crate) fn object(self) -> Result<Map<String, Value>> {
         match self.0 {
-            None => Ok(Map::new()),
+            None | Some(Value::Null) => Ok(Map::new()),
             Some(Value::Object(map)) => Ok(map),
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
                 Err(ApiError::bad_request("Expected a JSON object as the request body."))
             }
         }
