@@ -1,0 +1,216 @@
+//! Which kernel modules go into the ramdisk, in an order in which each finds what it depends on.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{KernelFlavour, RamdiskError, at};
+
+/// What a virtual machine needs, and much real hardware.
+const CLOUD: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "virtio_scsi",
+    "virtio_rng",
+    "sd_mod",
+    "ahci",
+    "ata_piix",
+    "nvme",
+    "e1000",
+    "e1000e",
+    "vmxnet3",
+    "vmw_pvscsi",
+    "ena",
+    "gve",
+    "hv_netvsc",
+    "hv_storvsc",
+    "xen-netfront",
+    "xen-blkfront",
+    "ixgbevf",
+    "efivarfs",
+];
+
+/// Network and storage cards of real servers, on top of [`CLOUD`].
+const GENERIC: &[&str] = &[
+    "igb",
+    "igc",
+    "ixgbe",
+    "i40e",
+    "ice",
+    "tg3",
+    "bnx2",
+    "bnx2x",
+    "bnxt_en",
+    "mlx4_en",
+    "mlx5_core",
+    "r8169",
+    "be2net",
+    "cxgb4",
+    "qede",
+    "sfc",
+    "enic",
+    "ionic",
+    "atlantic",
+    "usbnet",
+    "cdc_ether",
+    "rndis_host",
+    "megaraid_sas",
+    "mpt3sas",
+    "mpi3mr",
+    "smartpqi",
+    "hpsa",
+    "aacraid",
+    "arcmsr",
+    "isci",
+    "mvsas",
+    "lpfc",
+    "qla2xxx",
+    "xhci_pci",
+    "ehci_pci",
+    "usb-storage",
+    "uas",
+    "mmc_block",
+    "sdhci_pci",
+    "vmd",
+    "ipmi_si",
+    "ipmi_devintf",
+];
+
+/// One module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Module {
+    /// File name without `.ko` and compression.
+    pub(super) name: String,
+    /// Where it lies.
+    pub(super) path: PathBuf,
+}
+
+impl Module {
+    /// Its bytes, unpacked: then the ramdisk's own insmod need not know the compression.
+    pub(super) fn read(&self) -> Result<Vec<u8>, RamdiskError> {
+        let bytes = fs::read(&self.path).map_err(at(&self.path))?;
+        match self.path.extension().and_then(|e| e.to_str()) {
+            Some("gz") => {
+                let mut plain = Vec::new();
+                flate2::read::GzDecoder::new(bytes.as_slice())
+                    .read_to_end(&mut plain)
+                    .map_err(at(&self.path))?;
+                Ok(plain)
+            }
+            Some("xz") => tool("xz", "xz-utils", &self.path),
+            Some("zst") => tool("zstd", "zstd", &self.path),
+            _ => Ok(bytes),
+        }
+    }
+}
+
+fn tool(name: &'static str, package: &'static str, path: &Path) -> Result<Vec<u8>, RamdiskError> {
+    let output = std::process::Command::new(name).arg("-dcq").arg(path).output();
+    let output = output.map_err(|_| RamdiskError::Tool { tool: name, package })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(RamdiskError::Failed { command: format!("{name} -dcq {}", path.display()), output: text })
+}
+
+/// The modules of a flavour below `lib/modules/RELEASE`, each behind what it depends on. Modules that this kernel does
+/// not have (built in, or of another flavour) are left out.
+pub(super) fn select(folder: &Path, flavour: KernelFlavour) -> Result<Vec<Module>, RamdiskError> {
+    let wanted: Vec<&str> = match flavour {
+        KernelFlavour::Cloud => CLOUD.to_vec(),
+        KernelFlavour::Generic => [CLOUD, GENERIC].concat(),
+    };
+    let mut found = HashMap::new();
+    collect(&folder.join("kernel"), &mut found).map_err(at(folder))?;
+    let mut order = Order { found: &found, needs: HashMap::new(), seen: HashSet::new(), modules: Vec::new() };
+    for name in wanted {
+        order.add(&normal(name))?;
+    }
+    Ok(order.modules)
+}
+
+struct Order<'a> {
+    found: &'a HashMap<String, PathBuf>,
+    needs: HashMap<String, Vec<String>>,
+    seen: HashSet<String>,
+    modules: Vec<Module>,
+}
+
+impl Order<'_> {
+    fn add(&mut self, name: &str) -> Result<(), RamdiskError> {
+        let Some(path) = self.found.get(name) else { return Ok(()) };
+        if !self.seen.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let module = Module { name: name.to_owned(), path: path.clone() };
+        let needs = depends(&module.read()?);
+        for need in &needs {
+            self.add(need)?;
+        }
+        self.needs.insert(name.to_owned(), needs);
+        self.modules.push(module);
+        Ok(())
+    }
+}
+
+/// What a module says itself in its `.modinfo`: `depends=a,b` and, softly, `softdep=pre: c`. Debian's packages carry no
+/// modules.dep; it is made when they are installed.
+fn depends(bytes: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    for text in bytes.split(|&byte| byte == 0) {
+        let Ok(text) = std::str::from_utf8(text) else { continue };
+        if let Some(list) = text.strip_prefix("depends=") {
+            names.extend(list.split(',').filter(|name| !name.is_empty()).map(normal));
+        } else if let Some(list) = text.strip_prefix("softdep=pre:") {
+            let before = list.split("post:").next().unwrap_or_default();
+            names.extend(before.split_whitespace().map(normal));
+        }
+    }
+    names
+}
+
+/// The kernel takes `-` and `_` for the same.
+fn normal(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+fn collect(folder: &Path, found: &mut HashMap<String, PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, found)?;
+        } else if let Some((name, _)) =
+            path.file_name().and_then(|n| n.to_str()).and_then(|n| n.split_once(".ko"))
+        {
+            found.insert(normal(name), path.clone());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_comes_behind_what_it_needs() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let kernel = folder.path().join("kernel/drivers");
+        fs::create_dir_all(&kernel).expect("dirs");
+        for (name, info) in [
+            ("virtio_net", "license=GPL\0depends=net-failover,virtio_ring\0"),
+            ("net_failover", "depends=failover\0"),
+            ("failover", "depends=\0"),
+            ("virtio_ring", "\0\0x\0"),
+            ("unneeded", ""),
+        ] {
+            fs::write(kernel.join(format!("{name}.ko")), info).expect("written");
+        }
+        let modules = select(folder.path(), KernelFlavour::Cloud).expect("selected");
+        let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
+        assert_eq!(names, ["failover", "net_failover", "virtio_ring", "virtio_net"]);
+    }
+}
