@@ -148,20 +148,46 @@ pub(crate) struct SimArgs {
 /// `ferric ramdisk …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum RamdiskCommand {
-    /// Make kernel and initramfs with ferric-agent, from Debian packages.
-    #[command(after_help = "Example:\n  ferric ramdisk build --out /var/lib/ferric/ramdisk")]
-    Build {
-        /// Folder for both files; made if it is not there.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
+    /// Make kernel and initramfs with ferric-agent, from Debian packages. Needs no root.
+    #[command(
+        after_help = "Example:\n  ferric ramdisk build --out /var/lib/ferric/ramdisk\n  ferric serve --set conductor.deploy_kernel=/var/lib/ferric/ramdisk/kernel \\\n    --set conductor.deploy_ramdisk=/var/lib/ferric/ramdisk/initramfs"
+    )]
+    Build(RamdiskArgs),
+}
+
+/// How the deploy ramdisk is made.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RamdiskArgs {
+    /// Folder for both files; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The static ferric-agent. Without it: beside this program, else built from the checkout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent: Option<PathBuf>,
+    /// Which of Debian's kernels.
+    #[arg(long, value_enum, default_value = "generic")]
+    pub(crate) kernel: Kernel,
+    /// Folder for downloaded packages. Without it: packages in the output folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// Debian's kernels.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Kernel {
+    /// Small; virtual machines.
+    Cloud,
+    /// Network and storage cards of real hardware.
+    Generic,
 }
 
 /// `ferric db …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Bring the tables up to date; makes the database if it is not there.
-    #[command(after_help = "Example:\n  ferric db migrate --set database.connection=postgres://ferric@localhost/ferric")]
+    #[command(
+        after_help = "Example:\n  ferric db migrate --set database.connection=postgres://ferric@localhost/ferric"
+    )]
     Migrate(ConfigArgs),
     /// Say whether the database answers and its tables fit this program.
     #[command(after_help = "Example:\n  ferric db check")]

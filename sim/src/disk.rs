@@ -90,3 +90,8 @@ impl Digests {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The sha256 of `content`, hex, as an image's checksum is written.
+pub fn sha256_hex(content: &[u8]) -> String {
+    hex(&sha2::Sha256::digest(content))
+}

@@ -11,7 +11,7 @@ mod fleet;
 mod server;
 mod world;
 
-pub use disk::{Disk, Written};
+pub use disk::{Disk, Written, sha256_hex};
 pub use faults::{Chance, Faults, MachineFaults};
 pub use fleet::{BMC_PASSWORD, BMC_USER, Fleet, FleetError, FleetOptions, node_body};
 pub use world::{Machine, MachineView, Phase};

@@ -46,29 +46,40 @@ impl Config {
             }
         }
         if self.hardware.enabled_hardware_types.is_empty() {
-            return Err("hardware.enabled_hardware_types is empty: no node could be enrolled; name at least one, \
+            return Err(
+                "hardware.enabled_hardware_types is empty: no node could be enrolled; name at least one, \
                         for example [\"ipmi\"]"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if self.dhcp.mode != DhcpMode::Off && self.dhcp.interface.is_none() {
-            return Err("dhcp.mode is on, and dhcp.interface does not say where: name the network interface of the \
+            return Err(
+                "dhcp.mode is on, and dhcp.interface does not say where: name the network interface of the \
                         provisioning network, for example dhcp.interface=br-provision"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if self.conductor.automated_clean {
-            return Err("conductor.automated_clean = true: this release does not clean yet; leave it at false".to_owned());
+            return Err(
+                "conductor.automated_clean = true: this release does not clean yet; leave it at false"
+                    .to_owned(),
+            );
         }
         if self.dhcp.mode != DhcpMode::Off && self.dhcp.server_ip.is_none() {
-            return Err("dhcp.mode is on, and dhcp.server_ip is missing: set it to this host's address on the \
+            return Err(
+                "dhcp.mode is on, and dhcp.server_ip is missing: set it to this host's address on the \
                         provisioning network, for example dhcp.server_ip=10.9.0.1"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         for dns in &self.dhcp.dns_servers {
             if dns.parse::<Ipv4Addr>().is_err() {
                 return Err(format!("dhcp.dns_servers holds \"{dns}\", which is not an IPv4 address"));
             }
         }
-        if self.dhcp.mode == DhcpMode::Full && (self.dhcp.pool_start.is_none() || self.dhcp.pool_end.is_none()) {
+        if self.dhcp.mode == DhcpMode::Full
+            && (self.dhcp.pool_start.is_none() || self.dhcp.pool_end.is_none())
+        {
             return Err("dhcp.mode is full, and the addresses to give are missing: set dhcp.pool_start and \
                         dhcp.pool_end, or use dhcp.mode=proxy beside another DHCP server"
                 .to_owned());

@@ -55,7 +55,9 @@ impl std::fmt::Display for Source {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {path}; name an existing file with --config, or leave it out for the defaults")]
+    #[error(
+        "cannot read the configuration file {path}; name an existing file with --config, or leave it out for the defaults"
+    )]
     Unreadable { path: PathBuf, source: std::io::Error },
     /// The file is not TOML.
     #[error("{path} is not TOML; sections are [name], values are key = value, texts stand in quotes")]
@@ -98,14 +100,16 @@ impl Loaded {
         }
         for (name, text) in environment {
             // a single underscore is for variables about Ferric that are no options, e.g. FERRIC_LOG
-            let Some((section, key)) = name.strip_prefix("FERRIC_").and_then(|rest| rest.split_once("__")) else {
+            let Some((section, key)) = name.strip_prefix("FERRIC_").and_then(|rest| rest.split_once("__"))
+            else {
                 continue;
             };
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
             loaded.set(&section, &key, Input::Text(&text), Source::Environment(name))?;
         }
         for given in sets {
-            let form = || ConfigError::SetForm { given: given.split('=').next().unwrap_or_default().to_owned() };
+            let form =
+                || ConfigError::SetForm { given: given.split('=').next().unwrap_or_default().to_owned() };
             let (name, text) = given.split_once('=').ok_or_else(form)?;
             let (section, key) = name.trim().split_once('.').ok_or_else(form)?;
             loaded.set(section, key, Input::Text(text), Source::Set)?;
@@ -122,7 +126,8 @@ impl Loaded {
         let origin = Source::File(path.to_owned());
         for (section, options) in &table {
             let Some(options) = options.as_table() else {
-                let hint = format!("options stand in sections, for example [api]; found '{section}' outside of any");
+                let hint =
+                    format!("options stand in sections, for example [api]; found '{section}' outside of any");
                 return Err(ConfigError::UnknownSection { section: section.clone(), origin, hint });
             };
             if !SECTIONS.iter().any(|(name, _)| name == section) {
@@ -146,16 +151,14 @@ impl Loaded {
         match self.config.set(section, key, input) {
             Ok(()) => {
                 let info = OPTIONS.iter().find(|info| info.section == section && info.key == key);
-                let info = info.expect("what Config::set knows stands in OPTIONS: both are made from one table");
+                let info =
+                    info.expect("what Config::set knows stands in OPTIONS: both are made from one table");
                 self.sources.insert((info.section, info.key), origin);
                 Ok(())
             }
-            Err(Some(reason)) => Err(ConfigError::Value {
-                section: section.to_owned(),
-                key: key.to_owned(),
-                origin,
-                reason,
-            }),
+            Err(Some(reason)) => {
+                Err(ConfigError::Value { section: section.to_owned(), key: key.to_owned(), origin, reason })
+            }
             Err(None) if SECTIONS.iter().any(|(name, _)| *name == section) => {
                 Err(unknown_key(section, key, origin))
             }

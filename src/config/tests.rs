@@ -31,7 +31,8 @@ fn without_anything_the_defaults_hold() {
 #[test]
 fn set_wins_over_environment_over_file_over_default() {
     let file = file("[api]\nport = 1\nmax_limit = 1\nhost_ip = \"127.0.0.9\"\n");
-    let environment = env(&[("FERRIC_API__PORT", "2"), ("FERRIC_API__MAX_LIMIT", "2"), ("FERRIC_LOG", "info")]);
+    let environment =
+        env(&[("FERRIC_API__PORT", "2"), ("FERRIC_API__MAX_LIMIT", "2"), ("FERRIC_LOG", "info")]);
     let loaded = Loaded::read(Some(file.path()), environment, &["api.port=3".to_owned()]).unwrap();
     assert_eq!((loaded.config.api.port, loaded.config.api.max_limit), (3, 2));
     assert_eq!(loaded.config.api.host_ip, "127.0.0.9");
@@ -43,7 +44,11 @@ fn set_wins_over_environment_over_file_over_default() {
 #[test]
 fn an_unknown_key_is_refused_with_the_nearest_name() {
     let text = refusal("[conductor]\nautomated_claen = true\n", &[], &[]);
-    assert!(text.contains("conductor.automated_claen") && text.contains("did you mean conductor.automated_clean?"), "{text}");
+    assert!(
+        text.contains("conductor.automated_claen")
+            && text.contains("did you mean conductor.automated_clean?"),
+        "{text}"
+    );
     let text = refusal("", &[("FERRIC_API__PROT", "1")], &[]);
     assert!(text.contains("did you mean api.port?") && text.contains("FERRIC_API__PROT"), "{text}");
     let text = refusal("", &[], &["condutcor.host=a"]);
@@ -79,7 +84,9 @@ fn a_refusal_does_not_repeat_a_secret() {
 
 #[test]
 fn show_masks_passwords_and_names_the_source_of_each_value() {
-    for secret in ["postgres://u:hunter2@h/d", "postgres://u:hunter2/@x@h/d", "postgres://h/d?user=u&password=hunter2"] {
+    for secret in
+        ["postgres://u:hunter2@h/d", "postgres://u:hunter2/@x@h/d", "postgres://h/d?user=u&password=hunter2"]
+    {
         let loaded = Loaded::read(None, [], &[format!("database.connection={secret}")]).unwrap();
         let shown = loaded.show(true);
         assert!(!shown.contains("hunter2"), "{shown}");
@@ -92,7 +99,9 @@ fn show_masks_passwords_and_names_the_source_of_each_value() {
 
 #[test]
 fn what_show_prints_can_be_read_again() {
-    let first = Loaded::read(None, [], &["api.max_limit=7".to_owned(), "ipmi.min_command_interval=0.5".to_owned()]).unwrap();
+    let first =
+        Loaded::read(None, [], &["api.max_limit=7".to_owned(), "ipmi.min_command_interval=0.5".to_owned()])
+            .unwrap();
     let file = file(&first.show(true));
     let second = Loaded::read(Some(file.path()), [], &[]).unwrap();
     assert_eq!(second.config.api.max_limit, 7);
@@ -102,6 +111,7 @@ fn what_show_prints_can_be_read_again() {
 
 #[test]
 fn lists_are_read_from_toml_and_from_text() {
-    let loaded = Loaded::read(None, [], &["hardware.enabled_hardware_types=ipmi, fake-hardware".to_owned()]).unwrap();
+    let loaded =
+        Loaded::read(None, [], &["hardware.enabled_hardware_types=ipmi, fake-hardware".to_owned()]).unwrap();
     assert_eq!(loaded.config.hardware.enabled_hardware_types, ["ipmi", "fake-hardware"]);
 }

@@ -1,0 +1,374 @@
+//! What the demo does: enrol, make available, deploy in waves, tear some down, begin again.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ferric_sim::{Chance, Fleet, MachineView, node_body};
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::api::{Api, ApiError, Node};
+use super::screen::Screen;
+use crate::Failure;
+
+/// Between two looks at the nodes.
+const LOOK: Duration = Duration::from_millis(300);
+/// Requests at the same time.
+const AT_ONCE: usize = 16;
+/// A node that was asked for something and neither moves nor says why.
+const STUCK: Duration = Duration::from_secs(60);
+/// So long nothing happens at all: then a single wave has failed.
+const SILENCE: Duration = Duration::from_secs(300);
+/// Between the end of one wave and the next.
+const REST: Duration = Duration::from_secs(3);
+
+/// The image that is deployed.
+#[derive(Clone)]
+pub(super) struct Image {
+    url: String,
+    sha256: String,
+    bytes: usize,
+}
+
+impl Image {
+    /// Makes an image of chance and publishes it where the fleet's agents can fetch it.
+    pub(super) fn new(fleet: &Fleet, seed: u64, bytes: usize) -> Self {
+        let mut chance = Chance::new(seed, 0x1a6e);
+        let mut content = Vec::with_capacity(bytes);
+        while content.len() < bytes {
+            content.extend_from_slice(&chance.bits().to_le_bytes());
+        }
+        let sha256 = ferric_sim::sha256_hex(&content);
+        let url = fleet.publish_image("demo.img", Bytes::from(content));
+        Self { url, sha256, bytes }
+    }
+}
+
+/// Where a machine is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    Available,
+    Active,
+}
+
+impl Goal {
+    fn state(self) -> &'static str {
+        match self {
+            Goal::Available => "available",
+            Goal::Active => "active",
+        }
+    }
+}
+
+/// What was asked of a node last.
+struct Asked {
+    in_state: String,
+    at: Instant,
+    answered: bool,
+}
+
+/// A machine with its node.
+pub(super) struct Machine {
+    pub(super) name: String,
+    mac: String,
+    body: Value,
+    pub(super) node: Node,
+    goal: Goal,
+    asked: Option<Asked>,
+    /// Why it does not go on.
+    pub(super) failed: Option<String>,
+}
+
+/// A machine for the screen.
+pub(super) struct Row<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) view: MachineView,
+}
+
+/// The demo.
+pub(super) struct Demo {
+    api: Api,
+    fleet: Arc<Fleet>,
+    image: Image,
+    chance: Chance,
+    began: Instant,
+    machines: Vec<Machine>,
+    permits: Arc<Semaphore>,
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    last_change: Instant,
+}
+
+/// The answer to what was asked of machine `0`.
+type Answer = (usize, Result<(), ApiError>);
+
+impl Demo {
+    pub(super) fn new(api: Api, fleet: Arc<Fleet>, image: Image, chance: Chance, began: Instant) -> Self {
+        let machines = fleet.machines().iter().map(|machine| Machine {
+            name: machine.name.clone(),
+            mac: machine.mac.clone(),
+            body: node_body(machine),
+            node: Node::default(),
+            goal: Goal::Available,
+            asked: None,
+            failed: None,
+        });
+        Self {
+            api,
+            image,
+            chance,
+            began,
+            machines: machines.collect(),
+            fleet,
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            answers: mpsc::unbounded_channel(),
+            last_change: began,
+        }
+    }
+
+    /// One wave with `once`, else for ever.
+    pub(super) async fn run(mut self, once: bool, mut screen: Screen) -> Result<ExitCode, Failure> {
+        self.enrol(&mut screen).await?;
+        let enrolled = Instant::now();
+        self.reach(&mut screen, once).await?;
+        let available = Instant::now();
+        self.aim(Goal::Active, |_| true);
+        self.reach(&mut screen, once).await?;
+        let active = Instant::now();
+        if once {
+            return Ok(self.report(screen, [enrolled, available, active]));
+        }
+        screen
+            .event(&format!("all that can be are active after {:.1} s", self.began.elapsed().as_secs_f32()));
+        let mut wave = 1;
+        loop {
+            self.rest(&mut screen).await?;
+            wave += 1;
+            let third: Vec<bool> = self.machines.iter().map(|_| self.chance.happens(1.0 / 3.0)).collect();
+            screen.event(&format!("wave {wave}: tearing some down"));
+            self.aim(Goal::Available, |index| third[index]);
+            self.reach(&mut screen, once).await?;
+            self.rest(&mut screen).await?;
+            screen.event(&format!("wave {wave}: deploying"));
+            self.aim(Goal::Active, |_| true);
+            self.reach(&mut screen, once).await?;
+        }
+    }
+
+    fn aim(&mut self, goal: Goal, choose: impl Fn(usize) -> bool) {
+        for (index, machine) in self.machines.iter_mut().enumerate() {
+            if choose(index) {
+                machine.goal = goal;
+            }
+        }
+    }
+
+    async fn enrol(&mut self, screen: &mut Screen) -> Result<(), Failure> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for (index, machine) in self.machines.iter().enumerate() {
+            let (api, permits) = (self.api.clone(), self.permits.clone());
+            let (name, mac, body) = (machine.name.clone(), machine.mac.clone(), machine.body.clone());
+            tasks.spawn(async move {
+                let _permit = permits.acquire().await;
+                let id = match api.create_node(&body).await {
+                    // of an earlier demo in the same data directory
+                    Err(error) if error.is_conflict() => {
+                        return api.node(&name).await.map(|node| (index, node.uuid));
+                    }
+                    other => other?,
+                };
+                api.create_port(&id, &mac).await?;
+                Ok((index, id))
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            let (index, id) = done??;
+            self.machines[index].node.uuid = id;
+        }
+        screen.event(&format!("{} nodes enrolled", self.machines.len()));
+        Ok(())
+    }
+
+    /// Works until every machine is where it is to go, or cannot go there.
+    async fn reach(&mut self, screen: &mut Screen, once: bool) -> Result<(), Failure> {
+        self.last_change = Instant::now();
+        loop {
+            self.look(screen).await?;
+            let mut settled = true;
+            for index in 0..self.machines.len() {
+                settled &= self.drive(index, once, screen);
+            }
+            self.draw(screen);
+            if settled {
+                return Ok(());
+            }
+            if once && self.last_change.elapsed() > SILENCE {
+                for machine in self.machines.iter_mut().filter(|one| one.node.state() != one.goal.state()) {
+                    let text = format!("nothing has happened for {} s", SILENCE.as_secs());
+                    machine.failed.get_or_insert(text);
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Keeps the screen alive for a while.
+    async fn rest(&mut self, screen: &mut Screen) -> Result<(), Failure> {
+        let until = Instant::now() + REST;
+        while Instant::now() < until {
+            self.look(screen).await?;
+            self.draw(screen);
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Takes in the answers, then the nodes as they are now.
+    async fn look(&mut self, screen: &mut Screen) -> Result<(), Failure> {
+        while let Ok((index, answer)) = self.answers.1.try_recv() {
+            let machine = &mut self.machines[index];
+            match answer {
+                Ok(()) => {
+                    if let Some(asked) = &mut machine.asked {
+                        asked.answered = true;
+                    }
+                }
+                Err(error) => {
+                    let text = Failure::from(error).0;
+                    screen.event(&format!("{}: {text}", machine.name));
+                    machine.failed = Some(text);
+                }
+            }
+        }
+        let mut nodes: std::collections::HashMap<String, Node> =
+            self.api.nodes().await?.into_iter().map(|node| (node.uuid.clone(), node)).collect();
+        for machine in &mut self.machines {
+            let Some(node) = nodes.remove(&machine.node.uuid) else { continue };
+            if node.state() != machine.node.state() {
+                self.last_change = Instant::now();
+                if machine.node.name.is_some() {
+                    screen.event(&format!("{}: {} -> {}", machine.name, machine.node.state(), node.state()));
+                }
+            }
+            machine.node = node;
+        }
+        Ok(())
+    }
+
+    /// Asks the next thing of one machine, if there is one to ask. True when it is where it is to go, or failed.
+    fn drive(&mut self, index: usize, once: bool, screen: &mut Screen) -> bool {
+        let machine = &mut self.machines[index];
+        let state = machine.node.state().to_owned();
+        if state == machine.goal.state() {
+            machine.failed = None;
+            machine.asked = None;
+            return true;
+        }
+        if machine.failed.is_some() && (once || !state.ends_with("failed")) {
+            return true;
+        }
+        if let Some(asked) = &machine.asked {
+            if asked.in_state == state {
+                let error = machine.node.last_error.clone();
+                if asked.answered && (error.is_some() || asked.at.elapsed() > STUCK) {
+                    let text = error.unwrap_or_else(|| format!("stays in {state}"));
+                    screen.event(&format!("{}: {text}", machine.name));
+                    machine.failed = Some(text);
+                    machine.asked = None;
+                }
+                return false;
+            }
+            if asked.answered {
+                machine.asked = None;
+            }
+        }
+        let verb = match (state.as_str(), machine.goal) {
+            ("enroll", _) => "manage",
+            ("manageable", _) => "provide",
+            ("available", Goal::Active) => "active",
+            ("active", Goal::Available) => "deleted",
+            ("deploy failed" | "error", _) => {
+                let text = machine.node.last_error.clone().unwrap_or_else(|| state.clone());
+                machine.failed = Some(text);
+                if once {
+                    return true;
+                }
+                "deleted"
+            }
+            (_, _) => return false,
+        };
+        machine.asked = Some(Asked { in_state: state, at: Instant::now(), answered: false });
+        self.ask(index, verb);
+        false
+    }
+
+    fn ask(&self, index: usize, verb: &'static str) {
+        let (api, permits, answers) = (self.api.clone(), self.permits.clone(), self.answers.0.clone());
+        let (id, image) = (self.machines[index].node.uuid.clone(), self.image.clone());
+        tokio::spawn(async move {
+            let _permit = permits.acquire().await;
+            let answer = async {
+                if verb == "active" {
+                    let fields = [
+                        ("image_source", Value::from(image.url)),
+                        ("image_os_hash_algo", Value::from("sha256")),
+                        ("image_os_hash_value", Value::from(image.sha256)),
+                        ("image_disk_format", Value::from("raw")),
+                    ];
+                    api.set_instance(&id, &fields).await?;
+                }
+                api.provision(&id, verb).await
+            };
+            // nobody listens when the demo is over
+            let _ = answers.send((index, answer.await));
+        });
+    }
+
+    fn draw(&self, screen: &mut Screen) {
+        let rows: Vec<Row<'_>> = self
+            .machines
+            .iter()
+            .zip(self.fleet.machines())
+            .map(|(machine, simulated)| Row { machine, view: simulated.view() })
+            .collect();
+        screen.draw(&rows);
+    }
+
+    fn report(&self, screen: Screen, [enrolled, available, active]: [Instant; 3]) -> ExitCode {
+        screen.close();
+        let failed: Vec<_> = self
+            .machines
+            .iter()
+            .filter(|machine| machine.node.state() != "active")
+            .map(|machine| {
+                let reason = machine.failed.as_deref().or(machine.node.last_error.as_deref());
+                format!(
+                    "{} is {}: {}",
+                    machine.name,
+                    machine.node.state(),
+                    reason.unwrap_or("no reason given")
+                )
+            })
+            .collect();
+        let count = self.machines.len();
+        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f32();
+        println!(
+            "{} of {count} machines active in {:.1} s",
+            count - failed.len(),
+            seconds(self.began, active)
+        );
+        println!("  enrolled   {:>6.1} s  nodes and ports through the API", seconds(self.began, enrolled));
+        println!("  available  {:>6.1} s  each BMC verified over IPMI", seconds(enrolled, available));
+        println!(
+            "  active     {:>6.1} s  booted, {:.1} MB image written and its sha256 checked on each, booted from disk",
+            seconds(available, active),
+            self.image.bytes as f64 / 1e6
+        );
+        for line in &failed {
+            eprintln!("ferric: {line}");
+        }
+        if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

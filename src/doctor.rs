@@ -1,0 +1,205 @@
+//! `ferric doctor`: what would keep `ferric serve` from working, each finding with what to do about it.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::ConfigArgs;
+use crate::config::value::DhcpMode;
+use crate::config::{Config, Loaded};
+use crate::wire::{Places, store_options};
+
+/// What was found.
+enum Finding {
+    /// Nothing to do.
+    Good(String),
+    /// Works, but not for every machine.
+    Doubtful { what: String, remedy: String },
+    /// `ferric serve` would fail.
+    Bad { what: String, remedy: String },
+}
+
+use Finding::{Bad, Doubtful, Good};
+
+/// Prints every finding; 1 when one is bad.
+pub(crate) fn run(from: &ConfigArgs) -> ExitCode {
+    let mut bad = 0;
+    for finding in examine(from) {
+        match finding {
+            Good(what) => println!("ok      {what}"),
+            Doubtful { what, remedy } => println!("doubt   {what}\n        -> {remedy}"),
+            Bad { what, remedy } => {
+                bad += 1;
+                println!("bad     {what}\n        -> {remedy}");
+            }
+        }
+    }
+    if bad > 0 {
+        println!("{bad} thing(s) to put right before ferric serve");
+        return ExitCode::FAILURE;
+    }
+    println!("ferric serve can start");
+    ExitCode::SUCCESS
+}
+
+fn examine(from: &ConfigArgs) -> Vec<Finding> {
+    let loaded = match Loaded::read(from.config.as_deref(), crate::environment(), &from.set) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let what = crate::Failure::from(error).0;
+            return vec![Bad {
+                what,
+                remedy: "put it right; ferric config show prints every option".to_owned(),
+            }];
+        }
+    };
+    let config = &loaded.config;
+    let places = Places::new(config, &from.data_dir);
+    let mut all = vec![Good("configuration".to_owned())];
+    all.push(database(config, &from.data_dir));
+    let api: IpAddr = config.api.host_ip.parse().expect("Config::check has read this address");
+    all.push(tcp("API", SocketAddr::new(api, config.api.port), "api.port"));
+    if config.http.enabled {
+        all.push(tcp(
+            "HTTP boot",
+            listen(config, config.http.host_ip.as_ref(), config.http.port),
+            "http.port",
+        ));
+    }
+    if config.tftp.enabled {
+        all.push(udp("TFTP", listen(config, config.tftp.host_ip.as_ref(), config.tftp.port), "tftp.port"));
+    }
+    if config.dhcp.mode != DhcpMode::Off {
+        all.push(udp("DHCP", SocketAddr::from(([0, 0, 0, 0], 67)), "dhcp.mode"));
+        all.push(interface(config.dhcp.interface.as_deref().unwrap_or_default()));
+    }
+    if config.tftp.enabled || config.http.enabled || config.dhcp.mode != DhcpMode::Off {
+        all.extend(loaders(config, &places));
+    }
+    all.extend(ramdisk(config));
+    all
+}
+
+fn database(config: &Config, data_dir: &Path) -> Finding {
+    // an SQLite file that is not there yet is made by serve: no reason to make one here
+    if config.database.connection.is_none() && !data_dir.join("ferric.sqlite").exists() {
+        return match data_dir.metadata() {
+            Ok(found) if found.permissions().readonly() => Bad {
+                what: format!("nothing can be written to {}", data_dir.display()),
+                remedy: "choose another folder with --data-dir, or give this user the right to write"
+                    .to_owned(),
+            },
+            Ok(_) | Err(_) => {
+                Good(format!("database: ferric serve will make {}/ferric.sqlite", data_dir.display()))
+            }
+        };
+    }
+    let examined = store_options(config, data_dir).map_err(crate::Failure::from).and_then(|options| {
+        let mut connection = ferric_schema::migrate::connect(&options)?;
+        Ok(ferric_schema::migrate::pending(&mut connection)?)
+    });
+    match examined {
+        Ok(late) if late.is_empty() => Good("database: answers, tables up to date".to_owned()),
+        Ok(late) => Doubtful {
+            what: format!("database: {} step(s) behind this program", late.len()),
+            remedy: "ferric serve applies them at its start; ferric db migrate does it now".to_owned(),
+        },
+        Err(failure) => {
+            Bad { what: format!("database: {}", failure.0), remedy: "check database.connection".to_owned() }
+        }
+    }
+}
+
+fn listen(config: &Config, host: Option<&String>, port: u16) -> SocketAddr {
+    let host = host.or(config.dhcp.server_ip.as_ref()).map(String::as_str).unwrap_or("0.0.0.0");
+    SocketAddr::new(host.parse().expect("Config::check has read this address"), port)
+}
+
+fn tcp(what: &str, at: SocketAddr, option: &str) -> Finding {
+    port(what, "tcp", at, option, TcpListener::bind(at).map(drop))
+}
+
+fn udp(what: &str, at: SocketAddr, option: &str) -> Finding {
+    port(what, "udp", at, option, UdpSocket::bind(at).map(drop))
+}
+
+fn port(what: &str, kind: &str, at: SocketAddr, option: &str, bound: std::io::Result<()>) -> Finding {
+    let Err(error) = bound else { return Good(format!("{what}: {kind} {at} is free")) };
+    let remedy = match error.kind() {
+        ErrorKind::AddrInUse => {
+            let flag = if kind == "tcp" { 't' } else { 'u' };
+            format!("stop what uses it (ss -{flag}lnp 'sport = :{}' names it), or change {option}", at.port())
+        }
+        ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE (or root); or change {option}")
+        }
+        ErrorKind::AddrNotAvailable => "no interface of this host has the address; change host_ip".to_owned(),
+        _ => format!("change {option}"),
+    };
+    Bad { what: format!("{what}: {kind} {at}: {error}"), remedy }
+}
+
+fn interface(name: &str) -> Finding {
+    if Path::new("/sys/class/net").join(name).exists() {
+        return Good(format!("DHCP: interface {name}"));
+    }
+    let there: Vec<_> = std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    Bad {
+        what: format!("DHCP: there is no interface {name}"),
+        remedy: format!("set dhcp.interface to one of: {}", there.join(", ")),
+    }
+}
+
+fn loaders(config: &Config, places: &Places) -> Vec<Finding> {
+    let of = &config.pxe;
+    let wanted = [
+        (&of.ipxe_bootfile_name, "ipxe", "iPXE on BIOS"),
+        (&of.uefi_ipxe_bootfile_name, "ipxe", "iPXE on UEFI"),
+        (&of.pxe_bootfile_name, "pxelinux", "PXE on BIOS"),
+        (&of.uefi_pxe_bootfile_name, "shim-signed grub-efi-amd64-signed", "PXE on UEFI"),
+    ];
+    let other = |name: &str| if name == "bootx64.efi" { "shimx64.efi.signed" } else { "" }.to_owned();
+    wanted
+        .into_iter()
+        .map(|(name, package, used)| {
+            let folders = of.loader_paths.iter().map(Path::new).chain([places.tftp_root.as_path()]);
+            let found = folders.flat_map(|folder| [folder.join(name), folder.join(other(name))]);
+            match found.into_iter().find(|path| path.is_file()) {
+                Some(path) => Good(format!("loader for {used}: {}", path.display())),
+                None => Doubtful {
+                    what: format!("loader for {used}: {name} is nowhere in pxe.loader_paths"),
+                    remedy: format!("apt-get install {package}; needed only where machines boot that way"),
+                },
+            }
+        })
+        .collect()
+}
+
+fn ramdisk(config: &Config) -> Vec<Finding> {
+    let of = &config.conductor;
+    [("deploy_kernel", &of.deploy_kernel), ("deploy_ramdisk", &of.deploy_ramdisk)]
+        .into_iter()
+        .map(|(key, value)| match value {
+            None => Doubtful {
+                what: format!("conductor.{key} is not set: each node needs its own in driver_info"),
+                remedy: "ferric ramdisk build --out DIR makes both; set them to the files".to_owned(),
+            },
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                Good(format!("{key}: {url} (not fetched here)"))
+            }
+            Some(path) if Path::new(path.trim_start_matches("file://")).is_file() => {
+                Good(format!("{key}: {path}"))
+            }
+            Some(path) => Bad {
+                what: format!("conductor.{key}: there is no file {path}"),
+                remedy: "ferric ramdisk build --out DIR makes one".to_owned(),
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,220 @@
+//! Joins the rooms: the configuration becomes each room's settings, and the rooms are started and stopped in order.
+
+mod settings;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferric_actors::Directory;
+use ferric_drivers::boot::{FakeBoot, IpxeBoot, PxeBoot, install_loaders, rebuild_index};
+use ferric_drivers::deploy::{DirectDeploy, FakeDeploy};
+use ferric_drivers::management::{FakeManagement, IpmitoolManagement, NoopManagement};
+use ferric_drivers::power::{FakePower, IpmitoolPower};
+use ferric_drivers::protocol::agent::AgentClient;
+use ferric_drivers::protocol::dhcp::{self, DhcpHandle, PortIndex};
+use ferric_drivers::protocol::http::{self, HttpHandle};
+use ferric_drivers::protocol::ipmi::IpmiClient;
+use ferric_drivers::protocol::tftp::{self, TftpHandle};
+use ferric_drivers::{BindError, DriverError, Parts, Registry};
+use ferric_schema::{Store, StoreError};
+
+use crate::Failure;
+use crate::config::Config;
+use crate::config::value::DhcpMode;
+pub(crate) use settings::{Places, store_options};
+pub(crate) use signals::stop_wanted;
+
+/// Why Ferric does not start; each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    /// The data directory cannot be used.
+    #[error(
+        "cannot make the folder {path}; choose another with --data-dir, or give this user the right to write there"
+    )]
+    DataDir { path: PathBuf, source: std::io::Error },
+    /// The database.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The hardware types and interfaces enabled do not go together.
+    #[error("[hardware]: {0}")]
+    Hardware(#[from] BindError),
+    /// A boot server does not start.
+    #[error("the {what} server does not start: {source}; its options are {options}")]
+    BootServer { what: &'static str, options: &'static str, source: DriverError },
+    /// Anything else of the drivers.
+    #[error("{0}")]
+    Driver(#[from] DriverError),
+    /// The API does not start.
+    #[error("{0}")]
+    Web(#[from] ferric_web::ServeError),
+    /// No port is free.
+    #[error("no free port on {at} for the API; choose another address with api.host_ip")]
+    NoPort { at: SocketAddr, source: std::io::Error },
+}
+
+/// A running Ferric.
+pub(crate) struct Running {
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    web: actix_web::dev::ServerHandle,
+    directory: Directory,
+    ipmi: Arc<IpmiClient>,
+    dhcp: Option<DhcpHandle>,
+    tftp: Option<TftpHandle>,
+    http: Option<HttpHandle>,
+    grace: Duration,
+}
+
+/// Starts everything. Call inside an actix system; I/O runs on `io`.
+pub(crate) async fn start(
+    config: &Config,
+    data_dir: &Path,
+    io: &tokio::runtime::Handle,
+) -> Result<Running, WireError> {
+    let mut config = config.clone();
+    if config.api.port == 0 {
+        config.api.port = free_port(&config)?;
+    }
+    let config = &config;
+    let places = Places::new(config, data_dir);
+    for folder in [data_dir, &places.tftp_root, &places.http_root] {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| WireError::DataDir { path: folder.to_owned(), source })?;
+    }
+    let store = Store::open(&store_options(config, data_dir)?)?;
+    let index = Arc::new(PortIndex::default());
+    let pxe = Arc::new(settings::pxe(config, &places));
+    let (parts, ipmi) = parts(config, &pxe, &index, io)?;
+    let registry = Arc::new(Registry::new(settings::registry(config), parts)?);
+
+    let boots = config.tftp.enabled || config.http.enabled || config.dhcp.mode != DhcpMode::Off;
+    if boots {
+        for (name, remedy) in install_loaders(&pxe).await?.missing {
+            tracing::warn!(
+                loader = name,
+                "a boot loader is missing; machines that need it will not boot: {remedy}"
+            );
+        }
+    }
+    let directory = Directory::start(settings::actors(config), store, registry, index.clone()).await?;
+    rebuild_index(&pxe, &index).await?;
+
+    let http = match config.http.enabled {
+        true => {
+            let settings = settings::http(config, &places);
+            let started = io.spawn(async move { http::start(&settings).await }).await;
+            Some(
+                started
+                    .map_err(|_| ended("HTTP"))?
+                    .map_err(boot_server("HTTP", "http.port and http.host_ip"))?,
+            )
+        }
+        false => None,
+    };
+    let tftp = match config.tftp.enabled {
+        true => {
+            let settings = settings::tftp(config, &places);
+            Some(tftp::start(&settings).await.map_err(boot_server("TFTP", "tftp.port and tftp.host_ip"))?)
+        }
+        false => None,
+    };
+    let dhcp = match config.dhcp.mode {
+        DhcpMode::Off => None,
+        DhcpMode::Full | DhcpMode::Proxy => {
+            let settings = settings::dhcp(config, &places);
+            let started = io.spawn(dhcp::start(settings, index, None)).await;
+            Some(
+                started
+                    .map_err(|_| ended("DHCP"))?
+                    .map_err(boot_server("DHCP", "dhcp.interface, dhcp.server_ip and dhcp.mode"))?,
+            )
+        }
+    };
+    let serving = ferric_web::serve(settings::web(config), directory.clone(), |_| {}).await?;
+    let web = serving.server.handle();
+    actix::spawn(async move {
+        if let Err(error) = serving.server.await {
+            tracing::error!(%error, "the API ended badly");
+        }
+    });
+    let grace = config.conductor.graceful_shutdown_timeout;
+    Ok(Running { api: serving.addr, web, directory, ipmi, dhcp, tftp, http, grace })
+}
+
+impl Running {
+    /// Ends it: no more requests, no more actors, boot servers closed, BMC sessions closed.
+    pub(crate) async fn stop(self) {
+        if tokio::time::timeout(self.grace, self.web.stop(true)).await.is_err() {
+            self.web.stop(false).await;
+        }
+        self.directory.stop().await;
+        if let Some(dhcp) = self.dhcp {
+            dhcp.stop().await;
+        }
+        if let Some(tftp) = self.tftp {
+            tftp.stop().await;
+        }
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
+        self.ipmi.shutdown().await;
+    }
+}
+
+/// `ferric serve`: runs until SIGINT or SIGTERM.
+pub(crate) async fn serve_until_signal(
+    config: Config,
+    data_dir: &Path,
+    io: tokio::runtime::Handle,
+) -> Result<(), Failure> {
+    let began = std::time::Instant::now();
+    let stop = stop_wanted()?;
+    let running = start(&config, data_dir, &io).await?;
+    tracing::info!(api = %running.api, data = %data_dir.display(), "ready after {} ms", began.elapsed().as_millis());
+    let signal = stop.await;
+    tracing::info!(signal, "stopping");
+    running.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn parts(
+    config: &Config,
+    pxe: &Arc<ferric_drivers::boot::PxeSettings>,
+    index: &Arc<PortIndex>,
+    io: &tokio::runtime::Handle,
+) -> Result<(Parts, Arc<IpmiClient>), DriverError> {
+    let ipmi = settings::ipmi(config);
+    let client = Arc::new(IpmiClient::new(ipmi.clone(), io.clone()));
+    let agents = AgentClient::new(settings::agent(config))?;
+    let mut parts = Parts::default();
+    parts.power.insert("fake", Arc::new(FakePower));
+    parts.power.insert("ipmitool", Arc::new(IpmitoolPower::new(client.clone(), ipmi.clone())));
+    parts.management.insert("fake", Arc::new(FakeManagement));
+    parts.management.insert("noop", Arc::new(NoopManagement));
+    parts.management.insert("ipmitool", Arc::new(IpmitoolManagement::new(client.clone(), ipmi)));
+    parts.boot.insert("fake", Arc::new(FakeBoot));
+    parts.boot.insert("pxe", Arc::new(PxeBoot::new(pxe.clone(), index.clone())));
+    parts.boot.insert("ipxe", Arc::new(IpxeBoot::new(pxe.clone(), index.clone())));
+    parts.deploy.insert("fake", Arc::new(FakeDeploy));
+    parts.deploy.insert("direct", Arc::new(DirectDeploy::new(settings::direct(config), agents)?));
+    Ok((parts, client))
+}
+
+fn boot_server(what: &'static str, options: &'static str) -> impl Fn(DriverError) -> WireError {
+    move |source| WireError::BootServer { what, options, source }
+}
+
+fn ended(what: &'static str) -> DriverError {
+    DriverError::Io { path: format!("{what} server"), reason: "its task ended while it started".to_owned() }
+}
+
+/// A port that is free at this moment: ramdisks are told the port before the API listens on it.
+fn free_port(config: &Config) -> Result<u16, WireError> {
+    let at = SocketAddr::new(settings::api_ip(config), 0);
+    let port = std::net::TcpListener::bind(at).and_then(|listener| listener.local_addr());
+    port.map(|address| address.port()).map_err(|source| WireError::NoPort { at, source })
+}

@@ -1,0 +1,295 @@
+//! Each room's settings from the configuration.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ferric_drivers::RegistrySettings;
+use ferric_drivers::boot::{BootFileNames, PxeSettings};
+use ferric_drivers::deploy::DirectSettings;
+use ferric_drivers::interface::Kind;
+use ferric_drivers::protocol::agent::AgentSettings;
+use ferric_drivers::protocol::dhcp::{self, DhcpSettings};
+use ferric_drivers::protocol::http::HttpSettings;
+use ferric_drivers::protocol::ipmi::{CipherSuite, IpmiSettings};
+use ferric_drivers::protocol::tftp::TftpSettings;
+use ferric_machine::BootMode;
+use ferric_machine::power::SyncPolicy;
+use ferric_schema::{Durability, StoreOptions};
+use ferric_web::WebSettings;
+
+use super::WireError;
+use crate::config::Config;
+use crate::config::value::{self, DefaultBootMode, DhcpMode};
+
+/// Folders, where the configuration leaves them to the data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// What TFTP serves.
+    pub(crate) tftp_root: PathBuf,
+    /// What HTTP serves.
+    pub(crate) http_root: PathBuf,
+    /// Where DHCP leases are kept.
+    pub(crate) leases: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn new(config: &Config, data_dir: &Path) -> Self {
+        // absolute, because links and servers must not depend on where we were started
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        Self {
+            tftp_root: config.pxe.tftp_root.clone().unwrap_or_else(|| data_dir.join("tftpboot")),
+            http_root: config.http.http_root.clone().unwrap_or_else(|| data_dir.join("httpboot")),
+            leases: data_dir.join("dhcp.leases"),
+        }
+    }
+}
+
+/// The database's options; makes the folder of an SQLite file that lies in the data directory.
+pub(crate) fn store_options(config: &Config, data_dir: &Path) -> Result<StoreOptions, WireError> {
+    let url = match &config.database.connection {
+        Some(url) => url.reveal().to_owned(),
+        None => {
+            std::fs::create_dir_all(data_dir)
+                .map_err(|source| WireError::DataDir { path: data_dir.to_owned(), source })?;
+            data_dir.join("ferric.sqlite").display().to_string()
+        }
+    };
+    let mut options = StoreOptions::new(url);
+    options.pool_size = config.database.max_pool_size.max(1);
+    options.durability = match config.database.durability {
+        value::Durability::Full => Durability::Full,
+        value::Durability::Normal => Durability::Normal,
+    };
+    Ok(options)
+}
+
+/// The address that the API listens on.
+pub(crate) fn api_ip(config: &Config) -> IpAddr {
+    config.api.host_ip.parse().expect("Config::check has read this address")
+}
+
+fn v4(text: Option<&str>) -> Option<Ipv4Addr> {
+    text.map(|text| text.parse().expect("Config::check has read this address"))
+}
+
+/// The address that machines reach this host by, as far as the configuration tells.
+fn own_ip(config: &Config, listen: Option<&String>) -> IpAddr {
+    let listen = listen.map(|text| text.parse().expect("Config::check has read this address"));
+    let dhcp = v4(config.dhcp.server_ip.as_deref()).map(IpAddr::V4);
+    let api = api_ip(config);
+    [listen, dhcp, Some(api)]
+        .into_iter()
+        .flatten()
+        .find(|ip: &IpAddr| !ip.is_unspecified())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn listen(config: &Config, host: Option<&String>, port: u16) -> SocketAddr {
+    let host = host.map(|text| text.parse().expect("Config::check has read this address"));
+    let dhcp = v4(config.dhcp.server_ip.as_deref()).map(IpAddr::V4);
+    SocketAddr::new(host.or(dhcp).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port)
+}
+
+/// Base URL of the API as ramdisks reach it.
+pub(crate) fn ramdisk_api_url(config: &Config) -> String {
+    config.api.public_endpoint.as_ref().map_or_else(
+        || {
+            let api = config.api.host_ip.clone();
+            format!("http://{}", SocketAddr::new(own_ip(config, Some(&api)), config.api.port))
+        },
+        |url| url.trim_end_matches('/').to_owned(),
+    )
+}
+
+fn http_url(config: &Config) -> String {
+    config.http.http_url.as_ref().map_or_else(
+        || {
+            format!(
+                "http://{}",
+                SocketAddr::new(own_ip(config, config.http.host_ip.as_ref()), config.http.port)
+            )
+        },
+        |url| url.trim_end_matches('/').to_owned(),
+    )
+}
+
+fn boot_mode(config: &Config) -> BootMode {
+    match config.deploy.default_boot_mode {
+        DefaultBootMode::Bios => BootMode::Bios,
+        DefaultBootMode::Uefi => BootMode::Uefi,
+    }
+}
+
+fn boot_files(config: &Config) -> BootFileNames {
+    BootFileNames {
+        pxe_bootfile_name: config.pxe.pxe_bootfile_name.clone(),
+        uefi_pxe_bootfile_name: config.pxe.uefi_pxe_bootfile_name.clone(),
+        ipxe_bootfile_name: config.pxe.ipxe_bootfile_name.clone(),
+        uefi_ipxe_bootfile_name: config.pxe.uefi_ipxe_bootfile_name.clone(),
+    }
+}
+
+/// The host's name.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|text| text.trim().to_owned())
+        .ok()
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+pub(super) fn registry(config: &Config) -> RegistrySettings {
+    let of = &config.hardware;
+    let mut enabled = BTreeMap::new();
+    let mut defaults = BTreeMap::new();
+    for (kind, names, default) in [
+        (Kind::Boot, &of.enabled_boot_interfaces, &of.default_boot_interface),
+        (Kind::Deploy, &of.enabled_deploy_interfaces, &of.default_deploy_interface),
+        (Kind::Management, &of.enabled_management_interfaces, &of.default_management_interface),
+        (Kind::Power, &of.enabled_power_interfaces, &of.default_power_interface),
+    ] {
+        if !names.is_empty() {
+            enabled.insert(kind, names.clone());
+        }
+        if let Some(default) = default {
+            defaults.insert(kind, default.clone());
+        }
+    }
+    RegistrySettings { hardware_types: of.enabled_hardware_types.clone(), enabled, defaults }
+}
+
+pub(super) fn actors(config: &Config) -> ferric_actors::Settings {
+    let of = &config.conductor;
+    ferric_actors::Settings {
+        host: of.host.clone().unwrap_or_else(host_name),
+        conductor_group: of.conductor_group.clone(),
+        api_url: ramdisk_api_url(config),
+        default_boot_mode: boot_mode(config),
+        deploy_callback_timeout: of.deploy_callback_timeout,
+        power_change_timeout: of.power_state_change_timeout,
+        soft_power_off_timeout: of.soft_power_off_timeout,
+        power_sync_interval: of.sync_power_state_interval,
+        power_sync: SyncPolicy {
+            max_retries: of.power_state_sync_max_retries,
+            force: of.force_power_state_during_sync,
+            ..SyncPolicy::default()
+        },
+        request_within: of.node_locked_retry_interval * of.node_locked_retry_attempts.max(1),
+        max_concurrent_deploys: of.max_concurrent_deploy.max(1) as usize,
+        allow_provisioning_in_maintenance: of.allow_provisioning_in_maintenance,
+        allow_deleting_available: of.allow_deleting_available_nodes,
+        heartbeat_timeout: config.api.ramdisk_heartbeat_timeout,
+        keep_alive: of.heartbeat_interval,
+        ..ferric_actors::Settings::default()
+    }
+}
+
+pub(super) fn web(config: &Config) -> WebSettings {
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    WebSettings {
+        listen: SocketAddr::new(api_ip(config), config.api.port),
+        public_endpoint: config.api.public_endpoint.clone(),
+        max_limit: config.api.max_limit,
+        require_agent_tls: config.agent.require_tls,
+        conductor_timeout: config.conductor.heartbeat_timeout,
+        workers: match config.api.api_workers {
+            0 => cpus,
+            some => usize::from(some),
+        },
+        ..WebSettings::default()
+    }
+}
+
+pub(super) fn agent(config: &Config) -> AgentSettings {
+    AgentSettings {
+        command_timeout: config.agent.command_timeout,
+        max_command_attempts: config.agent.max_command_attempts,
+    }
+}
+
+pub(super) fn direct(config: &Config) -> DirectSettings {
+    let of = &config.agent;
+    let interval = of.post_deploy_get_power_state_retry_interval;
+    DirectSettings {
+        default_boot_mode: boot_mode(config),
+        power_off_after_failure: config.deploy.power_off_after_deploy_failure,
+        power_off_within: interval * of.post_deploy_get_power_state_retries,
+        command_within: of.command_wait_interval * of.command_wait_attempts,
+        ..DirectSettings::default()
+    }
+}
+
+pub(super) fn ipmi(config: &Config) -> IpmiSettings {
+    let suites = config.ipmi.cipher_suite_versions.iter().filter_map(|number| match number.as_str() {
+        "17" => Some(CipherSuite::Seventeen),
+        "3" => Some(CipherSuite::Three),
+        _ => None, // Config::check refuses others
+    });
+    let mut settings = IpmiSettings {
+        command_timeout: config.ipmi.command_retry_timeout,
+        min_command_interval: config.ipmi.min_command_interval,
+        ..IpmiSettings::default()
+    };
+    let suites: Vec<_> = suites.collect();
+    if !suites.is_empty() {
+        settings.cipher_suites = suites;
+    }
+    settings
+}
+
+pub(super) fn pxe(config: &Config, places: &Places) -> PxeSettings {
+    PxeSettings {
+        tftp_root: places.tftp_root.clone(),
+        http_root: places.http_root.clone(),
+        http_url: http_url(config),
+        tftp_server: v4(config.pxe.tftp_server.as_deref()).or(v4(config.dhcp.server_ip.as_deref())),
+        kernel_append_params: config.pxe.kernel_append_params.clone(),
+        boot_files: boot_files(config),
+        loaders_dirs: config.pxe.loader_paths.iter().map(PathBuf::from).collect(),
+        deploy_kernel: config.conductor.deploy_kernel.clone(),
+        deploy_ramdisk: config.conductor.deploy_ramdisk.clone(),
+        rescue_kernel: None,
+        rescue_ramdisk: None,
+        download_timeout: config.pxe.download_timeout,
+        image_cache_ttl: Duration::from_secs(config.pxe.image_cache_ttl.saturating_mul(60)),
+        default_boot_mode: boot_mode(config),
+    }
+}
+
+pub(super) fn http(config: &Config, places: &Places) -> HttpSettings {
+    let of = &config.http;
+    HttpSettings { listen: listen(config, of.host_ip.as_ref(), of.port), root: places.http_root.clone() }
+}
+
+pub(super) fn tftp(config: &Config, places: &Places) -> TftpSettings {
+    let of = &config.tftp;
+    TftpSettings { listen: listen(config, of.host_ip.as_ref(), of.port), root: places.tftp_root.clone() }
+}
+
+pub(super) fn dhcp(config: &Config, places: &Places) -> DhcpSettings {
+    let of = &config.dhcp;
+    let unset = Ipv4Addr::UNSPECIFIED;
+    DhcpSettings {
+        mode: match of.mode {
+            DhcpMode::Off => dhcp::DhcpMode::Off,
+            DhcpMode::Full => dhcp::DhcpMode::Full,
+            DhcpMode::Proxy => dhcp::DhcpMode::Proxy,
+        },
+        interface: of.interface.clone(),
+        address: v4(of.server_ip.as_deref()).unwrap_or(unset),
+        range_start: v4(of.pool_start.as_deref()).unwrap_or(unset),
+        range_end: v4(of.pool_end.as_deref()).unwrap_or(unset),
+        netmask: v4(Some(&of.netmask)).unwrap_or(unset),
+        router: v4(of.router.as_deref()),
+        dns: of.dns_servers.iter().filter_map(|text| v4(Some(text))).collect(),
+        lease_time: of.lease_time,
+        tftp_server: v4(config.pxe.tftp_server.as_deref()),
+        http_url: http_url(config),
+        boot_files: boot_files(config),
+        known_only: true,
+        lease_file: Some(places.leases.clone()),
+        router_advertisements: of.router_advertisements,
+    }
+}
