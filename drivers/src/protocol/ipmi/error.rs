@@ -19,6 +19,9 @@ pub enum IpmiError {
     /// Nothing was heard.
     #[error("silent for {} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// The BMC agreed to open a session and fell silent once it knew the user's name.
+    #[error("silent for {} s after the user name", .0.as_secs_f32())]
+    SilentToUser(Duration),
     /// User, password, level or key are not accepted.
     #[error("credentials rejected: {0}")]
     Credentials(String),
@@ -78,6 +81,13 @@ impl IpmiError {
                 remedy:
                     "check ipmi_address, ipmi_port, the network, and that IPMI over LAN is enabled on the BMC"
                         .into(),
+            },
+            IpmiError::SilentToUser(after) => DriverError::Unreachable {
+                what,
+                after,
+                remedy: "it answers until it hears the user name: check ipmi_username, which some BMCs ignore when \
+                         it is unknown, and the network"
+                    .into(),
             },
             IpmiError::Credentials(reason) => DriverError::RejectedCredentials {
                 what,

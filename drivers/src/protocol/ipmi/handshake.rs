@@ -55,8 +55,17 @@ pub enum HandshakeError {
 
 enum Stage {
     Opening,
-    Rakp1 { bmc_id: u32 },
-    Rakp3 { exchange: Box<Exchange>, keys: Box<Keys> },
+    Rakp1 {
+        bmc_id: u32,
+    },
+    /// The BMC's proof was wrong.
+    Disproved {
+        bmc_id: u32,
+    },
+    Rakp3 {
+        exchange: Box<Exchange>,
+        keys: Box<Keys>,
+    },
 }
 
 /// An attempt to open a session.
@@ -104,7 +113,18 @@ impl<'a> Handshake<'a> {
             (Stage::Rakp3 { exchange, keys }, PayloadType::Rakp4) => {
                 Self::proven(plus.payload, exchange, keys, self.login)
             }
-            (Stage::Opening | Stage::Rakp1 { .. } | Stage::Rakp3 { .. }, _) => Ok(Progress::Ignored),
+            (Stage::Opening | Stage::Rakp1 { .. } | Stage::Disproved { .. } | Stage::Rakp3 { .. }, _) => {
+                Ok(Progress::Ignored)
+            }
+        }
+    }
+
+    /// Whether the BMC has agreed to open a session and was told the user's name.
+    #[must_use]
+    pub fn named(&self) -> bool {
+        match self.stage {
+            Stage::Opening => false,
+            Stage::Rakp1 { .. } | Stage::Disproved { .. } | Stage::Rakp3 { .. } => true,
         }
     }
 
@@ -113,8 +133,9 @@ impl<'a> Handshake<'a> {
     #[must_use]
     pub fn abandon(&self, iv: [u8; BLOCK]) -> Option<Vec<u8>> {
         match &self.stage {
-            Stage::Opening => None,
-            Stage::Rakp1 { bmc_id } => {
+            // out of order, RAKP 3 kills pyghmi's BMC; the attempt times out by itself
+            Stage::Opening | Stage::Rakp1 { .. } => None,
+            Stage::Disproved { bmc_id } => {
                 let proof = Proof {
                     tag: TAG_RAKP3,
                     status: status::INVALID_CHECK,
@@ -190,6 +211,7 @@ impl<'a> Handshake<'a> {
         };
         let password = self.login.password.expose();
         if !exchange.rakp2_matches(password, &proof.code) {
+            self.stage = Stage::Disproved { bmc_id };
             return Err(HandshakeError::Credentials("its proof does not match the password"));
         }
         let keys = exchange.keys(self.login.kg.as_ref().map_or(password, |kg| kg.expose()));

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipmi_rs_core::connection::{IpmiCommand, Message};
+use ipmi_rs_core::app::auth::{GetChannelAuthenticationCapabilities, PrivilegeLevel};
+use ipmi_rs_core::connection::{Channel, IpmiCommand, Message};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -12,7 +13,7 @@ use super::crypto::CipherSuite;
 use super::error::IpmiError;
 use super::handshake::{Handshake, HandshakeError, Login, Progress};
 use super::mux::Mux;
-use super::packet::{Datagram, Frame};
+use super::packet::{Datagram, Frame, sessionless};
 use super::session::Session;
 use super::settings::{IpmiSettings, Target};
 
@@ -24,7 +25,13 @@ const ATTEMPTS: u32 = 3;
 const TRIES_TO_CLOSE: u32 = 3;
 /// Given-up sessions that are remembered.
 const MAX_LEFTOVER: usize = 4;
+/// Longest wait for an answer to the greeting.
+const GREETING: Duration = Duration::from_millis(400);
 const NODE_BUSY: u8 = 0xC0;
+
+fn capabilities() -> Message {
+    GetChannelAuthenticationCapabilities::new(Channel::Current, PrivilegeLevel::Administrator).into()
+}
 
 fn random<const N: usize>() -> Result<[u8; N], IpmiError> {
     let mut bytes = [0; N];
@@ -211,13 +218,29 @@ impl Lane {
         Err(IpmiError::Silent(begun.elapsed()))
     }
 
+    /// Asks for the authentication capabilities and waits a little for any answer. IPMI does not demand it;
+    /// pyghmi, and so VirtualBMC, ties a session to the sender's port and only by this learns that a new one begins.
+    async fn greet(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
+        while self.inbox.try_recv().is_ok() {}
+        let Some(hello) = sessionless(&Frame::request(0, capabilities()).encode()) else { return Ok(()) };
+        self.send(way.mux, &hello).await?;
+        let until = (Instant::now() + GREETING.min(way.settings.retransmit_first)).min(deadline);
+        while let Some(heard) = self.receive(until).await {
+            if let Ok(Datagram::Sessionless(_)) = Datagram::decode(&heard) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a session with the first suite that the BMC takes, and raises it to the wanted level.
     async fn open(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
         let begun = Instant::now();
+        self.greet(way, deadline).await?;
         let mut suites = way.target.suites.clone();
         // the one that worked first; `sort` is stable, so the others keep their order
         suites.sort_by_key(|suite| self.suite != Some(*suite));
-        let mut refusals = Vec::new();
+        let (mut refusals, mut heard) = (Vec::new(), false);
         for (index, suite) in suites.iter().enumerate() {
             let left = u32::try_from(suites.len() - index).unwrap_or(1);
             let share = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
@@ -228,7 +251,7 @@ impl Lane {
                     return self.raise(way, deadline).await;
                 }
                 // some BMCs ignore what they do not know instead of refusing it
-                Err(Failure::Silent) => {}
+                Err(Failure::Silent { named }) => heard |= named,
                 Err(Failure::Handshake(HandshakeError::Suite { suite, reason })) => {
                     refusals.push(format!("suite {}: {reason}", suite.id()));
                 }
@@ -242,6 +265,9 @@ impl Lane {
                 }
                 Err(Failure::Here(error)) => return Err(error),
             }
+        }
+        if heard {
+            return Err(IpmiError::SilentToUser(begun.elapsed()));
         }
         if refusals.is_empty() {
             return Err(IpmiError::Silent(begun.elapsed()));
@@ -308,7 +334,7 @@ impl Lane {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(Failure::Silent);
+                return Err(Failure::Silent { named: handshake.named() });
             }
         }
     }
@@ -341,7 +367,7 @@ impl Lane {
 
 /// Why there is no session.
 enum Failure {
-    Silent,
+    Silent { named: bool },
     Handshake(HandshakeError),
     Here(IpmiError),
 }
