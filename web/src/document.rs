@@ -204,6 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::wildcard_enum_match_arm)] // of JSON values
     fn every_writable_field_reads_back_what_was_written() {
         for field in
             NodeField::ALL.iter().copied().filter(|f| f.spec().write.at_create() || f.spec().write.by_patch())

@@ -26,6 +26,10 @@ pub struct WebSettings {
     pub pin: Option<Version>,
     /// `[agent] require_tls`: refuse agents whose callback URL is not https.
     pub require_agent_tls: bool,
+    /// `[agent] allow_md5_checksum`: an agent may trust an MD5 image checksum.
+    pub allow_md5_checksum: bool,
+    /// `[conductor] permitted_image_formats`: what an agent may write.
+    pub permitted_image_formats: Vec<String>,
     /// A browser that asks for `/` is sent to the dashboard at `/ui/`.
     pub dashboard: bool,
     /// After how long without a sign of life a conductor counts as dead (`[conductor] heartbeat_timeout`).
@@ -43,6 +47,8 @@ impl Default for WebSettings {
             max_limit: 1000,
             pin: None,
             require_agent_tls: true,
+            allow_md5_checksum: true,
+            permitted_image_formats: ["raw", "gpt", "qcow2", "iso"].map(str::to_owned).to_vec(),
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,
@@ -104,6 +110,7 @@ pub struct Serving {
 ///
 /// # Errors
 /// The address cannot be listened on; the text says what to do.
+#[allow(clippy::wildcard_enum_match_arm)] // of io::ErrorKind, which is the system's
 pub async fn serve<F>(settings: WebSettings, directory: Directory, extra: F) -> Result<Serving, ServeError>
 where
     F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
@@ -118,6 +125,7 @@ where
         server.workers(workers).disable_signals().bind(at).map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => ServeError::PortInUse(at),
             std::io::ErrorKind::PermissionDenied => ServeError::NotAllowed(at),
+            // there is nothing to do about the others but to read what the system says
             _ => ServeError::Bind { at, source },
         })?;
     let addr = server.addrs().first().copied().unwrap_or(at);

@@ -2,7 +2,8 @@
 
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use ferric_actors::message::{Heartbeat, Lookup};
+use ferric_actors::message::{Heartbeat, LookedUp, Lookup};
+use ferric_agent_wire::{LookupConfig, LookupNode, LookupResponse, Secret};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ use crate::gates::{HEARTBEAT_ARGS, LOOKUP_ARGS, LOOKUP_TOKEN};
 use crate::query::{Args, parse_uuid};
 use crate::routes::nodes::find;
 use crate::routes::{at, gate_built};
-use crate::server::WebState;
+use crate::server::{WebSettings, WebState};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(at("/lookup").route(web::get().to(lookup)))
@@ -38,36 +39,39 @@ async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -
     };
     let wants_token = context.version.has(LOOKUP_TOKEN);
     let found = state.directory.ask(node, Lookup { wants_token }).await?;
+    Ok(HttpResponse::Ok().json(answer(found, &context.base, &state.settings)))
+}
+
+/// The agent's own words: ferric-agent and an unmodified ironic-python-agent read the same.
+fn answer(found: LookedUp, base: &str, settings: &WebSettings) -> LookupResponse {
     let id = found.uuid;
-    let mut config = json!({
-        "metrics": {"backend": "noop", "prepend_host": false, "prepend_uuid": false, "prepend_host_reverse": true,
-                    "global_prefix": null},
-        "metrics_statsd": {"statsd_host": "localhost", "statsd_port": 8125},
-        "heartbeat_timeout": found.heartbeat_timeout.as_secs(),
-        "agent_token_required": true,
-        "agent_md5_checksum_enable": false,
-        "agent_containers": {},
-        "disable_deep_image_inspection": false,
-        "permitted_image_formats": ["raw", "gpt", "qcow2", "iso"],
-        "agent_skip_bmc_detect": false,
-        "enable_bios_bootloader_install": false,
-    });
-    if let (Some(token), Some(map)) = (found.agent_token, config.as_object_mut()) {
-        map.insert("agent_token".to_owned(), Value::String(token));
-    }
-    Ok(HttpResponse::Ok().json(json!({
-        "node": {
-            "uuid": id,
-            "properties": found.properties,
-            "instance_info": found.instance_info,
-            "driver_internal_info": found.driver_internal_info,
-            "links": [
-                {"href": format!("{}/v1/nodes/{id}", context.base), "rel": "self"},
-                {"href": format!("{}/nodes/{id}", context.base), "rel": "bookmark"},
-            ],
+    let link = |rel: &str, version: &str| json!({"href": format!("{base}{version}/nodes/{id}"), "rel": rel});
+    LookupResponse {
+        node: LookupNode {
+            uuid: id.to_string(),
+            properties: found.properties,
+            instance_info: found.instance_info,
+            driver_internal_info: found.driver_internal_info,
+            links: vec![link("self", "/v1"), link("bookmark", "")],
         },
-        "config": config,
-    })))
+        config: LookupConfig {
+            metrics: object(json!({
+                "backend": "noop", "prepend_host": false, "prepend_uuid": false, "prepend_host_reverse": true,
+                "global_prefix": null,
+            })),
+            metrics_statsd: object(json!({"statsd_host": "localhost", "statsd_port": 8125})),
+            heartbeat_timeout: found.heartbeat_timeout.as_secs(),
+            agent_token: found.agent_token.map(Secret::new),
+            agent_token_required: true,
+            agent_md5_checksum_enable: settings.allow_md5_checksum,
+            permitted_image_formats: settings.permitted_image_formats.clone(),
+            ..LookupConfig::default()
+        },
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap_or_default()
 }
 
 /// The one node that has ports with these addresses; none and several are the same to a ramdisk.
@@ -162,6 +166,27 @@ mod tests {
             agent_status: status.map(str::to_owned),
             agent_status_message: None,
         }
+    }
+
+    #[test]
+    fn a_lookup_tells_an_agent_what_it_needs() {
+        let found = LookedUp {
+            uuid: Uuid::nil(),
+            properties: Map::new(),
+            instance_info: Map::new(),
+            driver_internal_info: Map::new(),
+            agent_token: Some("t0ken".to_owned()),
+            heartbeat_timeout: std::time::Duration::from_secs(300),
+        };
+        let told = answer(found, "http://h:1", &WebSettings::default());
+        let body = serde_json::to_value(&told).expect("JSON");
+        assert_eq!(body["node"]["uuid"], json!(Uuid::nil()));
+        assert_eq!(body["node"]["links"][0]["href"], json!(format!("http://h:1/v1/nodes/{}", Uuid::nil())));
+        assert_eq!(body["config"]["agent_token"], "t0ken");
+        assert_eq!(body["config"]["agent_token_required"], true);
+        assert_eq!(body["config"]["heartbeat_timeout"], 300);
+        assert_eq!(body["config"]["permitted_image_formats"], json!(["raw", "gpt", "qcow2", "iso"]));
+        assert!(!format!("{told:?}").contains("t0ken"), "a token is not printed");
     }
 
     #[test]
