@@ -197,20 +197,9 @@ fn archive(
     release: &str,
 ) -> Result<Vec<u8>, RamdiskError> {
     let mut archive = cpio::Archive::default();
-    for folder in [
-        "bin",
-        "dev",
-        "etc",
-        "etc/ssl",
-        "etc/ssl/certs",
-        "modules",
-        "proc",
-        "root",
-        "run",
-        "sbin",
-        "sys",
-        "tmp",
-    ] {
+    for folder in
+        ["bin", "dev", "etc", "etc/ssl", "etc/ssl/certs", "proc", "root", "run", "sbin", "sys", "tmp"]
+    {
         archive.folder(folder);
     }
     let read = |path: &Path| fs::read(path).map_err(at(path));
@@ -226,13 +215,15 @@ fn archive(
     if let Ok(authorities) = fs::read(AUTHORITIES) {
         archive.file("etc/ssl/certs/ca-certificates.crt", 0o644, authorities);
     }
-    let mut order = String::new();
-    for module in modules {
-        archive.file(&format!("modules/{}.ko", module.name), 0o644, module.read()?);
-        order.push_str(&module.name);
-        order.push('\n');
+    let folder = format!("lib/modules/{release}");
+    for depth in ["lib", "lib/modules", &folder] {
+        archive.folder(depth);
     }
-    archive.file("modules/order", 0o644, order.into_bytes());
+    for module in modules {
+        archive.file(&format!("{folder}/{}.ko", module.name), 0o644, module.read()?);
+    }
+    archive.file(&format!("{folder}/modules.dep"), 0o644, modules::dep_file(modules).into_bytes());
+    archive.file(&format!("{folder}/modules.alias"), 0o644, modules::alias_file(modules).into_bytes());
     Ok(archive.finish())
 }
 
@@ -354,7 +345,12 @@ mod tests {
 
     #[test]
     fn the_same_input_gives_the_same_archive_and_cpio_reads_it() {
-        let module = modules::Module { name: "x".into(), path: "/etc/hostname".into() };
+        let module = modules::Module {
+            name: "x".into(),
+            path: "/etc/hostname".into(),
+            needs: Vec::new(),
+            aliases: Vec::new(),
+        };
         let made = || {
             archive(Path::new("/bin/true"), Path::new("/bin/busybox"), &[module.clone()], "r").expect("made")
         };
@@ -366,7 +362,7 @@ mod tests {
         let listed =
             Command::new("sh").args(["-c", "busybox cpio -t < a"]).current_dir(folder.path()).output();
         let text = String::from_utf8_lossy(&listed.expect("busybox runs").stdout).into_owned();
-        for name in ["init", "bin/ferric-agent", "modules/order", "etc/ferric-ramdisk"] {
+        for name in ["init", "bin/ferric-agent", "lib/modules/r/modules.dep", "etc/ferric-ramdisk"] {
             assert!(text.lines().any(|line| line == name), "{name} in {text}");
         }
     }

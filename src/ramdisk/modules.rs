@@ -85,6 +85,10 @@ pub(super) struct Module {
     pub(super) name: String,
     /// Where it lies.
     pub(super) path: PathBuf,
+    /// Modules that must be there before it.
+    pub(super) needs: Vec<String>,
+    /// Patterns of the devices that it drives, as devices name themselves in sysfs.
+    pub(super) aliases: Vec<String>,
 }
 
 impl Module {
@@ -125,7 +129,7 @@ pub(super) fn select(folder: &Path, flavour: KernelFlavour) -> Result<Vec<Module
     };
     let mut found = HashMap::new();
     collect(&folder.join("kernel"), &mut found).map_err(at(folder))?;
-    let mut order = Order { found: &found, needs: HashMap::new(), seen: HashSet::new(), modules: Vec::new() };
+    let mut order = Order { found: &found, seen: HashSet::new(), modules: Vec::new() };
     for name in wanted {
         order.add(&normal(name))?;
     }
@@ -134,7 +138,6 @@ pub(super) fn select(folder: &Path, flavour: KernelFlavour) -> Result<Vec<Module
 
 struct Order<'a> {
     found: &'a HashMap<String, PathBuf>,
-    needs: HashMap<String, Vec<String>>,
     seen: HashSet<String>,
     modules: Vec<Module>,
 }
@@ -145,31 +148,64 @@ impl Order<'_> {
         if !self.seen.insert(name.to_owned()) {
             return Ok(());
         }
-        let module = Module { name: name.to_owned(), path: path.clone() };
-        let needs = depends(&module.read()?);
-        for need in &needs {
+        let mut module =
+            Module { name: name.to_owned(), path: path.clone(), needs: Vec::new(), aliases: Vec::new() };
+        (module.needs, module.aliases) = describe(&module.read()?);
+        module.needs.retain(|need| self.found.contains_key(need));
+        for need in &module.needs {
             self.add(need)?;
         }
-        self.needs.insert(name.to_owned(), needs);
         self.modules.push(module);
         Ok(())
     }
 }
 
-/// What a module says itself in its `.modinfo`: `depends=a,b` and, softly, `softdep=pre: c`. Debian's packages carry no
-/// modules.dep; it is made when they are installed.
-fn depends(bytes: &[u8]) -> Vec<String> {
-    let mut names = Vec::new();
+/// `modules.dep` of these modules: a line each, with all that it needs, nearest first.
+pub(super) fn dep_file(modules: &[Module]) -> String {
+    let by_name: HashMap<&str, &Module> =
+        modules.iter().map(|module| (module.name.as_str(), module)).collect();
+    let mut text = String::new();
+    for module in modules {
+        let mut all = module.needs.clone();
+        let mut next = 0;
+        while let Some(need) = all.get(next) {
+            let further = by_name.get(need.as_str()).map(|module| module.needs.clone()).unwrap_or_default();
+            // the same one again, further back: it must be loaded earlier still
+            all.extend(further);
+            next += 1;
+        }
+        let mut seen = HashSet::new();
+        let mut kept: Vec<&String> = all.iter().rev().filter(|name| seen.insert(name.as_str())).collect();
+        kept.reverse();
+        let needs: String = kept.iter().map(|name| format!(" {name}.ko")).collect();
+        text.push_str(&format!("{}.ko:{needs}\n", module.name));
+    }
+    text
+}
+
+/// `modules.alias` of these modules.
+pub(super) fn alias_file(modules: &[Module]) -> String {
+    let lines =
+        modules.iter().flat_map(|m| m.aliases.iter().map(move |alias| format!("alias {alias} {}\n", m.name)));
+    lines.collect()
+}
+
+/// What a module says itself in its `.modinfo`: needs (`depends=a,b` and, softly, `softdep=pre: c`) and aliases.
+/// Debian's packages carry no modules.dep; it is made when they are installed.
+fn describe(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
+    let (mut needs, mut aliases) = (Vec::new(), Vec::new());
     for text in bytes.split(|&byte| byte == 0) {
         let Ok(text) = std::str::from_utf8(text) else { continue };
         if let Some(list) = text.strip_prefix("depends=") {
-            names.extend(list.split(',').filter(|name| !name.is_empty()).map(normal));
+            needs.extend(list.split(',').filter(|name| !name.is_empty()).map(normal));
         } else if let Some(list) = text.strip_prefix("softdep=pre:") {
             let before = list.split("post:").next().unwrap_or_default();
-            names.extend(before.split_whitespace().map(normal));
+            needs.extend(before.split_whitespace().map(normal));
+        } else if let Some(alias) = text.strip_prefix("alias=") {
+            aliases.push(alias.to_owned());
         }
     }
-    names
+    (needs, aliases)
 }
 
 /// The kernel takes `-` and `_` for the same.
@@ -204,6 +240,7 @@ mod tests {
             ("virtio_net", "license=GPL\0depends=net-failover,virtio_ring\0"),
             ("net_failover", "depends=failover\0"),
             ("failover", "depends=\0"),
+            ("sd_mod", "depends=\0alias=scsi:t-0x00*\0"),
             ("virtio_ring", "\0\0x\0"),
             ("unneeded", ""),
         ] {
@@ -211,6 +248,8 @@ mod tests {
         }
         let modules = select(folder.path(), KernelFlavour::Cloud).expect("selected");
         let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
-        assert_eq!(names, ["failover", "net_failover", "virtio_ring", "virtio_net"]);
+        assert_eq!(names, ["failover", "net_failover", "virtio_ring", "virtio_net", "sd_mod"]);
+        assert!(dep_file(&modules).contains("virtio_net.ko: net_failover.ko virtio_ring.ko failover.ko\n"));
+        assert_eq!(alias_file(&modules), "alias scsi:t-0x00* sd_mod\n");
     }
 }
