@@ -6,14 +6,14 @@ from pathlib import Path
 from client import Client
 from ferric import Ferric
 from watch import Timeline, watch_machine, watch_wire
-from world import BMC, Failed, Machine, World, cached, tail, until
+from world import BMC, Failed, Machine, World, tail, until
 
 SILENT = "172.31.77.99"  # nobody has this address
 
 
-def faults(binary: Path) -> None:
+def faults(binary: Path, venv: Path) -> None:
     """The scenario `faults`."""
-    client = Client(cached("install.sh"))
+    client = Client(venv)
     world = World()
     try:
         machine = Machine(world, "bios", 256)

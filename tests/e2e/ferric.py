@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from client import API, peek
-from world import BRIDGE, SERVER, Failed, World, run, until
+from world import BRIDGE, HERE, SERVER, Failed, World, run, until
 
 CONFIG = """
 [api]
@@ -93,9 +93,14 @@ class Ferric:
 
 
 def ramdisk(binary: Path, cache: Path) -> Path:
-    """The folder with kernel and ramdisk from `ferric ramdisk build`, made once per program and kernel."""
+    """The folder with kernel and initramfs from `ferric ramdisk build`, made once per content of what goes into it."""
+    checkout = HERE.parent.parent
+    sources = [checkout / "Cargo.lock", checkout / "src" / "ramdisk.rs"]
+    for folder in ("agent", "src/ramdisk"):
+        sources += [file for file in (checkout / folder).rglob("*") if file.is_file()]
     digest = hashlib.sha256()
-    for file in sorted({binary, *binary.parent.glob("ferric-agent*[!.d]")}):
+    for file in sorted(sources):
+        digest.update(f"{file.relative_to(checkout)} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
     out = cache / f"ramdisk-{digest.hexdigest()[:16]}"
     with open(cache / "ramdisk.lock", "w") as lock:
@@ -106,7 +111,8 @@ def ramdisk(binary: Path, cache: Path) -> Path:
                     shutil.rmtree(older, ignore_errors=True)
             print(f"building the ramdisk into {out}", file=sys.stderr, flush=True)
             part = cache / "ramdisk-part"
-            run(str(binary), "ramdisk", "build", "--out", str(part))
+            shutil.rmtree(part, ignore_errors=True)
+            run(str(binary), "ramdisk", "build", "--kernel", "cloud", "--out", str(part), "--cache", str(cache / "packages"))
             size = sum(file.stat().st_size for file in part.iterdir())
             if size > 64 << 20:
                 raise Failed(f"kernel and ramdisk have {size / (1 << 20):.1f} MiB together, more than 64")

@@ -80,7 +80,7 @@ class ImageServer:
                     self.close_connection = True
                     return
                 access.ended = time.time()
-                timeline.say(f"image: all {access.sent} bytes sent", name="write end")
+                timeline.say(f"image: all {access.sent} bytes sent", name="write end", last=True)
 
             def give(self, path: Path, access: Access) -> None:
                 with open(path, "rb") as file:

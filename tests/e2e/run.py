@@ -11,6 +11,7 @@ Scenarios:
     kill           BIOS; kill -9 of Ferric while the image is written; it goes on, from where the write is
     faults         wrong password, silent BMC, unknown driver, unknown MAC, port in use: what is said, and what is kept
     ipa-bios, ipa-uefi   the same road with an unmodified ironic-python-agent instead of Ferric's agent
+    build          only installs and builds what the scenarios need (the unmodified agent's ramdisk apart)
 
 Prints what happened when. Exit code 0 when every promise was kept; else says which was not, with the ends of
 the logs. --keep leaves the folder of the run.
@@ -31,7 +32,7 @@ from faults import faults
 from ferric import Ferric, journal, ramdisk
 from images import ImageServer
 from watch import Timeline, watch_machine, watch_wire
-from world import BMC, HERE, MAC, Failed, Machine, World, cached, enter, run, tail, until
+from world import BMC, HERE, MAC, Failed, Machine, World, cached, enter, inside, run, tail, until
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,13 @@ NODE = "e2e"
 class Road:
     """The whole road of one scenario: one method per stretch, in order."""
 
-    def __init__(self, scenario: Scenario, binary: Path) -> None:
+    def __init__(self, scenario: Scenario, binary: Path, parts: dict[str, str]) -> None:
         self.scenario = scenario
         self.binary = binary
         self.timeline = Timeline()
-        cache = cached("install.sh").parent
-        self.client = Client(cache / "venv")
-        self.images = cached("image/build.sh", str(scenario.payload_mb))
-        if scenario.agent == "ipa":
-            self.ramdisk = cached("ipa/build.sh")
-        else:
-            self.ramdisk = ramdisk(binary, cache)
+        self.client = Client(Path(parts["venv"]))
+        self.images = Path(parts["images"])
+        self.ramdisk = Path(parts["ramdisk"])
         self.world = World()
         self.token = uuid.uuid4().hex
 
@@ -103,13 +100,12 @@ class Road:
 
     def enrol(self) -> None:
         """From nothing to `available`: the BMC has been spoken to."""
-        kernel, initrd = self._ramdisk_files()
-        # without names beside the network address: what the client sends is what the operator writes
+        kernel, initramfs = (self.ramdisk / name for name in ("kernel", "initramfs"))
         self.client(
             "node", "create", "--driver", "ipmi", "--name", NODE, "--boot-interface", self.scenario.boot_interface,
             "--driver-info", f"ipmi_address={BMC}", "--driver-info", "ipmi_port=623", "--driver-info", "ipmi_username=admin",
             "--driver-info", f"ipmi_password={Machine.PASSWORD}",
-            "--driver-info", f"deploy_kernel=file://{kernel}", "--driver-info", f"deploy_ramdisk=file://{initrd}",
+            "--driver-info", f"deploy_kernel=file://{kernel}", "--driver-info", f"deploy_ramdisk=file://{initramfs}",
             "--property", f"capabilities=boot_mode:{self.scenario.firmware}",
         )  # fmt: skip
         node = self.client.show(NODE, "uuid", "provision_state")
@@ -122,17 +118,6 @@ class Road:
         self._expect("state after provide", node["provision_state"], "available")
         self._expect("power state as Ferric knows it", node["power_state"], "power off")
         self._expect("the password as the API tells it", node["driver_info"]["ipmi_password"], "******")
-
-    def _ramdisk_files(self) -> tuple[Path, Path]:
-        found = {}
-        for file in self.ramdisk.iterdir():
-            if "vmlinuz" in file.name or "kernel" in file.name:
-                found["kernel"] = file
-            elif "initr" in file.name or "ramdisk" in file.name:
-                found["initrd"] = file
-        if len(found) != 2:
-            raise Failed(f"no kernel and ramdisk in {self.ramdisk}: {sorted(f.name for f in self.ramdisk.iterdir())}")
-        return found["kernel"], found["initrd"]
 
     def _config_drive(self) -> str:
         meta_data = {"uuid": str(uuid.uuid4()), "hostname": "e2e-host", "token": self.token}
@@ -266,10 +251,20 @@ class Road:
             raise Failed(f"{what}: {is_!r}, should be {should_be!r}")
 
 
-def rig(firmware: str) -> None:
+def build(name: str, binary: Path) -> dict[str, str]:
+    """Installs and builds what a scenario needs, outside of any namespace; quick when it is all in the cache."""
+    venv = cached("install.sh")
+    scenario = SCENARIOS.get(name, Scenario("bios", "ipxe", "user.raw", "json"))
+    parts = {"venv": str(venv), "images": str(cached("image/build.sh", str(scenario.payload_mb)))}
+    if scenario.agent == "ipa":
+        parts["ramdisk"] = str(cached("ipa/build.sh"))
+    elif name in SCENARIOS:
+        parts["ramdisk"] = str(ramdisk(binary, venv.parent))
+    return parts
+
+
+def rig(firmware: str, images: Path) -> None:
     """The rig's own parts without Ferric: the image boots from the disk, power goes through the BMC."""
-    cached("install.sh")
-    images = cached("image/build.sh")
     world = World()
     try:
         machine = Machine(world, firmware, 512)
@@ -287,31 +282,39 @@ def rig(firmware: str) -> None:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("scenario", choices=["rig-bios", "rig-uefi", "faults", *SCENARIOS])
+    arguments.add_argument("scenario", choices=["rig-bios", "rig-uefi", "faults", "build", *SCENARIOS])
     arguments.add_argument("--ferric", type=Path, default=HERE.parent.parent / "target" / "debug" / "ferric")
     arguments.add_argument("--keep", action="store_true")
     chosen = arguments.parse_args()
-    enter()
+    name, binary = chosen.scenario, chosen.ferric.resolve()
     began = time.monotonic()
     try:
-        if chosen.scenario.startswith("rig-"):
-            rig(chosen.scenario.removeprefix("rig-"))
+        parts = inside()
+        if name == "build":
+            for scenario in SCENARIOS:
+                if not scenario.startswith("ipa"):
+                    print(*build(scenario, binary).values())
+            return 0
+        if parts is None:
+            enter(build(name, binary))
+        elif name.startswith("rig-"):
+            rig(name.removeprefix("rig-"), Path(parts["images"]))
             figures = ""
-        elif chosen.scenario == "faults":
-            faults(chosen.ferric.resolve())
+        elif name == "faults":
+            faults(binary, Path(parts["venv"]))
             figures = ""
         else:
-            figures = f"; seconds since deploy: {travel(chosen.scenario, chosen.ferric.resolve(), chosen.keep)}"
+            figures = f"; seconds since deploy: {travel(name, binary, parts, chosen.keep)}"
     except Failed as failed:
-        print(f"e2e {chosen.scenario}: FAILED: {failed}", flush=True)
+        print(f"e2e {name}: FAILED: {failed}", flush=True)
         return 1
-    print(f"e2e {chosen.scenario}: ok in {time.monotonic() - began:.0f} s{figures}", flush=True)
+    print(f"e2e {name}: ok in {time.monotonic() - began:.0f} s{figures}", flush=True)
     return 0
 
 
-def travel(name: str, binary: Path, keep: bool) -> str:
+def travel(name: str, binary: Path, parts: dict[str, str], keep: bool) -> str:
     """One scenario from an empty world to an empty world; its figures."""
-    road = Road(SCENARIOS[name], binary)
+    road = Road(SCENARIOS[name], binary, parts)
     try:
         road.prepare()
         road.enrol()

@@ -17,31 +17,31 @@ class Timeline:
     def __init__(self) -> None:
         self._began = time.time()
         self._lock = threading.Lock()
-        self._first: dict[str, float] = {}
+        self._named: dict[str, float] = {}
 
     def start(self, what: str) -> None:
         """From now on seconds count from here."""
         with self._lock:
             self._began = time.time()
-            self._first.clear()
+            self._named.clear()
         self.say(what)
 
-    def say(self, text: str, at: float | None = None, name: str | None = None) -> None:
-        """Prints a line; `name` remembers the first time for `seconds`."""
+    def say(self, text: str, at: float | None = None, name: str | None = None, last: bool = False) -> None:
+        """Prints a line; `name` remembers the first time (or the last) for `seconds`."""
         with self._lock:
             seconds = (at or time.time()) - self._began
-            if name:
-                self._first.setdefault(name, seconds)
+            if name and (last or name not in self._named):
+                self._named[name] = seconds
             print(f"{seconds:8.2f}  {text}", flush=True)
 
     def note(self, name: str) -> None:
         """Remembers the first time of a name without printing."""
         with self._lock:
-            self._first.setdefault(name, time.time() - self._began)
+            self._named.setdefault(name, time.time() - self._began)
 
     def seconds(self, name: str) -> float | None:
-        """Seconds from `start` to the first line of that name."""
-        return self._first.get(name)
+        """Seconds from `start` to the line of that name."""
+        return self._named.get(name)
 
 
 def watch_machine(machine: Machine, timeline: Timeline) -> None:

@@ -5,6 +5,7 @@ parallel need no different names or ports, and when the run ends, however it end
 ends every process of it and removes its network.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -30,16 +31,24 @@ class Failed(Exception):
     """A promise was not kept; the text says which."""
 
 
-def enter() -> None:
-    """Goes on inside new namespaces; returns only there."""
-    if os.environ.get("FERRIC_E2E_INSIDE"):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-        return
-    os.environ["FERRIC_E2E_INSIDE"] = "1"
+def enter(parts: dict[str, str]) -> None:
+    """Goes on inside new namespaces, with `parts` for `inside`. There is no way from there to any other network."""
+    os.environ["FERRIC_E2E_INSIDE"] = json.dumps(parts)
     command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         command.append("--map-root-user")
+    sys.stdout.flush()
     os.execvp(command[0], command + [sys.executable, *sys.argv])
+
+
+def inside() -> dict[str, str] | None:
+    """What `enter` was given; None outside."""
+    parts = os.environ.get("FERRIC_E2E_INSIDE")
+    if parts is None:
+        return None
+    # the first process of a process namespace has no default reactions to signals
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    return json.loads(parts)
 
 
 def run(*command: str, **options) -> str:

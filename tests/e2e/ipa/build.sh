@@ -1,5 +1,5 @@
 #!/bin/bash
-# ipa/build.sh: prints a folder with vmlinuz and initrd of a Debian 12 ramdisk that runs ironic-python-agent
+# ipa/build.sh: prints a folder with kernel and initramfs of a Debian 12 ramdisk that runs ironic-python-agent
 # exactly as PyPI has it. Slow the first time (debootstrap, pip, packing: some minutes), cached after.
 # That agent is never to run outside a virtual machine: as root on a host it sees that host's disks.
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ build() {
   echo /opt/ipa > "$root/usr/lib/python3/dist-packages/ipa.pth"
   install -m755 ipa/init "$root/init"
   cp -r "$kernel/modules" "$root/modules"
-  cp "$kernel/vmlinuz" "$out/vmlinuz"
+  cp "$kernel/vmlinuz" "$out/kernel"
   # there is no init system to talk to
   for name in poweroff reboot; do
     rm -f "$root/usr/sbin/$name"
@@ -46,7 +46,7 @@ build() {
       -o -path ./usr/share/zoneinfo -o -path ./usr/lib/udev/hwdb.d -o -path ./usr/lib/udev/hwdb.bin \
       -o -path ./usr/lib/x86_64-linux-gnu/gconv -o -path ./usr/lib/python3.11/ensurepip -o -path ./opt/ipa/setuptools \
       -o -path './opt/ipa/*/tests' \) -prune -o -print |
-    cpio -o -H newc -R 0:0 --quiet) | gzip -6 > "$out/initrd"
+    cpio -o -H newc -R 0:0 --quiet) | gzip -6 > "$out/initramfs"
   rm -rf "$root"
   ls -l "$out"
 }
