@@ -60,6 +60,8 @@ pub(crate) fn check<F: Field>(field: F, value: Value, version: Version) -> Resul
 fn text(name: &str, value: &Value, max: usize) -> Result<(), String> {
     match value.as_str() {
         None => Err(format!("Expected a string in '{name}'.")),
+        // PostgreSQL cannot store it
+        Some(text) if text.contains('\0') => Err(format!("'{name}' has a NUL character in it.")),
         Some(text) if text.chars().count() > max => Err(format!("'{name}' is longer than {max} characters.")),
         Some(_) => Ok(()),
     }

@@ -81,6 +81,11 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
             (request.into_response(response).map_into_right_body(), None)
         }
     };
+    if response.status().is_server_error() {
+        let error = response.response().error().map(ToString::to_string).unwrap_or_default();
+        let (method, path) = (response.request().method(), response.request().path());
+        tracing::warn!(request = %id, %method, path, status = response.status().as_u16(), error, "a request failed");
+    }
     let headers = response.headers_mut();
     put(headers, version::MIN_HEADER, Version::MIN.to_string());
     put(headers, version::MAX_HEADER, max.to_string());

@@ -263,3 +263,88 @@ pub(crate) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ferric_machine::{Event, State, Verb};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn told(error: impl Into<ApiError>) -> (u16, Option<String>, serde_json::Value) {
+        let response = error.into().error_response();
+        let status = response.status().as_u16();
+        let after =
+            response.headers().get(header::RETRY_AFTER).map(|v| v.to_str().expect("digits").to_owned());
+        let bytes = actix_web::body::MessageBody::try_into_bytes(response.into_body())
+            .ok()
+            .expect("a body in memory");
+        let body: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let inner = body["error_message"].as_str().expect("a string that holds JSON");
+        (status, after, serde_json::from_str(inner).expect("JSON"))
+    }
+
+    fn unreachable() -> DriverError {
+        DriverError::Unreachable {
+            what: "BMC".into(),
+            after: Duration::from_secs(3),
+            remedy: "check the cable".into(),
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_the_status_of_the_reference() {
+        let node = Uuid::nil();
+        let missing = DriverError::Missing {
+            section: "driver_info",
+            key: "ipmi_address".into(),
+            remedy: "set it".into(),
+        };
+        let unsupported = DriverError::Unsupported { interface: "noop".into(), what: "boot devices".into() };
+        let impossible =
+            Refusal::NotAllowed { event: Event::Deploy, verb: Some(Verb::Active), state: State::Enroll };
+        let taken = StoreError::Duplicate { what: "name", value: "n".into() };
+        for (error, status, code) in [
+            (NodeError::NotFound { what: "Node", id: "x".into() }, 404, "Client"),
+            (NodeError::Refused(impossible), 400, "Client"),
+            (NodeError::Refused(Refusal::InMaintenance { verb: Verb::Active }), 400, "Client"),
+            (NodeError::Refused(Refusal::Protected { verb: Verb::Deleted }), 403, "Client"),
+            (NodeError::Refused(Refusal::Retired), 400, "Client"),
+            (NodeError::Refused(Refusal::AbortInMaintenance), 409, "Client"),
+            (NodeError::Refused(Refusal::InspectionNotAbortable), 400, "Client"),
+            (NodeError::Locked { node, host: "h".into() }, 409, "Client"),
+            (NodeError::Invalid("x".into()), 400, "Client"),
+            (NodeError::Conflict("x".into()), 409, "Client"),
+            (NodeError::Forbidden("x".into()), 403, "Client"),
+            (NodeError::NoValidHost { driver: "d".into(), group: String::new() }, 400, "Client"),
+            (NodeError::Driver(missing), 400, "Client"),
+            (NodeError::Driver(unsupported), 400, "Client"),
+            (NodeError::Driver(DriverError::AgentBusy), 409, "Client"),
+            (NodeError::Driver(unreachable()), 500, "Server"),
+            (NodeError::NotBuilt { what: "x".into() }, 501, "Server"),
+            (NodeError::Busy, 503, "Server"),
+            (NodeError::Limit("x".into()), 503, "Server"),
+            (NodeError::Rebuilding(node), 503, "Server"),
+            (NodeError::Store(taken), 409, "Client"),
+            (NodeError::Store(StoreError::Busy), 503, "Server"),
+            (NodeError::Store(StoreError::Full), 507, "Server"),
+        ] {
+            let text = format!("{error:?}");
+            let (found, after, inner) = told(error);
+            assert_eq!((found, inner["faultcode"].as_str()), (status, Some(code)), "{text}");
+            assert_eq!(after.is_some(), status == 503, "{text}: what may be tried again says when");
+            assert!(inner["faultstring"].as_str().is_some_and(|text| !text.is_empty()));
+        }
+    }
+
+    #[test]
+    fn what_has_a_remedy_says_it() {
+        let (_, _, inner) = told(NodeError::Driver(unreachable()));
+        assert!(
+            inner["faultstring"].as_str().is_some_and(|text| text.contains("check the cable")),
+            "{inner}"
+        );
+    }
+}

@@ -21,7 +21,10 @@ impl Args {
             .map_err(|_| ApiError::bad_request("The query string is not of the form key=value&key=value."))?
             .into_inner();
         check_names(pairs.iter().map(|(name, _)| name.as_str()), allowed, version)?;
-        Ok(Args(pairs))
+        match pairs.iter().find(|(_, value)| value.contains('\0')) {
+            Some((name, _)) => Err(ApiError::bad_request(format!("'{name}' has a NUL character in it."))),
+            None => Ok(Args(pairs)),
+        }
     }
 
     /// The value of `name`; the last one when it is given twice.

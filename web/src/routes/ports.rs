@@ -44,7 +44,7 @@ async fn find(state: &WebState, context: &Context, ident: &str) -> Result<Port> 
     let candidates: Vec<String> = [Some(ident), without_json_suffix(ident, context)]
         .into_iter()
         .flatten()
-        .filter(|ident| by_name || query::parse_uuid(ident).is_some())
+        .filter(|ident| query::parse_uuid(ident).is_some() || (by_name && !ident.contains('\0')))
         .map(str::to_owned)
         .collect();
     let found = read(state, move |conn| {
