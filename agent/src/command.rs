@@ -59,10 +59,7 @@ impl Entry {
                 command.command_result = Some(result).filter(|value| !value.is_null());
             }
             Err(failure) => {
-                command.command_status = match failure {
-                    Failure::VersionMismatch { .. } => CommandStatus::CleanVersionMismatch,
-                    _ => CommandStatus::Failed,
-                };
+                command.command_status = failure.status();
                 command.command_error = Some(failure.to_command_error());
             }
         });

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ferric_agent_wire::{CommandError, error_type};
+use ferric_agent_wire::{CommandError, CommandStatus, error_type};
 use thiserror::Error;
 
 /// A failed command. Each variant names its remedy's place: image server, image, disk, machine or caller.
@@ -108,6 +108,15 @@ impl Failure {
             Self::Format(_) => error_type::FORMAT,
             Self::NoDisk(_) => error_type::NO_DISK,
             Self::ConfigDrive(_) => error_type::CONFIG_DRIVE,
+        }
+    }
+
+    /// How the command stands after it: everything fails but a step list that has to be read again.
+    pub fn status(&self) -> CommandStatus {
+        if matches!(self, Self::VersionMismatch { .. }) {
+            CommandStatus::CleanVersionMismatch
+        } else {
+            CommandStatus::Failed
         }
     }
 

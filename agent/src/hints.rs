@@ -48,10 +48,7 @@ pub fn gather(instance_info: Option<&Value>, properties: Option<&Value>) -> Resu
 /// True when every hint fits the disk.
 pub fn fits(hints: &Hints, disk: &Disk) -> bool {
     hints.iter().all(|(key, wanted)| {
-        let wanted = match wanted {
-            Value::String(text) => text.trim().to_owned(),
-            other => other.to_string(),
-        };
+        let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), |text| text.trim().to_owned());
         match key.as_str() {
             "size" => matches(&(disk.size >> 30).to_string(), &wanted, true),
             "rotational" => truth(&wanted) == Some(disk.rotational),

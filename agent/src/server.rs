@@ -123,7 +123,7 @@ async fn answer(agent: &Arc<Agent>, request: Request<Incoming>) -> Answer {
         }
         (&Method::GET | &Method::POST, "/v1/commands") => {
             if let Err(refused) = check_token(agent, &query) {
-                return refused;
+                return *refused;
             }
             if method == Method::GET {
                 return json_answer(StatusCode::OK, &CommandList { commands: agent.commands.list() });
@@ -137,7 +137,7 @@ async fn answer(agent: &Arc<Agent>, request: Request<Incoming>) -> Answer {
         }
         (&Method::GET, path) if path.starts_with("/v1/commands/") => {
             if let Err(refused) = check_token(agent, &query) {
-                return refused;
+                return *refused;
             }
             let id = path.rsplit('/').next().unwrap_or_default();
             match agent.commands.get(id) {
@@ -178,14 +178,14 @@ async fn command(agent: &Arc<Agent>, body: &[u8], wait: bool) -> Answer {
 }
 
 /// Everything that acts or tells needs the token, once there is one.
-fn check_token(agent: &Agent, query: &str) -> Result<(), Answer> {
+fn check_token(agent: &Agent, query: &str) -> Result<(), Box<Answer>> {
     let Some(token) = agent.session().and_then(|session| session.token) else { return Ok(()) };
     let shown = parameter(query, "agent_token").unwrap_or_default();
     if token.same_as(&shown) {
         return Ok(());
     }
     let text = if shown.is_empty() { "the agent token is missing" } else { "the agent token is wrong" };
-    Err(error(StatusCode::UNAUTHORIZED, error_type::BAD_TOKEN, text))
+    Err(Box::new(error(StatusCode::UNAUTHORIZED, error_type::BAD_TOKEN, text)))
 }
 
 /// A query parameter, percent-decoded.

@@ -1,6 +1,10 @@
 //! A whole agent on folders and files, a conductor's API and an image server, all on loopback.
 
-#![allow(dead_code, reason = "every test file uses another part of the rig")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file takes in the rig whole and uses another part of it"
+)]
 
 use std::collections::HashMap;
 use std::convert::Infallible;
