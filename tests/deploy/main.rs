@@ -46,6 +46,10 @@ async fn kill_9_while_the_image_is_written_loses_nothing_and_writes_nothing_twic
     ferric.start_again().await;
     let node = ferric.node("tough").await;
     assert_eq!((&node["provision_state"], &node["last_error"]), (&json!("wait call-back"), &Value::Null));
+    // what was under way is seen again, without waiting for the agent's next heartbeat
+    let doing = ferric.doing("tough", |doing| doing["bytes_done"].as_u64() >= Some(8 * MIB as u64)).await;
+    assert_eq!(doing["step"], "deploy.write_image");
+    assert_eq!(doing["bytes_total"], json!(bytes.len()));
     // the image server loses its connection too, for good measure
     images.let_go();
     ferric.reaches("tough", "active").await;

@@ -92,6 +92,20 @@ impl Ferric {
         self.must(reqwest::Method::GET, &format!("/v1/nodes/{name}"), None).await
     }
 
+    /// What the node is doing, once that `holds`.
+    pub(crate) async fn doing(&self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let doing =
+                self.must(reqwest::Method::GET, &format!("/v1/ferric/nodes/{name}/doing"), None).await;
+            if holds(&doing) {
+                return doing;
+            }
+            assert!(Instant::now() < deadline, "{doing}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn verb(&self, name: &str, target: &str) {
         let path = format!("/v1/nodes/{name}/states/provision");
         self.must(reqwest::Method::PUT, &path, Some(json!({"target": target}))).await;

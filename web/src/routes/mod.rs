@@ -3,6 +3,7 @@
 mod conductors;
 mod drivers;
 mod edit;
+mod ferric;
 mod management;
 mod nodes;
 mod ports;
@@ -37,6 +38,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .configure(drivers::configure)
         .configure(conductors::configure)
         .configure(ramdisk::configure)
+        .configure(ferric::configure)
         .default_service(web::to(elsewhere));
     cfg.service(scope);
 }
