@@ -189,3 +189,63 @@ fn bus_path(device: &Path) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_fixed_writable_disks_are_listed_with_what_sysfs_tells() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let root = folder.path();
+        let device = root.join("devices/pci0000:00/0000:00:1f.2/ata3/host2/target2:0:0/2:0:0:0");
+        fs::create_dir_all(&device).expect("dirs");
+        for (file, text) in
+            [("model", "ST100 \n"), ("vendor", "ATA\n"), ("wwid", "naa.5000c50012345678aabb\n")]
+        {
+            fs::write(device.join(file), text).expect("file");
+        }
+        fs::write(device.join("vpd_pg80"), b"\0\x80\0\x08SERIAL01").expect("file");
+        for (name, flag) in [
+            ("sda", ""),
+            ("sdb", "removable"),
+            ("sdc", "ro"),
+            ("loop0", ""),
+            ("sr0", ""),
+            ("zram0", ""),
+            ("dm-0", ""),
+        ] {
+            let block = root.join("sys/block").join(name);
+            fs::create_dir_all(block.join("queue")).expect("dirs");
+            fs::write(block.join("size"), "2048\n").expect("file");
+            fs::write(block.join("queue/rotational"), "1\n").expect("file");
+            fs::write(block.join("queue/logical_block_size"), "4096\n").expect("file");
+            std::os::unix::fs::symlink(&device, block.join("device")).expect("link");
+            if !flag.is_empty() {
+                fs::write(block.join(flag), "1\n").expect("file");
+            }
+        }
+        let disks = list(&root.join("sys"), Path::new("/dev"));
+        assert_eq!(disks.len(), 1, "{disks:?}");
+        let expected = Disk {
+            kernel_name: "sda".into(),
+            path: "/dev/sda".into(),
+            size: 1 << 20,
+            block: 4096,
+            model: "ST100".into(),
+            vendor: "ATA".into(),
+            serial: "SERIAL01".into(),
+            wwn: "0x5000c50012345678".into(),
+            wwn_full: "0x5000c50012345678aabb".into(),
+            hctl: "2:0:0:0".into(),
+            by_path: "pci-0000:00:1f.2-ata-3".into(),
+            rotational: true,
+        };
+        assert_eq!(disks[0], expected);
+        assert_eq!(bus_path(Path::new("/sys/devices/pci0000:00/0000:00:04.0/virtio1")), "pci-0000:00:04.0");
+        assert_eq!(
+            bus_path(Path::new("/sys/devices/pci0000:00/0000:00:05.0/nvme/nvme0")),
+            "pci-0000:00:05.0-nvme-1"
+        );
+    }
+}
