@@ -278,9 +278,8 @@ mod tests {
         let status = response.status().as_u16();
         let after =
             response.headers().get(header::RETRY_AFTER).map(|v| v.to_str().expect("digits").to_owned());
-        let bytes = actix_web::body::MessageBody::try_into_bytes(response.into_body())
-            .ok()
-            .expect("a body in memory");
+        let bytes =
+            actix_web::body::MessageBody::try_into_bytes(response.into_body()).expect("a body in memory");
         let body: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         let inner = body["error_message"].as_str().expect("a string that holds JSON");
         (status, after, serde_json::from_str(inner).expect("JSON"))

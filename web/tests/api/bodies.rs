@@ -118,3 +118,40 @@ async fn the_conductor_and_the_interfaces_are_resolved() {
     assert_eq!((&node["power_interface"], &node["deploy_interface"]), (&json!("fake"), &json!("fake")));
     assert_eq!((&node["provision_state"], &node["traits"]), (&json!("enroll"), &json!([])));
 }
+
+/// The server's address and the moments differ from run to run.
+fn settled(server: &Server, body: &Value) -> Value {
+    let text = body.to_string().replace(&server.base, "http://ferric");
+    let mut body: Value = serde_json::from_str(&text).expect("JSON");
+    for key in ["created_at", "updated_at"] {
+        if body[key].is_string() {
+            body[key] = json!("[moment]");
+        }
+    }
+    body
+}
+
+/// Whole bodies, kept as files beside this one: a change of the wire shows in review.
+#[tokio::test]
+async fn whole_bodies_are_as_they_were() {
+    const PORT: &str = "2be26c0b-03f2-4d2e-ae87-c02d7f33c123";
+    let server = Server::start();
+    let client = server.at(115);
+    client
+        .enrol(json!({"uuid": UUID, "name": "n", "driver_info": {"ipmi_password": "hunter2"}, "owner": "o"}))
+        .await;
+    let port = json!({"uuid": PORT, "node_uuid": UUID, "address": "52:54:00:aa:bb:01"});
+    client.post("/v1/ports", port).await.is(201);
+    for minor in [1, 9, 31, 61, 115] {
+        let client = server.at(minor);
+        for (noun, path) in [
+            ("node", format!("/v1/nodes/{UUID}")),
+            ("states", format!("/v1/nodes/{UUID}/states")),
+            ("port", format!("/v1/ports/{PORT}")),
+            ("root", "/v1".to_owned()),
+        ] {
+            let body = client.get(&path).await.is(200);
+            insta::assert_json_snapshot!(format!("{noun}_1_{minor}"), settled(&server, &body));
+        }
+    }
+}
