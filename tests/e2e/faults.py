@@ -49,11 +49,11 @@ def faults(binary: Path, venv: Path) -> None:
         if timeline.seconds("dhcp offer") is not None or timeline.seconds("dhcp ack") is not None:
             raise Failed("a machine without a port was offered an address")
 
-        # and the port of somebody else's Ferric is not taken silently
+        # two on the same ports
         second = world.start("second", [binary, "serve", "--config", ferric.config, "--data-dir", ferric.data])
         until("a second Ferric ends", 20, lambda: second.poll() is not None)
         said = tail(world.folder / "second.log", 5)
-        if second.returncode != 1 or "6385" not in said:
+        if second.returncode != 1 or "in use" not in said:
             raise Failed(f"a second Ferric on the same port: exit {second.returncode}, {said}")
         ferric.stop()
     except Failed:

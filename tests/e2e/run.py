@@ -8,7 +8,7 @@ Scenarios:
     bios-ipxe      BIOS, network boot by the ROM's iPXE; qcow2 image; config drive from a folder
     bios-pxelinux  BIOS, plain PXE to Debian's lpxelinux.0; gzip-compressed raw image; config drive from JSON
     uefi           UEFI, OVMF's own PXE to iPXE's snponly.efi; raw image; config drive from JSON
-    kill           BIOS; kill -9 of Ferric while the image is written; it goes on, from where the write is
+    kill           BIOS; kill -9 of Ferric while the ramdisk boots, and while the image is written: it goes on
     faults         wrong password, silent BMC, unknown driver, unknown MAC, port in use: what is said, and what is kept
     ipa-bios, ipa-uefi   the same road with an unmodified ironic-python-agent instead of Ferric's agent
     build          only installs and builds what the scenarios need (the unmodified agent's ramdisk apart)
@@ -56,7 +56,7 @@ SCENARIOS = {
     "bios-ipxe": Scenario("bios", "ipxe", "user.qcow2", "folder"),
     "bios-pxelinux": Scenario("bios", "pxe", "user.raw.gz", "json"),
     "uefi": Scenario("uefi", "ipxe", "user.raw", "json"),
-    "kill": Scenario("bios", "ipxe", "user.raw", "folder", payload_mb=320),
+    "kill": Scenario("bios", "ipxe", "user.raw", "folder", payload_mb=192),
     "ipa-bios": Scenario("bios", "ipxe", "user.qcow2", "folder", agent="ipa"),
     "ipa-uefi": Scenario("uefi", "ipxe", "user.raw", "json", agent="ipa"),
 }
@@ -189,11 +189,18 @@ class Road:
         self.timeline.say("undeployed, off at the BMC")
 
     def deploy_with_kill(self) -> None:
-        """Ferric is killed while the image is written. It takes the deployment up, the write goes on undisturbed."""
-        self.server.rate = 12_000_000
+        """Ferric is killed twice, the second time while the image is written. It takes the deployment up each time, and
+        the write goes on undisturbed."""
+        self.server.rate = 10_000_000
         self.client("node", "deploy", NODE, "--config-drive", self._config_drive())
         self.timeline.start("deploy")
         size = (self.images / self.scenario.image).stat().st_size
+        # first while nobody has heard of the ramdisk yet
+        until("the ramdisk starts", 120, lambda: self._not_failed() and self.timeline.seconds("init"))
+        self.ferric.kill()
+        self.timeline.say("kill -9 of Ferric while the ramdisk boots")
+        self.ferric.start()
+        self.timeline.say("Ferric is back")
         until("a fifth of the image is sent", 180, lambda: self._not_failed() and self.server.sent() > size / 5)
         before = journal(self.ferric.data)
         self.ferric.kill()
