@@ -29,7 +29,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Which of Debian's kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KernelFlavour {
-    /// `linux-image-cloud-amd64`: small; virtual machines, virtio, e1000, AHCI, NVMe.
+    /// `linux-image-cloud-amd64`: small; virtual machines with virtio or the clouds' own cards. No e1000.
     Cloud,
     /// `linux-image-amd64`: real hardware's network and storage cards.
     #[default]
