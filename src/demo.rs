@@ -45,7 +45,9 @@ pub(crate) async fn run(args: DemoArgs, io: tokio::runtime::Handle) -> Result<Ex
         result = &mut work => result?,
         signal = stop => {
             work.abort();
-            println!("\nstopped by {signal}");
+            // its end gives the terminal back
+            let _ = work.await;
+            println!("stopped by {signal}");
             Ok(if args.once { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferric_sim::{Chance, Fleet, MachineView, node_body};
+use ferric_sim::{Chance, Fleet, MachineView, Phase, node_body};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -21,6 +21,8 @@ const AT_ONCE: usize = 16;
 const STUCK: Duration = Duration::from_secs(60);
 /// So long nothing happens at all: then a single wave has failed.
 const SILENCE: Duration = Duration::from_secs(300);
+/// The longest a machine may take from "active" to its running image.
+const HAND_OVER: Duration = Duration::from_secs(60);
 /// Between the end of one wave and the next.
 const REST: Duration = Duration::from_secs(3);
 
@@ -137,7 +139,8 @@ impl Demo {
         self.reach(&mut screen, once).await?;
         let active = Instant::now();
         if once {
-            return Ok(self.report(screen, [enrolled, available, active]));
+            self.hand_over(&mut screen).await?;
+            return Ok(self.report(screen, [enrolled, available, active, Instant::now()]));
         }
         screen
             .event(&format!("all that can be are active after {:.1} s", self.began.elapsed().as_secs_f32()));
@@ -214,6 +217,36 @@ impl Demo {
         }
     }
 
+    /// Waits until the machines that are active run what was written to them: the API says "active" when the machine
+    /// is switched on, and its operating system takes a while.
+    async fn hand_over(&mut self, screen: &mut Screen) -> Result<(), Failure> {
+        let until = Instant::now() + HAND_OVER;
+        loop {
+            let mut waiting = 0;
+            for (machine, simulated) in self.machines.iter_mut().zip(self.fleet.machines()) {
+                if machine.node.state() != "active" || machine.failed.is_some() {
+                    continue;
+                }
+                let view = simulated.view();
+                let right =
+                    view.disk.written.as_ref().is_some_and(|written| written.sha256 == self.image.sha256);
+                if view.phase == Phase::Instance && right {
+                    continue;
+                }
+                waiting += 1;
+                if Instant::now() > until {
+                    machine.failed = Some(format!("is active and does not run the image: {:?}", view.phase));
+                }
+            }
+            if waiting == 0 || Instant::now() > until {
+                return Ok(());
+            }
+            self.look(screen).await?;
+            self.draw(screen);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Keeps the screen alive for a while.
     async fn rest(&mut self, screen: &mut Screen) -> Result<(), Failure> {
         let until = Instant::now() + REST;
@@ -280,9 +313,6 @@ impl Demo {
                 }
                 return false;
             }
-            if asked.answered {
-                machine.asked = None;
-            }
         }
         let verb = match (state.as_str(), machine.goal) {
             ("enroll", _) => "manage",
@@ -336,12 +366,12 @@ impl Demo {
         screen.draw(&rows);
     }
 
-    fn report(&self, screen: Screen, [enrolled, available, active]: [Instant; 3]) -> ExitCode {
+    fn report(&self, screen: Screen, [enrolled, available, active, running]: [Instant; 4]) -> ExitCode {
         screen.close();
         let failed: Vec<_> = self
             .machines
             .iter()
-            .filter(|machine| machine.node.state() != "active")
+            .filter(|machine| machine.node.state() != "active" || machine.failed.is_some())
             .map(|machine| {
                 let reason = machine.failed.as_deref().or(machine.node.last_error.as_deref());
                 format!(
@@ -362,10 +392,11 @@ impl Demo {
         println!("  enrolled   {:>6.1} s  nodes and ports through the API", seconds(self.began, enrolled));
         println!("  available  {:>6.1} s  each BMC verified over IPMI", seconds(enrolled, available));
         println!(
-            "  active     {:>6.1} s  booted, {:.1} MB image written and its sha256 checked on each, booted from disk",
+            "  active     {:>6.1} s  ramdisk booted, {:.1} MB image written and its sha256 checked on each",
             seconds(available, active),
             self.image.bytes as f64 / 1e6
         );
+        println!("  running    {:>6.1} s  each machine booted from its disk", seconds(active, running));
         for line in &failed {
             eprintln!("ferric: {line}");
         }
