@@ -23,6 +23,7 @@ pub use self::core::{BmcConfig, BmcStats};
 use self::faults::Fate;
 pub use self::faults::Faults;
 pub use self::fleet::BmcFleet;
+pub(crate) use self::fleet::raise_file_limit;
 
 /// Datagrams answered before other tasks get a turn.
 const BATCH: usize = 32;

@@ -1,6 +1,6 @@
 //! N machines, their BMCs, and the one listener of their agents.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use ferric_drivers::Secret;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::bmc::{self, Bmc, BmcConfig};
+use crate::bmc::{self, BmcConfig, BmcFleet};
 use crate::chassis::Behind;
 use crate::faults::{Chance, Faults};
 use crate::server::{self, Routes};
@@ -70,17 +70,12 @@ pub enum FleetError {
     /// The HTTP client cannot be built.
     #[error("cannot set up the agents' HTTP client")]
     Client(#[source] reqwest::Error),
-    /// More machines than addresses.
-    #[error(
-        "{nodes} machines do not fit behind {first}: their BMC addresses would leave 127.0.0.0/8; start lower"
-    )]
-    Addresses {
-        /// Machines wanted.
-        nodes: usize,
-        /// First address.
-        first: Ipv4Addr,
-    },
 }
+
+/// Files that a busy machine of the fleet holds open.
+const FILES_PER_MACHINE: u64 = 8;
+/// Files that the rest of the process holds open.
+const SPARE_FILES: u64 = 512;
 
 /// User name of every simulated BMC.
 pub const BMC_USER: &str = "admin";
@@ -94,7 +89,7 @@ pub struct Fleet {
     routes: Arc<Routes>,
     base: String,
     server: JoinHandle<()>,
-    bmcs: Vec<Bmc>,
+    bmcs: Option<BmcFleet>,
 }
 
 impl Fleet {
@@ -115,28 +110,32 @@ impl Fleet {
             disk_bytes_per_second: options.disk_bytes_per_second,
         });
         let mut machines = Vec::with_capacity(options.nodes);
-        let mut bmcs = Vec::with_capacity(options.nodes);
         for index in 0..options.nodes {
             let mut chance = Chance::new(options.seed, index as u64);
             let name = format!("sim-{:04}", index + 1);
             let faults = options.faults.of(&name, &mut chance);
-            let address = nth_address(options.bmc_address, index)
-                .ok_or(FleetError::Addresses { nodes: options.nodes, first: options.bmc_address })?;
-            let wanted = SocketAddr::new(IpAddr::V4(address), options.bmc_port);
-            let bind = |source| FleetError::Bind { address: wanted, what: "a simulated BMC", source };
             let mac = mac_of(options.seed, index);
-            let silent = faults.silent_bmc;
-            let machine = Machine::new(world.clone(), name, mac, faults, chance, options.disk_bytes);
-            let config = BmcConfig {
-                user: BMC_USER.to_owned(),
-                password: Secret::new(BMC_PASSWORD.to_owned()),
-                ..BmcConfig::default()
-            };
-            let bmc = Bmc::start(wanted, config, Arc::new(Behind(machine.clone()))).map_err(bind)?;
-            bmc.set_faults(bmc::Faults { silent, ..bmc::Faults::default() });
+            machines.push(Machine::new(world.clone(), name, mac, faults, chance, options.disk_bytes));
+        }
+        // a BMC's socket, and both ends of an agent's connections to the API, to the image, from the conductor
+        bmc::raise_file_limit(options.nodes as u64 * FILES_PER_MACHINE + SPARE_FILES);
+        let config = BmcConfig {
+            user: BMC_USER.to_owned(),
+            password: Secret::new(BMC_PASSWORD.to_owned()),
+            ..BmcConfig::default()
+        };
+        let first = SocketAddr::from((options.bmc_address, options.bmc_port));
+        let bmcs = BmcFleet::start(options.nodes, options.bmc_address, options.bmc_port, &config, |index| {
+            Arc::new(Behind(machines[index].clone()))
+        })
+        .map_err(|source| FleetError::Bind {
+            address: first,
+            what: "the simulated BMCs, from here on",
+            source,
+        })?;
+        for (machine, bmc) in machines.iter().zip(bmcs.bmcs()) {
+            bmc.set_faults(bmc::Faults { silent: machine.faults.silent_bmc, ..bmc::Faults::default() });
             machine.bmc.set(bmc.address()).expect("a new machine has no BMC");
-            bmcs.push(bmc);
-            machines.push(machine);
         }
         let bind =
             |source| FleetError::Bind { address: options.listen, what: "the simulated agents", source };
@@ -145,7 +144,7 @@ impl Fleet {
         world.callback_base.set(base.clone()).expect("a new world has no callback base");
         let routes = Arc::new(Routes::new(&machines));
         let server = tokio::spawn(server::serve(listener, routes.clone()));
-        Ok(Self { world, machines, routes, base, server, bmcs })
+        Ok(Self { world, machines, routes, base, server, bmcs: Some(bmcs) })
     }
 
     /// Tells the ramdisks where the API is (without `/v1`). Only the first call counts; until then they wait.
@@ -185,7 +184,7 @@ impl Fleet {
         }
         self.server.abort();
         let _ = (&mut self.server).await;
-        self.bmcs.clear();
+        self.bmcs = None;
     }
 }
 
@@ -195,7 +194,7 @@ impl Drop for Fleet {
         for machine in &self.machines {
             machine.power_off();
         }
-        self.bmcs.clear();
+        self.bmcs = None;
     }
 }
 
@@ -215,12 +214,6 @@ pub fn node_body(machine: &Machine) -> Value {
     })
 }
 
-fn nth_address(first: Ipv4Addr, index: usize) -> Option<Ipv4Addr> {
-    let number = u32::from(first).checked_add(u32::try_from(index).ok()?)?;
-    let address = Ipv4Addr::from(number);
-    (address.is_loopback() || !first.is_loopback()).then_some(address)
-}
-
 /// A locally administered MAC address; fleets with different seeds do not collide.
 fn mac_of(seed: u64, index: usize) -> String {
     let tag = Chance::new(seed, u64::MAX).bits() as u16;
@@ -231,15 +224,7 @@ fn mac_of(seed: u64, index: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{mac_of, nth_address};
-    use std::net::Ipv4Addr;
-
-    #[test]
-    fn addresses_run_on_and_stay_on_the_loopback_network() {
-        let first = Ipv4Addr::new(127, 16, 0, 1);
-        assert_eq!(nth_address(first, 300), Some(Ipv4Addr::new(127, 16, 1, 45)));
-        assert_eq!(nth_address(Ipv4Addr::new(127, 255, 255, 250), 10), None);
-    }
+    use super::mac_of;
 
     #[test]
     fn every_machine_has_its_own_mac() {

@@ -54,7 +54,7 @@ impl BmcFleet {
 }
 
 /// Best effort: where it fails, binding tells.
-fn raise_file_limit(wanted: u64) {
+pub(crate) fn raise_file_limit(wanted: u64) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard).max(soft), hard);
