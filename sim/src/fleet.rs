@@ -67,11 +67,23 @@ pub enum FleetError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The process may not open enough files.
+    #[error(
+        "this process may not open enough files for {nodes} machines; raise the limit: ulimit -n {wanted}"
+    )]
+    Files {
+        /// Machines wanted.
+        nodes: usize,
+        /// Files that they need.
+        wanted: u64,
+    },
     /// The HTTP client cannot be built.
     #[error("cannot set up the agents' HTTP client")]
     Client(#[source] reqwest::Error),
 }
 
+/// Linux: too many open files.
+const EMFILE: i32 = 24;
 /// Files that a busy machine of the fleet holds open.
 const FILES_PER_MACHINE: u64 = 8;
 /// Files that the rest of the process holds open.
@@ -118,7 +130,8 @@ impl Fleet {
             machines.push(Machine::new(world.clone(), name, mac, faults, chance, options.disk_bytes));
         }
         // a BMC's socket, and both ends of an agent's connections to the API, to the image, from the conductor
-        bmc::raise_file_limit(options.nodes as u64 * FILES_PER_MACHINE + SPARE_FILES);
+        let files = options.nodes as u64 * FILES_PER_MACHINE + SPARE_FILES;
+        bmc::raise_file_limit(files);
         let config = BmcConfig {
             user: BMC_USER.to_owned(),
             password: Secret::new(BMC_PASSWORD.to_owned()),
@@ -128,10 +141,11 @@ impl Fleet {
         let bmcs = BmcFleet::start(options.nodes, options.bmc_address, options.bmc_port, &config, |index| {
             Arc::new(Behind(machines[index].clone()))
         })
-        .map_err(|source| FleetError::Bind {
-            address: first,
-            what: "the simulated BMCs, from here on",
-            source,
+        .map_err(|source| match source.raw_os_error() {
+            Some(EMFILE) => FleetError::Files { nodes: options.nodes, wanted: files },
+            Some(_) | None => {
+                FleetError::Bind { address: first, what: "the simulated BMCs, from here on", source }
+            }
         })?;
         for (machine, bmc) in machines.iter().zip(bmcs.bmcs()) {
             bmc.set_faults(bmc::Faults { silent: machine.faults.silent_bmc, ..bmc::Faults::default() });
