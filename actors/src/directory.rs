@@ -19,7 +19,7 @@ use crate::doing::Doing;
 use crate::error::NodeError;
 use crate::governor::Governor;
 use crate::message::{CreatePort, DeleteNode, DeletePort, DriverInfo, UpdatePort};
-use crate::node::{Leave, NodeActor};
+use crate::node::{Leave, NodeActor, ReloadPorts};
 use crate::settings::Settings;
 use crate::supervisor::{Serve, Supervisor};
 use crate::view;
@@ -262,6 +262,16 @@ impl Directory {
         Ok(answer)
     }
 
+    /// Changes a port of `node`; with a new `node_uuid` it moves, and its new node learns of it too.
+    /// Errors: as [`Directory::ask`].
+    pub async fn update_port(&self, node: Uuid, change: UpdatePort) -> Result<Port, NodeError> {
+        let port = self.ask(node, change).await?;
+        if port.node_uuid != node {
+            self.ask(port.node_uuid, ReloadPorts).await?;
+        }
+        Ok(port)
+    }
+
     /// Why a node has no actor: it does not exist, or it is being rebuilt.
     async fn missing(&self, node: Uuid) -> NodeError {
         match self.store().read(move |conn| nodes::get(conn, node)).await {
@@ -396,6 +406,9 @@ impl Relates for CreatePort {
     const AFTER: After = After::PortsChanged;
 }
 impl Relates for UpdatePort {
+    const AFTER: After = After::PortsChanged;
+}
+impl Relates for ReloadPorts {
     const AFTER: After = After::PortsChanged;
 }
 impl Relates for DeletePort {

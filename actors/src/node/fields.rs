@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use actix::fut::WrapFuture;
-use actix::{ActorContext, ActorFutureExt, AtomicResponse, Context, Handler, MessageResult, ResponseFuture};
+use actix::{
+    ActorContext, ActorFutureExt, AtomicResponse, Context, Handler, Message, MessageResult, ResponseFuture,
+};
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
 use ferric_machine::BootDevice;
@@ -296,6 +298,19 @@ impl Handler<UpdatePort> for NodeActor {
         }
         let (store, now) = (self.world.store.clone(), self.world.now());
         self.port_written(async move { store.write(move |conn| ports::update(conn, &port, now)).await })
+    }
+}
+
+/// A port came to this node from another one.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub(crate) struct ReloadPorts;
+
+impl Handler<ReloadPorts> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, _: ReloadPorts, _: &mut Context<Self>) -> Self::Result {
+        self.port_written(std::future::ready(Ok(())))
     }
 }
 

@@ -35,6 +35,7 @@ use crate::supervisor::NodeDown;
 use crate::view;
 use crate::world::World;
 
+pub(crate) use fields::ReloadPorts;
 pub(crate) use operation::{CleanedUp, Prepared, StepEnded, TornDown};
 pub(crate) use power::{AgentGoes, PowerObserved};
 

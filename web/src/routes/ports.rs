@@ -288,7 +288,7 @@ async fn change(
         }
         let apply =
             Box::new(move |port: &mut Port, node: &Node| edit::patch_port(port, node, &patch, version));
-        port = state.directory.ask(port.node_uuid, UpdatePort { port: port.uuid, apply }).await?;
+        port = state.directory.update_port(port.node_uuid, UpdatePort { port: port.uuid, apply }).await?;
     }
     let fields = query::all_fields(version);
     Ok(HttpResponse::Ok().json(PortView { port: &port, fields: &fields, context: &context }))
