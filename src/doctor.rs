@@ -126,16 +126,16 @@ fn udp(what: &str, at: SocketAddr, option: &str) -> Finding {
 
 fn port(what: &str, kind: &str, at: SocketAddr, option: &str, bound: std::io::Result<()>) -> Finding {
     let Err(error) = bound else { return Good(format!("{what}: {kind} {at} is free")) };
-    let remedy = match error.kind() {
-        ErrorKind::AddrInUse => {
-            let flag = if kind == "tcp" { 't' } else { 'u' };
-            format!("stop what uses it (ss -{flag}lnp 'sport = :{}' names it), or change {option}", at.port())
-        }
-        ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need CAP_NET_BIND_SERVICE (or root); or change {option}")
-        }
-        ErrorKind::AddrNotAvailable => "no interface of this host has the address; change host_ip".to_owned(),
-        _ => format!("change {option}"),
+    let is = |kind| error.kind() == kind;
+    let remedy = if is(ErrorKind::AddrInUse) {
+        let flag = if kind == "tcp" { 't' } else { 'u' };
+        format!("stop what uses it (ss -{flag}lnp 'sport = :{}' names it), or change {option}", at.port())
+    } else if is(ErrorKind::PermissionDenied) {
+        format!("ports below 1024 need CAP_NET_BIND_SERVICE (or root); or change {option}")
+    } else if is(ErrorKind::AddrNotAvailable) {
+        "no interface of this host has the address; change host_ip".to_owned()
+    } else {
+        format!("change {option}")
     };
     Bad { what: format!("{what}: {kind} {at}: {error}"), remedy }
 }

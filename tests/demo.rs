@@ -32,3 +32,16 @@ fn a_machine_that_cannot_be_deployed_fails_the_demo_with_its_last_error() {
     assert!(out.contains("2 of 3 machines active"), "{out}");
     assert!(err.contains("sim-0002 is deploy failed") && err.contains("connection lost"), "{err}");
 }
+
+#[test]
+fn a_silent_bmc_fails_its_own_machine_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = folder.path().join("faults.json");
+    std::fs::write(&faults, r#"{"machines": {"sim-0001": {"silent_bmc": true}}}"#).unwrap();
+    let quick = ["--set", "ipmi.command_retry_timeout=2"];
+    let (code, out, err) =
+        demo(&[&["--nodes", "3", "--faults", faults.to_str().unwrap()], &quick[..]].concat());
+    assert_eq!(code, 1, "{out}\n{err}");
+    assert!(out.contains("2 of 3 machines active"), "{out}");
+    assert!(err.contains("sim-0001 is enroll") && err.contains("did not answer"), "{err}");
+}

@@ -302,17 +302,17 @@ impl Demo {
         if machine.failed.is_some() && (once || !state.ends_with("failed")) {
             return true;
         }
-        if let Some(asked) = &machine.asked {
-            if asked.in_state == state {
-                let error = machine.node.last_error.clone();
-                if asked.answered && (error.is_some() || asked.at.elapsed() > STUCK) {
-                    let text = error.unwrap_or_else(|| format!("stays in {state}"));
-                    screen.event(&format!("{}: {text}", machine.name));
-                    machine.failed = Some(text);
-                    machine.asked = None;
-                }
-                return false;
+        if let Some(asked) = &machine.asked
+            && asked.in_state == state
+        {
+            let error = machine.node.last_error.clone();
+            if asked.answered && (error.is_some() || asked.at.elapsed() > STUCK) {
+                let text = error.unwrap_or_else(|| format!("stays in {state}"));
+                screen.event(&format!("{}: {text}", machine.name));
+                machine.failed = Some(text);
+                machine.asked = None;
             }
+            return false;
         }
         let verb = match (state.as_str(), machine.goal) {
             ("enroll", _) => "manage",
