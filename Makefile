@@ -30,10 +30,11 @@ test: tools nextest
 	step clippy cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	step build cargo build --workspace --bins --tests --locked
 	step nextest cargo nextest run --workspace --locked --profile ci
+	step parts tests/e2e/run.py build
 	step e2e cargo nextest run -p ferric --test e2e --locked --profile e2e
 	step doctest cargo test --workspace --locked --doc --quiet
 	echo "== closing lines"
-	grep -hE '^ +Summary|^e2e .*: ok' $(LOGS)/{nextest,e2e}.log
+	grep -hE '^ +Summary|^ *e2e .*: ok' $(LOGS)/{nextest,e2e}.log
 	grep -hE '^test result' $(LOGS)/doctest.log || true
 	cat $(LOGS)/steps
 	echo "make test: ok in $$((SECONDS - began)) s"
@@ -49,11 +50,14 @@ advisories:
 	cargo deny check advisories
 
 e2e: nextest
-	tests/e2e/install.sh
+	cargo build --locked -p ferric --bins
+	tests/e2e/run.py build
 	cargo nextest run -p ferric --test e2e --locked --profile e2e --success-output immediate $(E2E)
 
 e2e-ipa: nextest
+	cargo build --locked -p ferric --bins
 	tests/e2e/install.sh
+	tests/e2e/ipa/build.sh
 	cargo nextest run -p ferric --test e2e --locked --profile ipa
 
 bench:
