@@ -23,7 +23,7 @@ demo:
 
 # The steps end at the first that fails; the closing lines of all runners are printed once more at the end.
 test: tools nextest
-	rm -rf $(LOGS) && mkdir -p $(LOGS)
+	@rm -rf $(LOGS) && mkdir -p $(LOGS)
 	began=$$SECONDS
 	step() { local name=$$1; shift; echo "== $$name: $$*"; local t=$$SECONDS; "$$@" 2>&1 | tee $(LOGS)/$$name.log; echo "$$name: ok in $$((SECONDS - t)) s" >> $(LOGS)/steps; }
 	step format cargo fmt --all --check
