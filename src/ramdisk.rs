@@ -352,7 +352,8 @@ mod tests {
             aliases: Vec::new(),
         };
         let made = || {
-            archive(Path::new("/bin/true"), Path::new("/bin/busybox"), &[module.clone()], "r").expect("made")
+            archive(Path::new("/bin/true"), Path::new("/bin/busybox"), std::slice::from_ref(&module), "r")
+                .expect("made")
         };
         let bytes = made();
         assert_eq!(bytes, made());

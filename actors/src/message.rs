@@ -11,6 +11,12 @@ use uuid::Uuid;
 
 use crate::error::NodeError;
 
+/// An edit of a node; what it refuses is not written.
+pub type NodeEdit = Box<dyn FnOnce(&mut Node) -> Result<(), NodeError> + Send>;
+
+/// An edit of a port, with its node at hand.
+pub type PortEdit = Box<dyn FnOnce(&mut Port, &Node) -> Result<(), NodeError> + Send>;
+
 /// The node as its actor sees it now.
 #[derive(Message)]
 #[rtype(result = "Result<Node, NodeError>")]
@@ -41,7 +47,7 @@ pub struct ChangePower {
 #[rtype(result = "Result<Node, NodeError>")]
 pub struct Update {
     /// The edit. It must check its own rules and may not touch state, power, reservation or generation.
-    pub apply: Box<dyn FnOnce(&mut Node) -> Result<(), NodeError> + Send>,
+    pub apply: NodeEdit,
     /// Recompute interfaces that do not fit a changed driver instead of refusing.
     pub reset_interfaces: bool,
 }
@@ -151,7 +157,7 @@ pub struct UpdatePort {
     /// Which.
     pub port: Uuid,
     /// The edit.
-    pub apply: Box<dyn FnOnce(&mut Port, &Node) -> Result<(), NodeError> + Send>,
+    pub apply: PortEdit,
 }
 
 /// `DELETE /v1/ports/{port}`.

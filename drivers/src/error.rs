@@ -27,7 +27,7 @@ pub enum DriverError {
         reason: String,
     },
     /// Nothing answers: BMC, agent or image server.
-    #[error("{what} did not answer within {} s: {remedy}", .after.as_secs_f32())]
+    #[error("{what} did not answer within {:.1} s: {remedy}", .after.as_secs_f32())]
     Unreachable {
         /// Who, with address.
         what: String,

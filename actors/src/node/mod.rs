@@ -211,7 +211,6 @@ impl NodeActor {
                 "from": outcome.from, "to": outcome.to, "event": outcome.event, "target": outcome.target,
             });
             let severity = if error.is_some() { "ERROR" } else { "INFO" };
-            tracing::info!(node = %node.uuid, "{text}");
             change.tell(&self.world, severity, "provision_set", text, data);
         }
     }
@@ -269,9 +268,11 @@ impl NodeActor {
     }
 
     fn committed(&mut self, node: Node, ctx: &mut Context<Self>) {
-        let moved = self.node.provision_state != node.provision_state;
+        let before = self.node.provision_state;
         self.node = node;
-        if moved {
+        if before != self.state() {
+            let error = if self.state().is_failed() { self.node.last_error.as_deref() } else { None };
+            tracing::info!(node = %self.uuid(), error, "{before} → {}", self.state());
             self.silent = None;
             self.arm(ctx);
         }

@@ -38,9 +38,9 @@ impl Handler<Provision> for NodeActor {
 impl NodeActor {
     /// What a verb leads to: the change to commit, the work to begin, the steps to run.
     fn plan(&mut self, ask: &Provision) -> Result<(super::Change, Work, Option<Operation>), NodeError> {
-        let outcome = ferric_machine::request(&self.facts(), ask.verb).map_err(|refusal| match refusal {
-            Refusal::NotAllowed { .. } if self.node.reservation.is_some() => self.locked(),
-            other => NodeError::Refused(other),
+        let outcome = ferric_machine::request(&self.facts(), ask.verb).map_err(|refusal| {
+            let busy = matches!(refusal, Refusal::NotAllowed { .. }) && self.node.reservation.is_some();
+            if busy { self.locked() } else { NodeError::Refused(refusal) }
         })?;
         if self.node.target_power_state.is_some() && outcome.work != Work::None {
             return Err(self.locked());

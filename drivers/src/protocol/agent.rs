@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::error::DriverError;
 use crate::interface::{AgentHandle, Result};
@@ -83,6 +84,7 @@ impl AgentClient {
         request: impl Fn() -> reqwest::RequestBuilder,
     ) -> Result<T> {
         let mut tries = 0;
+        let began = Instant::now();
         let answer = loop {
             tries += 1;
             match request().timeout(self.settings.command_timeout).send().await {
@@ -91,11 +93,11 @@ impl AgentClient {
                 Err(error) if error.is_connect() && tries < self.settings.max_command_attempts => {
                     tokio::time::sleep(Duration::from_millis(500 << tries)).await;
                 }
-                Err(error) => return Err(self.silent(agent, &error)),
+                Err(error) => return Err(silent(agent, &error, began)),
             }
         };
         let status = answer.status();
-        let bytes = answer.bytes().await.map_err(|error| self.silent(agent, &error))?;
+        let bytes = answer.bytes().await.map_err(|error| silent(agent, &error, began))?;
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| DriverError::Refused {
                 what: format!("agent at {}", agent.url),
@@ -120,18 +122,6 @@ impl AgentClient {
         })
     }
 
-    fn silent(&self, agent: &AgentHandle, error: &reqwest::Error) -> DriverError {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        DriverError::Unreachable {
-            what: format!("agent at {} ({cause})", agent.url),
-            after: self.settings.command_timeout,
-            remedy: "check that the ramdisk still runs and that this host reaches its network".into(),
-        }
-    }
-
     fn client(&self, agent: &AgentHandle) -> Result<reqwest::Client> {
         let Some(pem) = agent.verify_ca.as_deref().filter(|_| agent.url.starts_with("https:")) else {
             return Ok(self.plain.clone());
@@ -151,6 +141,18 @@ impl AgentClient {
             .tls_backend_preconfigured(config)
             .build()
             .map_err(|error| broken("TLS set-up", &error))
+    }
+}
+
+fn silent(agent: &AgentHandle, error: &reqwest::Error, began: Instant) -> DriverError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    DriverError::Unreachable {
+        what: format!("agent at {} ({cause})", agent.url),
+        after: began.elapsed(),
+        remedy: "check that the ramdisk still runs and that this host reaches its network".into(),
     }
 }
 
