@@ -45,7 +45,9 @@ async fn kill_9_while_the_image_is_written_loses_nothing_and_writes_nothing_twic
     ferric.kill();
     ferric.start_again().await;
     let node = ferric.node("tough").await;
-    assert_eq!((&node["provision_state"], &node["last_error"]), (&json!("wait call-back"), &Value::Null));
+    // killed before or after the write's beginning was written down: either way it is still under way
+    assert!(["deploying", "wait call-back"].iter().any(|state| node["provision_state"] == *state), "{node}");
+    assert_eq!(node["last_error"], Value::Null);
     // what was under way is seen again, without waiting for the agent's next heartbeat
     let doing = ferric.doing("tough", |doing| doing["bytes_done"].as_u64() >= Some(8 * MIB as u64)).await;
     assert_eq!(doing["step"], "deploy.write_image");
