@@ -70,7 +70,9 @@ pub(crate) fn depth(conn: &mut Conn) -> Option<u32> {
 pub(crate) fn build(target: Target, opts: &StoreOptions) -> Pool {
     r2d2::Pool::builder()
         .max_size(opts.pool_size.max(1))
-        .min_idle(Some(0))
+        // one: a connection that broke (its job panicked) is replaced at once, and whoever waits is woken; with none
+        // r2d2 wakes nobody, and the waiters time out
+        .min_idle(Some(1))
         .connection_timeout(opts.busy_timeout)
         .error_handler(Box::new(Quiet))
         .build_unchecked(Manager { target, opts: opts.clone() })
