@@ -1,7 +1,6 @@
 //! Booting one node into a ramdisk or from its disk: files first, then the boot device, then power.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use ferric_drivers::DriverError;
@@ -20,6 +19,8 @@ pub(crate) struct BootActor {
     pub(crate) node: Addr<NodeActor>,
     pub(crate) power: Addr<PowerActor>,
     pub(crate) world: Arc<World>,
+    /// What lays files out and what takes them away never overlap.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Actor for BootActor {
@@ -84,7 +85,9 @@ impl Handler<BootRamdisk> for BootActor {
     fn handle(&mut self, ask: BootRamdisk, _: &mut Context<Self>) -> Self::Result {
         let params = self.params(&ask.job, ask.purpose);
         let (power, id, within) = (self.power.clone(), self.id, self.world.settings.power_change_timeout);
-        Box::pin(isolated("booting the ramdisk", async move {
+        let turn = self.turn.clone();
+        Box::pin(isolated("booting the ramdisk", ask.job.cancel.clone(), async move {
+            let _turn = turn.lock().await;
             let job = ask.job;
             job.bound.boot.prepare_ramdisk(&job.view, &params).await?;
             let set = SetDevice {
@@ -109,7 +112,9 @@ impl Handler<LayOut> for BootActor {
 
     fn handle(&mut self, ask: LayOut, _: &mut Context<Self>) -> Self::Result {
         let params = self.params(&ask.job, ask.purpose);
-        Box::pin(isolated("laying out the ramdisk", async move {
+        let turn = self.turn.clone();
+        Box::pin(isolated("laying out the ramdisk", ask.job.cancel.clone(), async move {
+            let _turn = turn.lock().await;
             ask.job.bound.boot.prepare_ramdisk(&ask.job.view, &params).await
         }))
     }
@@ -121,7 +126,9 @@ impl Handler<BootFromDisk> for BootActor {
     fn handle(&mut self, ask: BootFromDisk, _: &mut Context<Self>) -> Self::Result {
         let (power, id) = (self.power.clone(), self.id);
         let mode = ask.0.view.boot_mode(self.world.settings.default_boot_mode);
-        Box::pin(isolated("booting from disk", async move {
+        let turn = self.turn.clone();
+        Box::pin(isolated("booting from disk", ask.0.cancel.clone(), async move {
+            let _turn = turn.lock().await;
             let job = ask.0;
             job.bound.boot.clean_up_ramdisk(&job.view).await?;
             let set = SetDevice { job, device: BootDevice::Disk, persistent: true, mode };
@@ -134,7 +141,9 @@ impl Handler<CleanUpRamdisk> for BootActor {
     type Result = ResponseFuture<Result<(), DriverError>>;
 
     fn handle(&mut self, ask: CleanUpRamdisk, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(isolated("cleaning up the ramdisk", async move {
+        let turn = self.turn.clone();
+        Box::pin(isolated("cleaning up the ramdisk", ask.0.cancel.clone(), async move {
+            let _turn = turn.lock().await;
             ask.0.bound.boot.clean_up_ramdisk(&ask.0.view).await
         }))
     }
@@ -147,6 +156,3 @@ impl Handler<Stop> for BootActor {
         ctx.stop();
     }
 }
-
-/// How long laying out and starting a ramdisk may take.
-pub(crate) const BOOT: Duration = Duration::from_secs(900);

@@ -14,10 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::boot::{BOOT, BootActor, BootFromDisk, BootRamdisk, CleanUpRamdisk};
+use crate::boot::{BootActor, BootFromDisk, BootRamdisk, CleanUpRamdisk};
 use crate::job::{Job, answered, stopped};
 use crate::node::{ChildStopped, CleanedUp, NodeActor, Prepared, StepEnded, TornDown};
-use crate::power::{PowerActor, QUESTION, ReadPower, SetPower, Stop};
+use crate::power::{PowerActor, ReadPower, SetPower, Stop};
 use crate::world::World;
 
 /// See the module.
@@ -89,35 +89,37 @@ struct Siblings {
     job: Job,
     boot: Addr<BootActor>,
     power: Addr<PowerActor>,
+    /// How long a power change may take.
     within: Duration,
+    /// How long an ask may take with everything it waits for: turns, commits, hardware.
+    ask_within: Duration,
 }
 
 #[async_trait]
 impl Asks for Siblings {
     async fn power_state(&self) -> Result<PowerState> {
         let ask = ReadPower { job: self.job.clone(), patient: true };
-        answered("reading the power state", self.power.send(ask).timeout(2 * QUESTION).await)
+        answered("reading the power state", self.power.send(ask).timeout(self.ask_within).await)
     }
 
     async fn set_power(&self, target: PowerTarget) -> Result<PowerState> {
         let ask = SetPower { job: self.job.clone(), to: target, within: self.within };
-        let limit = self.within + 2 * QUESTION;
-        answered("changing the power state", self.power.send(ask).timeout(limit).await)
+        answered("changing the power state", self.power.send(ask).timeout(self.ask_within).await)
     }
 
     async fn boot_ramdisk(&self, purpose: RamdiskPurpose) -> Result<()> {
         let ask = BootRamdisk { job: self.job.clone(), purpose };
-        answered("booting the ramdisk", self.boot.send(ask).timeout(BOOT).await)
+        answered("booting the ramdisk", self.boot.send(ask).timeout(self.ask_within).await)
     }
 
     async fn boot_from_disk(&self) -> Result<()> {
         let ask = BootFromDisk(self.job.clone());
-        answered("booting from disk", self.boot.send(ask).timeout(BOOT).await)
+        answered("booting from disk", self.boot.send(ask).timeout(self.ask_within).await)
     }
 
     async fn clean_up_ramdisk(&self) -> Result<()> {
         let ask = CleanUpRamdisk(self.job.clone());
-        answered("cleaning up the ramdisk", self.boot.send(ask).timeout(BOOT).await)
+        answered("cleaning up the ramdisk", self.boot.send(ask).timeout(self.ask_within).await)
     }
 }
 
@@ -137,6 +139,7 @@ impl DeployActor {
                 boot: self.boot.clone(),
                 power: self.power.clone(),
                 within: self.world.settings.power_change_timeout,
+                ask_within: self.world.settings.step_within,
             }),
             resumed,
             checkpoint,
@@ -144,7 +147,7 @@ impl DeployActor {
     }
 
     /// Starts `work` as this node's one running task and tells the node what came of it. An earlier one that still
-    /// runs is ended: the node has gone on without it.
+    /// runs is ended: the node has gone on without it. `work` limits its own time, see [`limited`].
     fn start<T, M>(
         &mut self,
         what: &'static str,
@@ -158,16 +161,7 @@ impl DeployActor {
         if let Some(earlier) = self.running.take() {
             earlier.abort();
         }
-        let limit = self.world.settings.step_within;
-        let task = tokio::spawn(async move {
-            tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(DriverError::Unreachable {
-                    what: what.to_owned(),
-                    after: limit,
-                    remedy: "the step was given up; look at the machine's console".into(),
-                })
-            })
-        });
+        let task = tokio::spawn(work);
         self.running = Some(task.abort_handle());
         let node = self.node.clone();
         tokio::spawn(async move {
@@ -182,17 +176,30 @@ impl DeployActor {
     }
 }
 
+/// The longest a step may keep the conductor busy.
+async fn limited<T>(limit: Duration, what: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(DriverError::Unreachable {
+            what: what.to_owned(),
+            after: limit,
+            remedy: "the step was given up; look at the machine's console".into(),
+        })
+    })
+}
+
 impl Handler<Prepare> for DeployActor {
     type Result = ();
 
     fn handle(&mut self, ask: Prepare, _: &mut Context<Self>) {
-        let places = self.world.deploys.clone();
+        let (places, limit) = (self.world.deploys.clone(), self.world.settings.step_within);
         let operation = ask.operation;
         self.start(
             "preparing the deployment",
             async move {
+                // a place in the queue may take as long as it takes; looking the image up may not
                 let permit = places.acquire_owned().await.expect("the semaphore is never closed");
-                let keep = ask.job.bound.deploy.prepare(&ask.job.view).await?;
+                let look = ask.job.bound.deploy.prepare(&ask.job.view);
+                let keep = limited(limit, "looking the image up", look).await?;
                 Ok((keep, permit))
             },
             move |result: Result<(Json, OwnedSemaphorePermit)>| Prepared { operation, result },
@@ -207,10 +214,11 @@ impl Handler<Execute> for DeployActor {
         let run = ask.0;
         let context = self.context(&run.job, run.agent, run.resumed, run.checkpoint);
         let (operation, at, deploy) = (run.operation, run.at, run.job.bound.deploy.clone());
+        let limit = self.world.settings.step_within;
         tracing::info!(node = %self.id, step = %run.step, resumed = run.resumed, "step begins");
         self.start(
             "running a step",
-            async move { deploy.execute(&run.step, &context).await },
+            async move { limited(limit, "the step", deploy.execute(&run.step, &context)).await },
             move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: false },
         );
     }
@@ -223,9 +231,10 @@ impl Handler<Poll> for DeployActor {
         let run = ask.0;
         let context = self.context(&run.job, run.agent, run.resumed, run.checkpoint);
         let (operation, at, deploy) = (run.operation, run.at, run.job.bound.deploy.clone());
+        let limit = self.world.settings.step_within;
         self.start(
             "looking at a step",
-            async move { deploy.poll(&run.step, &context).await },
+            async move { limited(limit, "the look at the step", deploy.poll(&run.step, &context)).await },
             move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: true },
         );
     }
@@ -236,13 +245,14 @@ impl Handler<CleanUp> for DeployActor {
 
     fn handle(&mut self, ask: CleanUp, _: &mut Context<Self>) {
         let context = self.context(&ask.job, None, false, None);
+        let limit = self.world.settings.step_within;
         self.start(
             "cleaning up the deployment",
             async move {
                 if ask.files_only {
                     return context.asks.clean_up_ramdisk().await;
                 }
-                ask.job.bound.deploy.clean_up(&context).await
+                limited(limit, "the clean-up", ask.job.bound.deploy.clean_up(&context)).await
             },
             |result: Result<()>| CleanedUp(result),
         );
@@ -254,9 +264,10 @@ impl Handler<TearDown> for DeployActor {
 
     fn handle(&mut self, ask: TearDown, _: &mut Context<Self>) {
         let context = self.context(&ask.0, None, false, None);
+        let limit = self.world.settings.step_within;
         self.start(
             "tearing the instance down",
-            async move { ask.0.bound.deploy.tear_down(&context).await },
+            async move { limited(limit, "the tear-down", ask.0.bound.deploy.tear_down(&context)).await },
             |result: Result<()>| TornDown(result),
         );
     }

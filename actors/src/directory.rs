@@ -1,15 +1,16 @@
 //! Node id → actor address: the only place that knows where a node lives.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Handler, MailboxError, Message};
 use dashmap::DashMap;
 use ferric_drivers::interface::Kind;
-use ferric_drivers::protocol::dhcp::{Mac, PortEntry, PortIndex};
+use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::{BindError, Registry};
+use ferric_machine::Timestamp;
 use ferric_schema::events::NewEvent;
 use ferric_schema::{JsonText, Node, Port, Store, StoreError, conductors, events, journal, nodes, ports};
 use tokio::sync::Semaphore;
@@ -18,8 +19,9 @@ use uuid::Uuid;
 use crate::doing::Doing;
 use crate::error::NodeError;
 use crate::governor::Governor;
-use crate::message::{CreatePort, DeleteNode, DeletePort, DriverInfo, UpdatePort};
-use crate::node::{Leave, NodeActor, ReloadPorts};
+use crate::message::{DriverInfo, UpdatePort};
+use crate::node::{Leave, NodeActor, ReloadPorts, Turn};
+use crate::ports::PortBook;
 use crate::settings::Settings;
 use crate::supervisor::{Serve, Supervisor};
 use crate::view;
@@ -27,6 +29,12 @@ use crate::world::World;
 
 /// Rows read at a time at start-up.
 const PAGE: i64 = 500;
+
+/// How long a request may take once it has its turn: the slowest asks a BMC two questions.
+const ANSWER: Duration = Duration::from_secs(240);
+
+/// How often what is too old is thrown away.
+const PURGE: Duration = Duration::from_secs(3600);
 
 /// Cheap to clone; shared by all web workers.
 #[derive(Clone)]
@@ -37,9 +45,6 @@ pub struct Directory {
 struct Inner {
     world: Arc<World>,
     nodes: DashMap<Uuid, Addr<NodeActor>>,
-    /// Address → node, for look-ups by MAC.
-    macs: RwLock<BTreeMap<String, Uuid>>,
-    index: Arc<PortIndex>,
     arbiters: Vec<ArbiterHandle>,
 }
 
@@ -58,14 +63,13 @@ impl Directory {
             deploys: Arc::new(Semaphore::new(settings.max_concurrent_deploys)),
             supervisor: supervisor.clone(),
             doing: DashMap::new(),
+            ports: PortBook::new(index),
             store,
             registry,
             settings,
         });
         let arbiters = (0..world.settings.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
-        let directory = Directory {
-            inner: Arc::new(Inner { world, nodes: DashMap::new(), macs: RwLock::default(), index, arbiters }),
-        };
+        let directory = Directory { inner: Arc::new(Inner { world, nodes: DashMap::new(), arbiters }) };
         supervisor.do_send(Serve(directory.clone()));
         directory.register().await?;
         directory.load().await?;
@@ -104,25 +108,13 @@ impl Directory {
     /// Starts a node's actors on the arbiter its id is pinned to.
     fn adopt(&self, node: Node, ports: Vec<Port>, open: Vec<journal::StepRow>, resting: bool) {
         let id = node.uuid;
-        self.index_ports(id, &ports);
         let world = self.inner.world.clone();
+        world.ports.set(id, &ports);
         let at =
             id.as_bytes().iter().map(|byte| usize::from(*byte)).sum::<usize>() % self.inner.arbiters.len();
         let actor = NodeActor::new(world, node, ports, open, resting);
         let address = NodeActor::start_in_arbiter(&self.inner.arbiters[at], |_| actor);
         self.inner.nodes.insert(id, address);
-    }
-
-    fn index_ports(&self, node: Uuid, ports: &[Port]) {
-        let mut macs = self.inner.macs.write().expect("nothing panics while it holds this lock");
-        macs.retain(|_, owner| *owner != node);
-        self.inner.index.remove_node(node);
-        for port in ports {
-            macs.insert(port.address.clone(), node);
-            if let Ok(mac) = port.address.parse::<Mac>() {
-                self.inner.index.insert(mac, PortEntry { node, pxe_enabled: port.pxe_enabled });
-            }
-        }
     }
 
     async fn register(&self) -> Result<(), StoreError> {
@@ -147,6 +139,27 @@ impl Directory {
                 }
             }
         });
+        let directory = self.clone();
+        actix::spawn(async move {
+            loop {
+                if let Err(error) = directory.purge().await {
+                    tracing::error!(%error, "cannot throw old events away");
+                }
+                tokio::time::sleep(PURGE).await;
+            }
+        });
+    }
+
+    /// Throws away events and ended steps that are older than `history_for`.
+    async fn purge(&self) -> Result<(), StoreError> {
+        let world = &self.inner.world;
+        let kept = i64::try_from(world.settings.history_for.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp(world.now().0.saturating_sub(kept));
+        let purged = world.store.write(move |conn| {
+            journal::purge(conn, before)?;
+            events::purge(conn, events::Retention { before: Some(before), keep: None })
+        });
+        purged.await.map(|_| ())
     }
 
     /// Makes the actors of a node anew after they died. With `deaths` the node has died too often and is put into
@@ -165,8 +178,9 @@ impl Directory {
                     );
                     node.maintenance = true;
                     node.maintenance_reason = Some(text.clone());
-                    node.last_error = Some(text);
+                    node.last_error = Some(text.clone());
                     node = nodes::advance(conn, &node, now)?;
+                    events::append(conn, &event(id, now, "ERROR", "maintenance", text))?;
                 }
                 let ports = ports::of_node(conn, id)?;
                 let open = journal::open_of_node(conn, id)?;
@@ -186,7 +200,7 @@ impl Directory {
 
     fn forget(&self, id: Uuid) {
         self.inner.nodes.remove(&id);
-        self.index_ports(id, &[]);
+        self.inner.world.ports.set(id, &[]);
         self.inner.world.doing.remove(&id);
     }
 
@@ -208,32 +222,30 @@ impl Directory {
                 }
             })?;
         view::set_chosen(&mut node, &names);
-        let event = NewEvent {
-            node: Some(node.uuid),
-            at: world.now(),
-            kind: "created".into(),
-            severity: "INFO".into(),
-            text: format!("enrolled as {}", node.driver),
-            data: JsonText::default(),
-        };
-        let node = self
-            .store()
-            .write(move |conn| {
+        let created =
+            event(node.uuid, world.now(), "INFO", "created", format!("enrolled as {}", node.driver));
+        let directory = self.clone();
+        // in a task of its own: a client that hangs up must not leave a row without an actor
+        let stored = tokio::spawn(async move {
+            let write = directory.store().write(move |conn| {
                 let node = nodes::insert(conn, &node)?;
-                events::append(conn, &event)?;
+                events::append(conn, &created)?;
                 Ok(node)
-            })
-            .await?;
-        self.adopt(node.clone(), Vec::new(), Vec::new(), false);
-        Ok(node)
+            });
+            let node = write.await?;
+            directory.adopt(node.clone(), Vec::new(), Vec::new(), false);
+            Ok::<_, StoreError>(node)
+        });
+        let stored = stored.await.map_err(|error| StoreError::other(error.to_string()))?;
+        Ok(stored?)
     }
 
-    /// Sends a message to a node and waits for its answer, at most `[conductor] node_locked_retry_*`.
+    /// Sends a message to a node and waits for its answer; for its turn at most `request_within`.
     ///
     /// Errors: `NotFound`; `Locked` when its turn does not come in time; `Rebuilding` when the actor died over it.
     pub async fn ask<M, T>(&self, node: Uuid, message: M) -> Result<T, NodeError>
     where
-        M: Message<Result = Result<T, NodeError>> + Send + Relates + 'static,
+        M: Message<Result = Result<T, NodeError>> + Send + 'static,
         T: Send + 'static,
         NodeActor: Handler<M>,
         actix::Context<NodeActor>: ToEnvelope<NodeActor, M>,
@@ -242,24 +254,17 @@ impl Directory {
         let Some(address) = address else {
             return Err(self.missing(node).await);
         };
-        let within = self.inner.world.settings.request_within;
-        let answer = match address.send(message).timeout(within).await {
-            Ok(answer) => answer?,
-            Err(MailboxError::Closed) => return Err(self.missing(node).await),
-            Err(MailboxError::Timeout) => {
-                return Err(NodeError::Locked { node, host: self.host().to_owned() });
-            }
+        // the turn first: a request that was let in is never answered "locked, try again" while it is being done
+        let turn = turn(&address, self.inner.world.settings.request_within).await;
+        let answer = match turn {
+            Ok(()) => address.send(message).timeout(ANSWER).await,
+            Err(error) => Err(error),
         };
-        match M::AFTER {
-            After::Nothing => {}
-            After::PortsChanged => {
-                if let Ok(all) = self.store().read(move |conn| ports::of_node(conn, node)).await {
-                    self.index_ports(node, &all);
-                }
-            }
-            After::NodeGone => self.forget(node),
+        match answer {
+            Ok(answer) => answer,
+            Err(MailboxError::Closed) => Err(self.missing(node).await),
+            Err(MailboxError::Timeout) => Err(NodeError::Locked { node, host: self.host().to_owned() }),
         }
-        Ok(answer)
     }
 
     /// Changes a port of `node`; with a new `node_uuid` it moves, and its new node learns of it too.
@@ -276,7 +281,10 @@ impl Directory {
     async fn missing(&self, node: Uuid) -> NodeError {
         match self.store().read(move |conn| nodes::get(conn, node)).await {
             Ok(Some(_)) => NodeError::Rebuilding(node),
-            Ok(None) => NodeError::NotFound { what: "Node", id: node.to_string() },
+            Ok(None) => {
+                self.forget(node);
+                NodeError::NotFound { what: "Node", id: node.to_string() }
+            }
             Err(error) => error.into(),
         }
     }
@@ -284,12 +292,7 @@ impl Directory {
     /// The nodes that own ports with these addresses, each once.
     #[must_use]
     pub fn node_of_port_address(&self, macs: &[String]) -> Vec<Uuid> {
-        let known = self.inner.macs.read().expect("nothing panics while it holds this lock");
-        let mut found: Vec<Uuid> =
-            macs.iter().filter_map(|mac| known.get(&mac.to_lowercase()).copied()).collect();
-        found.sort_unstable();
-        found.dedup();
-        found
+        self.inner.world.ports.owners(macs)
     }
 
     /// The enabled hardware types.
@@ -371,46 +374,18 @@ impl Directory {
     }
 }
 
-/// What the directory has to look at again after a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// Nothing.
-    Nothing,
-    /// The addresses of the node's ports.
-    PortsChanged,
-    /// The node does not exist any more.
-    NodeGone,
+fn event(node: Uuid, at: Timestamp, severity: &str, kind: &str, text: String) -> NewEvent {
+    NewEvent {
+        node: Some(node),
+        at,
+        kind: kind.into(),
+        severity: severity.into(),
+        text,
+        data: JsonText::default(),
+    }
 }
 
-/// Messages that [`Directory::ask`] carries.
-pub trait Relates {
-    /// See [`After`].
-    const AFTER: After = After::Nothing;
-}
-
-impl Relates for crate::message::Describe {}
-impl Relates for crate::message::Provision {}
-impl Relates for crate::message::ChangePower {}
-impl Relates for crate::message::Update {}
-impl Relates for crate::message::SetMaintenance {}
-impl Relates for crate::message::Validate {}
-impl Relates for crate::message::GetBootDevice {}
-impl Relates for crate::message::SupportedBootDevices {}
-impl Relates for crate::message::SetBootDevice {}
-impl Relates for crate::message::Lookup {}
-impl Relates for crate::message::Heartbeat {}
-impl Relates for DeleteNode {
-    const AFTER: After = After::NodeGone;
-}
-impl Relates for CreatePort {
-    const AFTER: After = After::PortsChanged;
-}
-impl Relates for UpdatePort {
-    const AFTER: After = After::PortsChanged;
-}
-impl Relates for ReloadPorts {
-    const AFTER: After = After::PortsChanged;
-}
-impl Relates for DeletePort {
-    const AFTER: After = After::PortsChanged;
+/// Waits until the node's mailbox comes to this request.
+async fn turn(address: &Addr<NodeActor>, within: Duration) -> Result<(), MailboxError> {
+    address.send(Turn).timeout(within).await
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use ferric_drivers::DriverError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
+
+/// How long a deployment or an operator may wait for the commands before theirs.
+const TURN: Duration = Duration::from_secs(600);
 
 /// Permits by BMC address. Cheap to clone.
 #[derive(Clone)]
@@ -36,8 +39,9 @@ impl Governor {
         Governor { bmcs: Arc::default(), least, most }
     }
 
-    /// Runs `command` when it is this caller's turn. `patient` callers (a deployment, an operator) are let through to
-    /// a BMC that was silent; others (the periodic look) are turned away until its back-off is over.
+    /// Runs `command`, for at most `within` once it is this caller's turn. `patient` callers (a deployment, an operator)
+    /// are let through to a BMC that was silent, and wait long for their turn; others (the periodic look) are turned
+    /// away until its back-off is over.
     pub(crate) async fn run<T>(
         &self,
         bmc: Option<String>,
@@ -45,18 +49,22 @@ impl Governor {
         within: Duration,
         command: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, DriverError> {
-        let deadline = Instant::now() + within;
         let Some(address) = bmc else {
-            return timeout_at(deadline, command).await.unwrap_or_else(|_| Err(late("the driver", within)));
+            return timeout(within, command).await.unwrap_or_else(|_| Err(late("the driver", within)));
         };
         let bmc = self.bmcs.entry(address.clone()).or_default().clone();
         if !patient && let Some(silent) = self.turned_away(&bmc, &address) {
             return Err(silent);
         }
-        let Ok(_turn) = timeout_at(deadline, bmc.turn.lock()).await else {
-            return Err(late(&address, within));
+        let longest = if patient { TURN } else { within };
+        let Ok(_turn) = timeout(longest, bmc.turn.lock()).await else {
+            return Err(DriverError::Unreachable {
+                what: address,
+                after: longest,
+                remedy: "it is busy with earlier commands of Ferric; they end by themselves".into(),
+            });
         };
-        let result = timeout_at(deadline, command).await.unwrap_or_else(|_| Err(late(&address, within)));
+        let result = timeout(within, command).await.unwrap_or_else(|_| Err(late(&address, within)));
         self.learn(&bmc, &result);
         result
     }

@@ -13,13 +13,14 @@ mod governor;
 mod job;
 pub mod message;
 mod node;
+mod ports;
 mod power;
 mod settings;
 mod supervisor;
 mod view;
 mod world;
 
-pub use directory::{After, Directory, Relates};
+pub use directory::Directory;
 pub use doing::Doing;
 pub use error::NodeError;
 pub use ferric_drivers::DriverError;

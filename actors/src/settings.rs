@@ -25,8 +25,11 @@ pub struct Settings {
     pub power_sync_interval: Duration,
     /// `[conductor] power_state_sync_max_retries` and `force_power_state_during_sync`.
     pub power_sync: SyncPolicy,
-    /// `[conductor] node_locked_retry_attempts` × `_interval`: how long a request may wait for its turn.
+    /// `[conductor] node_locked_retry_attempts` × `_interval`: how long a request may wait for its turn. What it does
+    /// once it has its turn is not counted.
     pub request_within: Duration,
+    /// How long events and ended journal steps are kept.
+    pub history_for: Duration,
     /// `[conductor] max_concurrent_deploy`: how many deployments work at once; more wait in line.
     pub max_concurrent_deploys: usize,
     /// `[conductor] allow_provisioning_in_maintenance`.
@@ -68,6 +71,7 @@ impl Default for Settings {
             power_sync_interval: Duration::from_secs(120),
             power_sync: SyncPolicy::default(),
             request_within: Duration::from_secs(30),
+            history_for: Duration::from_secs(30 * 24 * 3600),
             max_concurrent_deploys: 250,
             allow_provisioning_in_maintenance: true,
             allow_deleting_available: true,

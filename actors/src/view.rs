@@ -14,6 +14,10 @@ pub(crate) mod keys {
     pub(crate) const VERSION: &str = "agent_version";
     /// Its certificate.
     pub(crate) const VERIFY_CA: &str = "agent_verify_ca";
+    /// The clean-up that a failed deployment still needs: `all`, or `files`.
+    pub(crate) const CLEAN_UP: &str = "clean_up";
+    /// The power change that was asked for: `{target, within}`.
+    pub(crate) const POWER_WISH: &str = "power_wish";
     /// What a deployment leaves there, besides the agent's.
     pub(crate) const OF_DEPLOY: &[&str] = &["image_info", "is_whole_disk_image", "deploy_boot_mode"];
 }
@@ -76,15 +80,43 @@ pub(crate) fn edit(column: &mut JsonText, change: impl FnOnce(&mut Json)) {
     *column = JsonText::from(map);
 }
 
-/// Stars for what a ramdisk or a client must not read.
+/// Stars for what a ramdisk or a client must not read: values with a secret's name, at any depth, and URLs that carry
+/// a user or a signature.
 pub(crate) fn masked(mut map: Json) -> Json {
-    for (key, value) in &mut map {
-        let name = key.to_lowercase();
-        if ["password", "secret", "token", "configdrive", "kg_key"].iter().any(|part| name.contains(part)) {
+    map.iter_mut().for_each(|(key, value)| mask(key, value));
+    map
+}
+
+fn mask(key: &str, value: &mut Value) {
+    const NAMES: [&str; 5] = ["password", "secret", "token", "configdrive", "kg_key"];
+    let name = key.to_lowercase();
+    let hidden = NAMES.iter().any(|part| name.contains(part));
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::String(text) if !hidden => {
+            let signed = text.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?']));
+            if signed {
+                *value = Value::String("******".into());
+            }
+        }
+        Value::Object(map) if !hidden => map.iter_mut().for_each(|(key, value)| mask(key, value)),
+        Value::Array(all) if !hidden => all.iter_mut().for_each(|value| mask("", value)),
+        Value::Number(_) if !hidden => {}
+        Value::Number(_) | Value::String(_) | Value::Object(_) | Value::Array(_) => {
             *value = Value::String("******".into());
         }
     }
-    map
+}
+
+/// A text as it may be stored and shown: no control characters (PostgreSQL takes no NUL), of bearable length.
+pub(crate) fn printable(text: &str) -> String {
+    const LONGEST: usize = 4000;
+    let mut out: String =
+        text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).take(LONGEST).collect();
+    if out.len() < text.len() && out.chars().count() == LONGEST {
+        out.push('…');
+    }
+    out
 }
 
 /// One of the node's thirteen interface fields.

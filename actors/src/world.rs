@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::doing::Doing;
 use crate::governor::Governor;
+use crate::ports::PortBook;
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
 
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) deploys: Arc<Semaphore>,
     /// What nodes are doing at this moment; not stored.
     pub(crate) doing: DashMap<Uuid, Doing>,
+    /// Whose ports are whose.
+    pub(crate) ports: PortBook,
 }
 
 impl World {
@@ -41,18 +44,24 @@ impl World {
         self.store.write(move |conn| ferric_schema::commit(conn, commit)).await
     }
 
-    /// Commits what has already happened: goes on trying while the database is full, busy or away. Only a stale
-    /// generation or a vanished row ends it.
+    /// Commits what has already happened: goes on trying while the database is full, busy or away. What no waiting
+    /// mends (a stale generation, a vanished row, a value that the database does not take) ends it.
     pub(crate) async fn commit_until_done(&self, commit: Commit) -> Result<Committed, StoreError> {
         let mut wait = Duration::from_millis(100);
         loop {
             match self.commit(commit.clone()).await {
-                Err(error @ (StoreError::Stale { .. } | StoreError::NotFound { .. })) => return Err(error),
-                Err(error) => {
+                Err(
+                    error @ (StoreError::Busy
+                    | StoreError::Full
+                    | StoreError::Unreachable(_)
+                    | StoreError::Closed
+                    | StoreError::Panicked),
+                ) => {
                     tracing::error!(node = %commit.node.uuid, %error, "cannot write; trying again in {wait:?}");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(5));
                 }
+                Err(error) => return Err(error),
                 Ok(committed) => return Ok(committed),
             }
         }

@@ -86,6 +86,12 @@ struct Ramdisk {
     finished: Notify,
     fail: Option<&'static str>,
     crash: bool,
+    unreachable: bool,
+    /// Clean-up hangs until the process ends.
+    stuck: bool,
+    /// The image's look-up hangs until told otherwise.
+    slow_look: Option<Notify>,
+    cleaned: AtomicU32,
 }
 
 #[async_trait]
@@ -99,6 +105,9 @@ impl DeployInterface for Ramdisk {
     }
 
     async fn prepare(&self, _: &NodeView) -> Result<Json, DriverError> {
+        if let Some(look) = &self.slow_look {
+            look.notified().await;
+        }
         Ok(Json::new())
     }
 
@@ -129,6 +138,13 @@ impl DeployInterface for Ramdisk {
     }
 
     async fn poll(&self, step: &str, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        if self.unreachable {
+            return Err(DriverError::Unreachable {
+                what: "agent at http://192.0.2.7:9999".into(),
+                after: Duration::from_secs(5),
+                remedy: "check the network".into(),
+            });
+        }
         if step == "deploy" {
             return Ok(StepOutcome::Done);
         }
@@ -146,6 +162,10 @@ impl DeployInterface for Ramdisk {
     }
 
     async fn clean_up(&self, context: &StepContext) -> Result<(), DriverError> {
+        self.cleaned.fetch_add(1, Ordering::SeqCst);
+        if self.stuck {
+            std::future::pending::<()>().await;
+        }
         context.asks.set_power(PowerTarget::Off).await.map(|_| ())
     }
 
@@ -361,4 +381,174 @@ async fn a_power_change_is_written_before_and_after() {
         node.power_state == Some(PowerState::On) && node.target_power_state.is_none()
     };
     world.until(id, "on", on).await;
+}
+
+#[actix::test]
+async fn an_agent_that_calls_but_cannot_be_reached_does_not_hold_the_node_for_ever() {
+    let deploy = Arc::new(Ramdisk { unreachable: true, ..Ramdisk::default() });
+    let short = Settings { deploy_callback_timeout: Duration::from_millis(500), ..settings() };
+    let world = World::new(over(&deploy), short).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    let token = beat(&world, id).await;
+    let node = loop {
+        // it goes on calling, refused once the token is forgotten
+        let _ = heartbeat(&world, id, &token).await;
+        let node = world.node(id).await;
+        if node.provision_state == State::DeployFailed {
+            break node;
+        }
+        assert_eq!(node.provision_state, State::DeployWait);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let error = node.last_error.expect("an error");
+    assert!(error.contains("Timeout") && error.contains("192.0.2.7"), "{error}");
+}
+
+#[actix::test]
+async fn a_clean_up_that_a_crash_cut_off_is_done_by_the_next_process() {
+    let stuck = Arc::new(Ramdisk { fail: Some("no disk"), stuck: true, ..Ramdisk::default() });
+    let world = World::new(over(&stuck), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    beat(&world, id).await;
+    world.reaches(id, State::DeployFailed).await;
+    let World { directory, folder } = world;
+    directory.stop().await;
+    drop(directory);
+    let next = Arc::new(Ramdisk::default());
+    let world = World::over(folder, over(&next), settings()).await;
+    let off = |node: &ferric_schema::Node| node.power_state == Some(PowerState::Off);
+    let node = world.until(id, "switched off", off).await;
+    assert!(node.last_error.expect("kept").contains("no disk"));
+    world.until(id, "clean", |node| node.driver_internal_info.get("clean_up").is_none()).await;
+    assert_eq!(next.cleaned.load(Ordering::SeqCst), 1);
+}
+
+#[actix::test]
+async fn a_deployment_taken_up_before_its_image_was_looked_up_takes_one_place_in_the_queue() {
+    let one = || Settings { max_concurrent_deploys: 1, ..settings() };
+    let slow = Arc::new(Ramdisk { slow_look: Some(Notify::new()), ..Ramdisk::default() });
+    let world = World::new(over(&slow), one()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::Deploying).await;
+    let World { directory, folder } = world;
+    directory.stop().await;
+    drop(directory);
+    let world = World::over(folder, over(&Arc::new(Ramdisk::default())), one()).await;
+    world.reaches(id, State::DeployWait).await;
+}
+
+#[actix::test]
+async fn a_node_that_wants_cleaning_is_not_handed_out_uncleaned() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::Active).await;
+    let wants = Update {
+        apply: Box::new(|node| {
+            node.automated_clean = Some(true);
+            Ok(())
+        }),
+        reset_interfaces: false,
+    };
+    world.directory.ask(id, wants).await.expect("written");
+    world.verb(id, Verb::Deleted).await.expect("accepted");
+    let node = world.reaches(id, State::CleanFailed).await;
+    assert!(node.last_error.expect("an error").contains("automated_clean"));
+}
+
+/// A BMC that switches only when it is let, and remembers what it was asked for.
+#[derive(Default)]
+struct Recorder {
+    asked: std::sync::Mutex<Vec<PowerTarget>>,
+    hangs: bool,
+}
+
+#[async_trait]
+impl PowerInterface for Recorder {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn supported(&self) -> &'static [PowerTarget] {
+        PowerTarget::ALL
+    }
+
+    fn bmc(&self, _: &NodeView) -> Option<String> {
+        None
+    }
+
+    async fn power_state(&self, node: &NodeView) -> Result<PowerState, DriverError> {
+        Ok(node.power.unwrap_or(PowerState::On))
+    }
+
+    async fn set_power(&self, _: &NodeView, to: PowerTarget, _: Duration) -> Result<PowerState, DriverError> {
+        self.asked.lock().expect("a lock").push(to);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        Ok(to.end())
+    }
+}
+
+#[actix::test]
+async fn a_soft_power_off_and_a_reboot_are_what_they_were_after_a_restart() {
+    for target in [PowerTarget::SoftOff, PowerTarget::Reboot] {
+        let recorder = |hangs| Arc::new(Recorder { hangs, ..Recorder::default() });
+        let hanging = recorder(true);
+        let power = |power: &Arc<Recorder>| Interfaces { power: power.clone(), ..Interfaces::default() };
+        let world = World::new(power(&hanging), settings()).await;
+        let id = world.available().await;
+        world.directory.ask(id, ChangePower { target, timeout: None }).await.expect("accepted");
+        while hanging.asked.lock().expect("a lock").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // a second one, and a verb, find the node locked meanwhile
+        let second = world.directory.ask(id, ChangePower { target: PowerTarget::On, timeout: None }).await;
+        assert!(matches!(second, Err(NodeError::Locked { .. })));
+        assert!(matches!(world.verb(id, Verb::Manage).await, Err(NodeError::Locked { .. })));
+        let World { directory, folder } = world;
+        directory.stop().await;
+        drop(directory);
+        let next = recorder(false);
+        let world = World::over(folder, power(&next), settings()).await;
+        let node = world.until(id, "at rest", |node| node.target_power_state.is_none()).await;
+        assert_eq!(node.power_state, Some(target.end()));
+        assert!(node.reservation.is_none() && node.driver_internal_info.get("power_wish").is_none());
+        assert_eq!(*next.asked.lock().expect("a lock"), [target]);
+    }
+}
+
+#[actix::test]
+async fn a_power_change_with_an_absurd_time_limit_is_a_power_change() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let id = world.available().await;
+    let on = ChangePower { target: PowerTarget::On, timeout: Some(Duration::from_secs(u64::MAX)) };
+    world.directory.ask(id, on).await.expect("accepted");
+    world.until(id, "on", |node| node.power_state == Some(PowerState::On)).await;
+}
+
+#[actix::test]
+async fn what_ferric_put_into_maintenance_it_takes_out_again_when_the_bmc_answers() {
+    let quick = Settings { power_sync_interval: Duration::from_millis(20), ..settings() };
+    let world = World::new(Interfaces::default(), quick).await;
+    let id = world.available().await;
+    let faulty = |node: &mut ferric_schema::Node| {
+        node.maintenance = true;
+        node.fault = Some(Fault::PowerFailure);
+        node.maintenance_reason = Some("silent".into());
+        Ok(())
+    };
+    let asked = Update { apply: Box::new(faulty), reset_interfaces: false };
+    world.directory.ask(id, asked).await.expect("written");
+    let node = world.until(id, "healed", |node| !node.maintenance).await;
+    assert_eq!((node.fault, node.maintenance_reason), (None, None));
 }

@@ -83,7 +83,10 @@ impl Handler<Heartbeat> for NodeActor {
             tracing::debug!(node = %self.uuid(), state = %self.state(), "heartbeat not expected here");
             return AtomicResponse::new(Box::pin(actix::fut::wrap_future(std::future::ready(Ok(())))));
         }
-        self.arm(ctx);
+        // an agent that calls but cannot be reached does not hold the node for ever
+        if self.silent.is_none() {
+            self.arm(ctx);
+        }
         let mut change = self.change();
         view::edit(&mut change.node.driver_internal_info, |info| {
             info.insert(keys::URL.into(), Value::String(beat.callback_url));

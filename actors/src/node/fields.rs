@@ -9,7 +9,7 @@ use actix::{
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
 use ferric_machine::BootDevice;
-use ferric_schema::{Node, Port, StoreError, nodes, ports};
+use ferric_schema::{Conn, JsonText, Node, Port, StoreError, events, nodes, ports};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -45,16 +45,30 @@ impl Handler<Update> for NodeActor {
             let same = self.node.clone();
             return AtomicResponse::new(Box::pin(std::future::ready(Ok(same)).into_actor(self)));
         }
+        let ends = self.node.maintenance && !change.node.maintenance;
         if !change.node.maintenance {
             change.node.maintenance_reason = None;
             change.node.fault = None;
         }
         change.tell(&self.world, "INFO", "updated", "fields changed".into(), json!({}));
-        self.commit(change, |act, _| act.node.clone())
+        self.commit(change, move |act, ctx| {
+            if ends {
+                act.maintenance_ended(ctx);
+            }
+            act.node.clone()
+        })
     }
 }
 
 impl NodeActor {
+    /// The operator takes the node back into service: a node that rested goes on with what it was doing.
+    fn maintenance_ended(&mut self, ctx: &mut Context<Self>) {
+        self.power_failures = 0;
+        if std::mem::take(&mut self.resting) {
+            self.take_up(ctx);
+        }
+    }
+
     /// Fits the interfaces to what was edited: unset ones get their default again, unusable ones are refused, or reset
     /// with a changed driver where the client asked for that.
     fn rebind(&self, node: &mut Node, reset: bool) -> Result<(), NodeError> {
@@ -93,15 +107,14 @@ impl Handler<SetMaintenance> for NodeActor {
         change.node.maintenance_reason = if ask.on { ask.reason } else { None };
         if !ask.on {
             change.node.fault = None;
-            self.power_failures = 0;
         }
         let text = if ask.on { "maintenance on" } else { "maintenance off" };
         let data = json!({"maintenance": ask.on, "reason": change.node.maintenance_reason});
         change.tell(&self.world, "INFO", "maintenance", text.into(), data);
-        let wakes = !ask.on && std::mem::take(&mut self.resting);
+        let ends = !ask.on;
         self.commit(change, move |act, ctx| {
-            if wakes {
-                act.take_up(ctx);
+            if ends {
+                act.maintenance_ended(ctx);
             }
         })
     }
@@ -237,13 +250,37 @@ impl Handler<DeleteNode> for NodeActor {
             return self.refuse(NodeError::Conflict(text));
         }
         let (uuid, store) = (node.uuid, self.world.store.clone());
-        let bmc = self.job().ok().and_then(|job| job.bound.power.bmc(&job.view));
-        let delete = async move { store.write(move |conn| nodes::delete(conn, uuid)).await };
+        let job = self.job().ok();
+        let bmc = job.as_ref().and_then(|job| job.bound.power.bmc(&job.view));
+        let gone = events::NewEvent {
+            node: Some(uuid),
+            at: self.world.now(),
+            kind: "deleted".into(),
+            severity: "INFO".into(),
+            text: format!("deleted in state {}", node.provision_state),
+            data: JsonText::default(),
+        };
+        let delete = async move {
+            let write = store.write(move |conn| {
+                nodes::delete(conn, uuid)?;
+                events::append(conn, &gone)
+            });
+            write.await?;
+            // what the machine would boot next time belongs to nobody now
+            if let Some(job) = job
+                && let Err(error) = job.bound.boot.clean_up_ramdisk(&job.view).await
+            {
+                tracing::warn!(node = %uuid, %error, "boot files of the deleted node stay");
+            }
+            Ok::<_, StoreError>(())
+        };
         AtomicResponse::new(Box::pin(delete.into_actor(self).map(move |result, act: &mut Self, ctx| {
             result?;
             if let Some(bmc) = bmc {
                 act.world.governor.forget(&bmc);
             }
+            act.cancel.cancel();
+            act.world.ports.set(uuid, &[]);
             act.leaving = true;
             ctx.stop();
             Ok(())
@@ -252,19 +289,23 @@ impl Handler<DeleteNode> for NodeActor {
 }
 
 impl NodeActor {
-    /// Reads the ports anew after one was changed; a port's write is complete by then.
-    fn port_written<T: 'static>(
+    /// Changes a port and reads the node's ports anew, in one transaction.
+    fn port_written<T: Send + 'static>(
         &self,
-        write: impl std::future::Future<Output = Result<T, StoreError>> + 'static,
+        write: impl FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> AtomicResponse<Self, Result<T, NodeError>> {
         let (store, uuid) = (self.world.store.clone(), self.uuid());
         let both = async move {
-            let written = write.await?;
-            let all = store.read(move |conn| ports::of_node(conn, uuid)).await?;
-            Ok::<_, StoreError>((written, all))
+            store
+                .write(move |conn| {
+                    let written = write(conn)?;
+                    Ok((written, ports::of_node(conn, uuid)?))
+                })
+                .await
         };
         AtomicResponse::new(Box::pin(both.into_actor(self).map(|result, act: &mut Self, _| {
             let (written, all) = result?;
+            act.world.ports.set(act.node.uuid, &all);
             act.ports = all;
             Ok(written)
         })))
@@ -280,8 +321,7 @@ impl Handler<CreatePort> for NodeActor {
     type Result = AtomicResponse<Self, Result<Port, NodeError>>;
 
     fn handle(&mut self, ask: CreatePort, _: &mut Context<Self>) -> Self::Result {
-        let store = self.world.store.clone();
-        self.port_written(async move { store.write(move |conn| ports::insert(conn, &ask.0)).await })
+        self.port_written(move |conn| ports::insert(conn, &ask.0))
     }
 }
 
@@ -296,8 +336,8 @@ impl Handler<UpdatePort> for NodeActor {
         if let Err(error) = (ask.apply)(&mut port, &self.node) {
             return self.refuse(error);
         }
-        let (store, now) = (self.world.store.clone(), self.world.now());
-        self.port_written(async move { store.write(move |conn| ports::update(conn, &port, now)).await })
+        let now = self.world.now();
+        self.port_written(move |conn| ports::update(conn, &port, now))
     }
 }
 
@@ -310,7 +350,7 @@ impl Handler<ReloadPorts> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
     fn handle(&mut self, _: ReloadPorts, _: &mut Context<Self>) -> Self::Result {
-        self.port_written(std::future::ready(Ok(())))
+        self.port_written(|_| Ok(()))
     }
 }
 
@@ -328,7 +368,17 @@ impl Handler<DeletePort> for NodeActor {
             let text = format!("Cannot delete the port {} as node {} is in use.", ask.0, node.uuid);
             return self.refuse(NodeError::Conflict(text));
         }
-        let store = self.world.store.clone();
-        self.port_written(async move { store.write(move |conn| ports::delete(conn, ask.0)).await })
+        self.port_written(move |conn| ports::delete(conn, ask.0))
     }
+}
+
+/// Answered when the node's turn comes, which is what a request may have to wait for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Turn;
+
+impl Handler<Turn> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Turn, _: &mut Context<Self>) {}
 }

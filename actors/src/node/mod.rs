@@ -20,10 +20,11 @@ use actix::{
     SpawnHandle,
 };
 use ferric_drivers::DriverError;
-use ferric_machine::{Facts, Outcome, State};
+use ferric_machine::{Facts, Outcome, State, Work};
 use ferric_schema::events::NewEvent;
 use ferric_schema::{Commit, JournalChange, JsonText, Node, Port, StoreError, journal::StepRow};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::boot::BootActor;
@@ -32,10 +33,10 @@ use crate::error::NodeError;
 use crate::job::Job;
 use crate::power::{PowerActor, Stop};
 use crate::supervisor::NodeDown;
-use crate::view;
+use crate::view::{self, keys};
 use crate::world::World;
 
-pub(crate) use fields::ReloadPorts;
+pub(crate) use fields::{ReloadPorts, Turn};
 pub(crate) use operation::{CleanedUp, Prepared, StepEnded, TornDown};
 pub(crate) use power::{AgentGoes, PowerObserved};
 
@@ -60,6 +61,8 @@ pub struct NodeActor {
     leaving: bool,
     /// The actors died too often: nothing is taken up until an operator clears the maintenance.
     resting: bool,
+    /// Ends what still runs for the present work, when the node goes on to something else.
+    cancel: CancellationToken,
     /// Why a look at the agent failed last, while its deadline still runs.
     silent: Option<DriverError>,
 }
@@ -122,6 +125,7 @@ impl NodeActor {
             open_steps,
             leaving: false,
             resting,
+            cancel: CancellationToken::new(),
             silent: None,
         }
     }
@@ -150,7 +154,8 @@ impl NodeActor {
             .registry
             .bind(&self.node.driver, &view::chosen(&self.node))
             .map_err(|error| NodeError::Invalid(error.to_string()))?;
-        Ok(Job { view: Arc::new(view::node_view(&self.node, &self.ports)), bound: Arc::new(bound) })
+        let view = Arc::new(view::node_view(&self.node, &self.ports));
+        Ok(Job { view, bound: Arc::new(bound), cancel: self.cancel.clone() })
     }
 
     fn change(&self) -> Change {
@@ -160,6 +165,7 @@ impl NodeActor {
     /// Writes what the state machine decided into the row.
     fn apply(&self, change: &mut Change, outcome: &Outcome, error: Option<String>) {
         let now = self.world.now();
+        let error = error.map(|text| view::printable(&text));
         let node = &mut change.node;
         node.provision_state = outcome.to;
         node.target_provision_state = outcome.target;
@@ -182,6 +188,32 @@ impl NodeActor {
         }
         if outcome.clears_instance {
             view::wipe_instance(node);
+        }
+        // so that a restart knows what the machine still needs; CleanedUp takes it away
+        let clean_up = match outcome.work {
+            Work::CleanUp => Some("all"),
+            Work::AbortDeploy => Some("files"),
+            Work::None
+            | Work::Verify
+            | Work::Deploy
+            | Work::TearDown
+            | Work::Clean
+            | Work::Inspect
+            | Work::Adopt
+            | Work::Rescue
+            | Work::Unrescue
+            | Work::Service
+            | Work::Continue
+            | Work::AbortClean
+            | Work::AbortInspect
+            | Work::AbortRescue
+            | Work::AbortService => None,
+        };
+        if clean_up.is_some() || outcome.work.begins() {
+            view::edit(&mut node.driver_internal_info, |info| {
+                info.remove(keys::CLEAN_UP);
+                info.extend(clean_up.map(|how| (keys::CLEAN_UP.to_owned(), json!(how))));
+            });
         }
         if outcome.clears_power {
             node.power_state = None;
@@ -316,7 +348,9 @@ impl Actor for NodeActor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let (id, node, world) = (self.node.uuid, ctx.address(), self.world.clone());
         let power = PowerActor { id, node: node.clone(), world: world.clone() }.start();
-        let boot = BootActor { id, node: node.clone(), power: power.clone(), world: world.clone() }.start();
+        let turn = Arc::default();
+        let boot =
+            BootActor { id, node: node.clone(), power: power.clone(), world: world.clone(), turn }.start();
         let deploy =
             DeployActor { id, node, boot: boot.clone(), power: power.clone(), world, running: None }.start();
         self.siblings = Some(Siblings { power, boot, deploy });

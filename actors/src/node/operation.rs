@@ -1,6 +1,7 @@
 //! A deployment from its first step to its last: what runs, what is written before and after, what a restart finds.
 
-use actix::{Context, Handler, Message};
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message};
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{
     DeployStep, Json, Progress, Progressed, RamdiskPurpose, Resume, StepOutcome,
@@ -17,7 +18,7 @@ use super::{Change, NodeActor};
 use crate::boot::LayOut;
 use crate::deploy::{Execute, Poll, Prepare, Run};
 use crate::doing::Doing;
-use crate::job::Job;
+use crate::job::{Job, answered};
 use crate::view;
 
 /// What the image's look-up found, with the place among the deployments.
@@ -199,6 +200,12 @@ impl Operation {
 
 impl NodeActor {
     pub(super) fn end_operation(&self, change: &mut Change, state: StepState) {
+        if self.operation.is_none()
+            && let Some(row) = self.open_steps.first()
+        {
+            // a resting node never took its operation up
+            change.journal.push(JournalChange::Close { op: row.op, state });
+        }
         if let Some(operation) = &self.operation {
             if let (Some(at), StepState::Failed) = (operation.at, state) {
                 let error = change.node.last_error.clone();
@@ -246,7 +253,10 @@ impl NodeActor {
             self.fire(ctx, Event::Fail, Some(text));
             return;
         };
-        operation._place = self.world.deploys.clone().try_acquire_owned().ok();
+        if operation.at.is_some() {
+            // one whose image is not looked up yet waits in line again, see prepare_deploy
+            operation._place = self.world.deploys.clone().try_acquire_owned().ok();
+        }
         operation.abort_after = self.node.deploy_step.get("abort_after").is_some();
         let at = operation.at;
         tracing::info!(node = %self.uuid(), step = ?operation.name(), "taking the deployment up again");
@@ -255,8 +265,14 @@ impl NodeActor {
         match (self.state(), at) {
             (State::DeployWait, _) => {
                 // what the machine may be about to fetch was known to the old process only
-                self.with_job(ctx, |act, job, _| {
-                    act.siblings().boot.do_send(LayOut { job, purpose: RamdiskPurpose::Deploy });
+                self.with_job(ctx, |act, job, ctx| {
+                    let ask = act.siblings().boot.send(LayOut { job, purpose: RamdiskPurpose::Deploy });
+                    ctx.spawn(ask.into_actor(act).map(|result, act, _| {
+                        if let Err(error) = answered("laying out the ramdisk", result) {
+                            tracing::error!(node = %act.uuid(), %error, "the ramdisk is not laid out again");
+                            act.silent = Some(error);
+                        }
+                    }));
                 });
                 self.look_at_ramdisk(ctx, true);
             }
@@ -466,15 +482,17 @@ impl Handler<CleanedUp> for NodeActor {
     type Result = ();
 
     fn handle(&mut self, told: CleanedUp, ctx: &mut Context<Self>) {
-        let Err(error) = told.0 else { return };
-        tracing::warn!(node = %self.uuid(), %error, "clean-up after a failed deployment failed");
         if self.state() != State::DeployFailed {
             return;
         }
         let mut change = self.change();
-        let before = change.node.last_error.take().unwrap_or_default();
-        change.node.last_error =
-            Some(format!("{before} Also, cleaning up failed: {error}").trim().to_owned());
+        view::edit(&mut change.node.driver_internal_info, |info| drop(info.remove(view::keys::CLEAN_UP)));
+        if let Err(error) = told.0 {
+            tracing::warn!(node = %self.uuid(), %error, "clean-up after a failed deployment failed");
+            let before = change.node.last_error.take().unwrap_or_default();
+            let text = format!("{before} Also, cleaning up failed: {error}");
+            change.node.last_error = Some(view::printable(text.trim()));
+        }
         self.save(ctx, change, |_, _| {});
     }
 }

@@ -9,12 +9,15 @@ use ferric_machine::power::{self, SyncPolicy, Unreadable, Verdict};
 use ferric_machine::{Fault, PowerState, PowerTarget, State};
 use serde_json::json;
 
-use super::NodeActor;
+use super::{Change, NodeActor};
 use crate::error::NodeError;
 use crate::job::{answered, stopped};
 use crate::message::ChangePower;
 use crate::power::{QUESTION, ReadPower, SetPower};
-use crate::view;
+use crate::view::{self, keys};
+
+/// No machine takes longer to change its power.
+const LONGEST_CHANGE: Duration = Duration::from_secs(86_400);
 
 /// The power actor has changed or read the power state.
 #[derive(Message)]
@@ -35,9 +38,8 @@ impl Handler<ChangePower> for NodeActor {
         }
         let (target, within) = (ask.target, ask.timeout);
         let mut change = self.change();
-        change.node.target_power_state = Some(target.end());
+        self.wish_power(&mut change, target, within);
         change.node.last_error = None;
-        change.node.reservation = Some(self.world.settings.host.clone());
         change.tell(
             &self.world,
             "INFO",
@@ -77,6 +79,16 @@ impl NodeActor {
         Ok(())
     }
 
+    /// Writes down what power is asked for, in words that a restart can act on.
+    fn wish_power(&self, change: &mut Change, target: PowerTarget, within: Option<Duration>) {
+        change.node.target_power_state = Some(target.end());
+        change.node.reservation = Some(self.world.settings.host.clone());
+        view::edit(&mut change.node.driver_internal_info, |info| {
+            let within = within.map(|within| within.as_secs());
+            info.insert(keys::POWER_WISH.into(), json!({"target": target, "within": within}));
+        });
+    }
+
     fn change_power(&mut self, ctx: &mut Context<Self>, to: PowerTarget, within: Option<Duration>) {
         let usual = match to {
             PowerTarget::SoftOff | PowerTarget::SoftReboot => self.world.settings.soft_power_off_timeout,
@@ -84,10 +96,11 @@ impl NodeActor {
                 self.world.settings.power_change_timeout
             }
         };
-        let within = within.unwrap_or(usual);
+        let within = within.unwrap_or(usual).min(LONGEST_CHANGE);
         let asked = match self.job() {
             Ok(job) => {
-                self.siblings().power.send(SetPower { job, to, within }).timeout(within + 2 * QUESTION)
+                let ask = SetPower { job, to, within };
+                self.siblings().power.send(ask).timeout(within + self.world.settings.step_within)
             }
             Err(error) => {
                 return self.power_ended(ctx, to, Err(stopped("changing power", &error.to_string())));
@@ -107,6 +120,7 @@ impl NodeActor {
         let mut change = self.change();
         let node = &mut change.node;
         node.target_power_state = None;
+        view::edit(&mut node.driver_internal_info, |info| drop(info.remove(keys::POWER_WISH)));
         node.reservation = node.provision_state.stuck_as_fail().then(|| self.world.settings.host.clone());
         let (severity, text) = match result {
             Ok(reached) => {
@@ -114,7 +128,7 @@ impl NodeActor {
                 ("INFO", format!("power is {reached}"))
             }
             Err(error) => {
-                let text = to.failed(&error.to_string());
+                let text = view::printable(&to.failed(&error.to_string()));
                 node.last_error = Some(text.clone());
                 ("ERROR", text)
             }
@@ -126,10 +140,14 @@ impl NodeActor {
 
     /// After a restart: a power change that was asked for is completed by looking at the machine.
     pub(super) fn take_up_power(&mut self, ctx: &mut Context<Self>) {
-        match self.node.target_power_state {
-            Some(PowerState::On) => self.change_power(ctx, PowerTarget::On, None),
-            Some(PowerState::Off) => self.change_power(ctx, PowerTarget::Off, None),
-            Some(PowerState::Error) | None => {}
+        let wish = self.node.driver_internal_info.get(keys::POWER_WISH);
+        let target = wish.as_ref().and_then(|wish| serde_json::from_value(wish.get("target")?.clone()).ok());
+        let within = wish.as_ref().and_then(|wish| wish.get("within")?.as_u64()).map(Duration::from_secs);
+        match (self.node.target_power_state, target) {
+            (None, _) => {}
+            (Some(_), Some(target)) => self.change_power(ctx, target, within),
+            (Some(PowerState::On | PowerState::Error), None) => self.change_power(ctx, PowerTarget::On, None),
+            (Some(PowerState::Off), None) => self.change_power(ctx, PowerTarget::Off, None),
         }
     }
 
@@ -153,7 +171,8 @@ impl NodeActor {
     fn sync_power(&mut self, ctx: &mut Context<Self>) {
         let node = &self.node;
         let reserved = node.reservation.is_some();
-        if power::skip(node.provision_state, reserved, node.maintenance, node.target_power_state) {
+        let faulty = node.maintenance && node.fault == Some(Fault::PowerFailure) && !reserved;
+        if !faulty && power::skip(node.provision_state, reserved, node.maintenance, node.target_power_state) {
             return;
         }
         let Ok(job) = self.job() else { return };
@@ -162,10 +181,28 @@ impl NodeActor {
         ctx.spawn(ask.into_actor(self).map(move |result, act, ctx| {
             let seen = answered("reading the power state", result);
             // something else happened to the node meanwhile: this reading may be older than that
-            if act.node.generation == before {
-                act.reconcile(ctx, seen);
+            if act.node.generation != before {
+                return;
+            }
+            match seen {
+                Ok(seen @ (PowerState::On | PowerState::Off)) if faulty => act.power_heals(ctx, seen),
+                Ok(_) | Err(_) if faulty => {}
+                seen => act.reconcile(ctx, seen),
             }
         }));
+    }
+
+    /// The BMC answers again: what Ferric itself took out of service it puts back (states.md §5).
+    fn power_heals(&mut self, ctx: &mut Context<Self>, seen: PowerState) {
+        let mut change = self.change();
+        change.node.power_state = Some(seen);
+        change.node.maintenance = false;
+        change.node.maintenance_reason = None;
+        change.node.fault = None;
+        let text = format!("the BMC answers again: out of maintenance, {seen}");
+        change.tell(&self.world, "INFO", "power_recovered", text, json!({"power_state": seen}));
+        self.power_failures = 0;
+        self.save(ctx, change, |_, _| {});
     }
 
     fn reconcile(&mut self, ctx: &mut Context<Self>, seen: Result<PowerState, DriverError>) {
@@ -189,8 +226,9 @@ impl NodeActor {
             Verdict::Record(seen) | Verdict::Adopt(seen) => change.node.power_state = Some(seen),
             Verdict::Restore(to) => {
                 tracing::warn!(node = %self.uuid(), %to, "power differs from what is wanted; restoring");
-                change.node.target_power_state = Some(to.end());
-                change.node.reservation = Some(self.world.settings.host.clone());
+                self.wish_power(&mut change, to, None);
+                let text = format!("power differs from {}; restoring it", to.end());
+                change.tell(&self.world, "WARNING", "power_restored", text, json!({"target": to}));
                 self.save(ctx, change, move |act, ctx| act.change_power(ctx, to, None));
                 return;
             }
@@ -199,6 +237,8 @@ impl NodeActor {
                 if let Some(why) = why {
                     text = format!("{text}. Last try: {why}");
                 }
+                text.push_str(". Maintenance ends by itself once the BMC answers");
+                let text = view::printable(&text);
                 change.node.power_state = stored;
                 change.node.maintenance = true;
                 change.node.fault = Some(Fault::PowerFailure);

@@ -13,18 +13,21 @@ use crate::deploy::{CleanUp, TearDown};
 use crate::error::NodeError;
 use crate::message::Provision;
 use crate::power::{QUESTION, ReadPower};
-use crate::view;
+use crate::view::{self, keys};
 
 impl Handler<Provision> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
     fn handle(&mut self, ask: Provision, _: &mut Context<Self>) -> Self::Result {
         match self.plan(&ask) {
-            Ok((change, work, operation)) => {
+            Ok(Plan { change, work, operation, abort_after }) => {
                 let asked = ask.verb;
                 self.commit(change, move |act, ctx| {
                     if let Some(operation) = operation {
                         act.operation = Some(operation);
+                    }
+                    if let Some(running) = &mut act.operation {
+                        running.abort_after |= abort_after;
                     }
                     tracing::info!(node = %act.uuid(), verb = %asked, "accepted");
                     act.begin(work, ctx);
@@ -35,14 +38,25 @@ impl Handler<Provision> for NodeActor {
     }
 }
 
+/// What a verb leads to.
+struct Plan {
+    /// To commit.
+    change: super::Change,
+    /// To begin afterwards.
+    work: Work,
+    /// The steps to run.
+    operation: Option<Operation>,
+    /// The running step is to be the last one.
+    abort_after: bool,
+}
+
 impl NodeActor {
-    /// What a verb leads to: the change to commit, the work to begin, the steps to run.
-    fn plan(&mut self, ask: &Provision) -> Result<(super::Change, Work, Option<Operation>), NodeError> {
+    fn plan(&self, ask: &Provision) -> Result<Plan, NodeError> {
         let outcome = ferric_machine::request(&self.facts(), ask.verb).map_err(|refusal| {
             let busy = matches!(refusal, Refusal::NotAllowed { .. }) && self.node.reservation.is_some();
             if busy { self.locked() } else { NodeError::Refused(refusal) }
         })?;
-        if self.node.target_power_state.is_some() && outcome.work != Work::None {
+        if self.node.target_power_state.is_some() {
             return Err(self.locked());
         }
         let mut change = self.change();
@@ -72,9 +86,6 @@ impl NodeActor {
             }
         }
         if outcome.marks_abort_after {
-            if let Some(running) = &mut self.operation {
-                running.abort_after = true;
-            }
             view::edit(&mut change.node.deploy_step, |step| {
                 step.insert("abort_after".into(), Value::Bool(true));
             });
@@ -85,7 +96,7 @@ impl NodeActor {
                 ferric_machine::steps::aborted_message(ferric_machine::Activity::Deploy, step.as_deref());
             change.node.last_error = Some(text);
         }
-        Ok((change, outcome.work, operation))
+        Ok(Plan { change, work: outcome.work, operation, abort_after: outcome.marks_abort_after })
     }
 
     fn plan_deploy(&self, ask: &Provision, change: &mut super::Change) -> Result<Operation, NodeError> {
@@ -118,6 +129,10 @@ impl NodeActor {
 
     /// Starts the work of a committed transition.
     pub(super) fn begin(&mut self, work: Work, ctx: &mut Context<Self>) {
+        if matches!(work, Work::TearDown | Work::CleanUp | Work::AbortDeploy) {
+            // whatever of the work before still runs must not undo what comes now
+            std::mem::take(&mut self.cancel).cancel();
+        }
         match work {
             Work::None => {}
             Work::Verify => self.verify(ctx),
@@ -226,6 +241,11 @@ impl NodeActor {
 
     /// Automated cleaning is off in this release: the state is passed through, as Ironic does then.
     fn finish_cleaning(&mut self, ctx: &mut Context<Self>) {
+        if self.node.automated_clean == Some(true) {
+            let text = "this node is to be cleaned (automated_clean is true), and cleaning is not part of this release \
+                        of Ferric; clean it by hand, set automated_clean to false, then manage and provide it";
+            return self.fire(ctx, Event::Fail, Some(text.to_owned()));
+        }
         let event = end_of_cleaning(&self.facts());
         self.fire(ctx, event, None);
     }
@@ -243,8 +263,14 @@ impl NodeActor {
         if let Some(step) = step {
             text = format!("{text} (step {step})");
         }
-        if let Some(silent) = &self.silent {
-            text = format!("{text}. Last try: {silent}");
+        text = match &self.silent {
+            Some(silent) => format!("{text}. Last try: {silent}"),
+            None => format!(
+                "{text}. Look at the machine's console: did it boot the ramdisk, does it reach the API?"
+            ),
+        };
+        if self.node.power_state == Some(PowerState::Off) {
+            text.push_str(" The machine is powered off.");
         }
         self.fire(ctx, Event::Fail, Some(text));
     }
@@ -254,11 +280,21 @@ impl NodeActor {
         if self.resting {
             return;
         }
+        if let Err(error) = self.job()
+            && self.state().activity().is_some()
+        {
+            return self.fire(ctx, Event::Fail, Some(error.to_string()));
+        }
         match self.state() {
             State::Verifying => self.verify(ctx),
             State::Deploying | State::DeployWait => self.take_up_deploy(ctx),
             State::Deleting => self.begin(Work::TearDown, ctx),
             State::Cleaning => self.finish_cleaning(ctx),
+            State::DeployFailed => match self.node.driver_internal_info.get(keys::CLEAN_UP) {
+                None => {}
+                Some(how) if how == "files" => self.begin(Work::AbortDeploy, ctx),
+                Some(_) => self.begin(Work::CleanUp, ctx),
+            },
             State::Inspecting | State::Adopting | State::Rescuing | State::Unrescuing | State::Servicing => {
                 let text = format!("{} is not part of this release of Ferric and was ended", self.state());
                 self.fire(ctx, Event::Fail, Some(text));
@@ -269,7 +305,6 @@ impl NodeActor {
             | State::Active
             | State::Error
             | State::Rescue
-            | State::DeployFailed
             | State::DeployHold
             | State::CleanWait
             | State::CleanFailed

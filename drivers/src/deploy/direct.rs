@@ -165,8 +165,8 @@ impl DirectDeploy {
             };
             let params = serde_json::to_value(params).expect("plain data");
             let Value::Object(params) = params else { unreachable!("a struct serialises to an object") };
-            let mut command = self.agents.start(agent, names::INSTALL_BOOTLOADER, params, false).await?;
             let deadline = Instant::now() + self.settings.command_within;
+            let mut command = self.begin_bootloader(agent, context, params, deadline).await?;
             while command.command_status == CommandStatus::Running {
                 if Instant::now() > deadline {
                     return Err(DriverError::AgentCommand {
@@ -175,7 +175,12 @@ impl DirectDeploy {
                     });
                 }
                 sleep(self.settings.poll_interval).await;
-                let all = self.agents.list(agent).await?;
+                let all = match self.agents.list(agent).await {
+                    Ok(all) => all,
+                    // one lost answer is no failure; the deadline decides
+                    Err(error) if error.is_transient() => continue,
+                    Err(error) => return Err(error),
+                };
                 command = all.into_iter().find(|one| one.id == command.id).ok_or_else(|| {
                     DriverError::AgentCommand {
                         command: names::INSTALL_BOOTLOADER.into(),
@@ -191,6 +196,38 @@ impl DirectDeploy {
         Ok(StepOutcome::Done)
     }
 
+    /// Starts the command, or finds the one that was started before a restart of this process. An agent that is busy
+    /// with it, or does not answer, is asked again until `deadline`.
+    async fn begin_bootloader(
+        &self,
+        agent: &AgentHandle,
+        context: &StepContext,
+        params: Json,
+        deadline: Instant,
+    ) -> Result<Command> {
+        let mut look = context.resumed;
+        loop {
+            let tried = match look {
+                true => self.agents.list(agent).await.map(|all| {
+                    let short = names::INSTALL_BOOTLOADER.rsplit('.').next().unwrap_or_default();
+                    all.into_iter().rev().find(|command| command.command_name == short)
+                }),
+                false => Ok(None),
+            };
+            let tried = match tried {
+                Ok(Some(command)) => return Ok(command),
+                Ok(None) => self.agents.start(agent, names::INSTALL_BOOTLOADER, params.clone(), false).await,
+                Err(error) => Err(error),
+            };
+            match tried {
+                // busy, or an answer got lost: it may have been started after all
+                Err(error) if error.is_transient() && Instant::now() < deadline => look = true,
+                other => return other,
+            }
+            sleep(self.settings.poll_interval).await;
+        }
+    }
+
     async fn tear_down_agent(&self, context: &StepContext) -> Result<StepOutcome> {
         if let Some(agent) = &context.agent {
             // an agent that is gone already, or goes while it answers, is what we want
@@ -199,8 +236,11 @@ impl DirectDeploy {
             }
             let deadline = Instant::now() + self.settings.power_off_within;
             while Instant::now() < deadline {
-                if context.asks.power_state().await? == PowerState::Off {
-                    return Ok(StepOutcome::Done);
+                match context.asks.power_state().await {
+                    Ok(PowerState::Off) => return Ok(StepOutcome::Done),
+                    Ok(PowerState::On | PowerState::Error) => {}
+                    Err(error) if error.is_transient() => {}
+                    Err(error) => return Err(error),
                 }
                 sleep(self.settings.poll_interval).await;
             }
