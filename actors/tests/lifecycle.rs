@@ -552,3 +552,18 @@ async fn what_ferric_put_into_maintenance_it_takes_out_again_when_the_bmc_answer
     let node = world.until(id, "healed", |node| !node.maintenance).await;
     assert_eq!((node.fault, node.maintenance_reason), (None, None));
 }
+
+#[actix::test]
+async fn a_reboot_by_request_in_the_middle_of_a_write_fails_the_deployment_at_once() {
+    let deploy = Arc::new(Ramdisk::default());
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    beat(&world, id).await;
+    world.until(id, "writing", writing).await;
+    let reboot = ChangePower { target: PowerTarget::Reboot, timeout: None };
+    world.directory.ask(id, reboot).await.expect("accepted");
+    let error = world.reaches(id, State::DeployFailed).await.last_error.expect("an error");
+    assert!(error.contains("deploy.write_image") && error.contains("rebooting"), "{error}");
+}

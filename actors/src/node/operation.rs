@@ -410,6 +410,21 @@ impl NodeActor {
         });
     }
 
+    /// The ramdisk is gone in which a step was running: nobody will ever answer for it.
+    pub(super) fn ramdisk_lost(&mut self, ctx: &mut Context<Self>, why: &str) {
+        let inside = self
+            .operation
+            .as_ref()
+            .and_then(Operation::current)
+            .is_some_and(|step| step.resume == Resume::Reattach);
+        if inside && self.state() == State::DeployWait {
+            let name = self.operation.as_ref().and_then(Operation::name).unwrap_or_default();
+            let text =
+                format!("Failed to deploy. Step {name}: {why} while it ran in the ramdisk; deploy again");
+            self.fire(ctx, Event::Fail, Some(text));
+        }
+    }
+
     fn step_failed(&mut self, ctx: &mut Context<Self>, error: &DriverError) {
         let name =
             self.operation.as_ref().and_then(Operation::name).unwrap_or_else(|| "deploy.prepare".into());

@@ -135,7 +135,12 @@ impl NodeActor {
         };
         let power = node.power_state;
         change.tell(&self.world, severity, "power_set", text, json!({"target": to, "power_state": power}));
-        self.save(ctx, change, |_, _| {});
+        let done = severity == "INFO";
+        self.save(ctx, change, move |act, ctx| {
+            if done && to.wipes_agent() {
+                act.ramdisk_lost(ctx, &format!("the machine was asked to go to '{to}'"));
+            }
+        });
     }
 
     /// After a restart: a power change that was asked for is completed by looking at the machine.
