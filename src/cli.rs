@@ -27,7 +27,7 @@ pub(crate) struct LogArgs {
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
     /// What to log, as in `info` or `info,ferric_actors=debug`; also from the environment, FERRIC_LOG.
-    #[arg(long, global = true, env = "FERRIC_LOG")]
+    #[arg(long, global = true, env = "FERRIC_LOG", value_parser = crate::log::check_filter)]
     pub(crate) log: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// The simulated machines alone, for any server that speaks Ironic's API.
     #[command(
-        after_help = "Example:\n  ferric sim --nodes 100 --api-url http://127.0.0.1:6385 --enroll-file fleet.json &\n  openstack baremetal create fleet.json"
+        after_help = "Example:\n  ferric sim --nodes 100 --api-url http://127.0.0.1:6385 --enroll-file fleet.json &\n  baremetal create fleet.json"
     )]
     Sim(SimArgs),
     /// The deploy ramdisk.
@@ -134,7 +134,7 @@ pub(crate) struct SimArgs {
     /// The same seed gives the same delays and faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write the fleet here, as `openstack baremetal create` takes it.
+    /// Write the fleet here, as `baremetal create` takes it.
     #[arg(long, value_name = "FILE")]
     pub(crate) enroll_file: Option<PathBuf>,
     /// Where the agents listen; port 0 takes a free one.

@@ -9,28 +9,32 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ferric_sim::{Chance, Fleet};
+use ferric_sim::Chance;
 
 use crate::Failure;
 use crate::cli::DemoArgs;
 use crate::config::value::Input;
 use crate::config::{Loaded, Source};
-use crate::simulate::fleet_options;
+use crate::lock::DataLock;
+use crate::simulate::{fleet_options, start_fleet};
 
 /// Size of the image that is deployed: large enough to watch, small enough for a wave in seconds.
 const IMAGE_BYTES: usize = 8 << 20;
+/// Lies in every folder that a demo has made: what else is in there is the demo's own.
+const MARKER: &str = "made-by-ferric-demo";
 
 /// Runs the demo.
 pub(crate) async fn run(args: DemoArgs, io: tokio::runtime::Handle) -> Result<ExitCode, Failure> {
     let folder = DataDir::new(args.data_dir.clone())?;
+    let lock = DataLock::take(&folder.path)?;
     let mut loaded = Loaded::read(None, crate::environment(), &args.set)?;
     configure(&mut loaded, &args, &folder.path)?;
     let config = loaded.config;
 
     let stop = crate::wire::stop_wanted()?;
     let options = fleet_options(&config, args.nodes, args.seed, args.faults.as_deref())?;
-    let fleet = Arc::new(io.spawn(Fleet::start(options)).await??);
-    let ferric = crate::wire::start(&config, &folder.path, &io).await?;
+    let fleet = Arc::new(start_fleet(options, &io).await?);
+    let ferric = crate::wire::start(&config, &folder.path, lock, &io).await?;
     let url = format!("http://{}", ferric.api);
     fleet.set_api_url(&url);
 
@@ -97,8 +101,23 @@ impl DataDir {
                 uuid::Uuid::new_v4().simple()
             ))
         });
-        std::fs::create_dir_all(&path)
-            .map_err(|source| crate::wire::WireError::DataDir { path: path.clone(), source })?;
+        let unusable = |source| crate::wire::WireError::DataDir { path: path.clone(), source };
+        std::fs::create_dir_all(&path).map_err(unusable)?;
+        let marker = path.join(MARKER);
+        if !marker.exists() {
+            if std::fs::read_dir(&path).map_err(unusable)?.next().is_some() {
+                return Err(Failure(format!(
+                    "{} holds data that no demo has made, and a demo would enrol and deploy its machines there; \
+                     choose a new folder with --data-dir, or leave it away",
+                    path.display()
+                )));
+            }
+            std::fs::write(
+                marker,
+                b"ferric demo works here; the folder may be removed when it does not run\n",
+            )
+            .map_err(unusable)?;
+        }
         Ok(Self { path: std::path::absolute(&path)?, temporary })
     }
 }

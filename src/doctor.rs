@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::ConfigArgs;
-use crate::config::value::DhcpMode;
+use crate::config::value::{AuthStrategy, DhcpMode};
 use crate::config::{Config, Loaded};
-use crate::wire::{Places, store_options};
+use crate::wire::{Places, WireError, ramdisk_api_url, store_options};
 
 /// What was found.
 enum Finding {
@@ -78,7 +78,87 @@ fn examine(from: &ConfigArgs) -> Vec<Finding> {
         all.extend(loaders(config, &places));
     }
     all.extend(ramdisk(config));
+    all.extend(boots(config));
+    all.extend(open_door(config));
     all
+}
+
+/// What `ferric serve` warns of at its start: it runs, and something will fail later.
+pub(crate) fn concerns(config: &Config) -> Vec<String> {
+    let boots_off =
+        boots(config).into_iter().filter(|_| !config.tftp.enabled && !config.http.enabled).take(1);
+    let ramdisk = ramdisk(config).into_iter().filter(|finding| matches!(finding, Bad { .. }));
+    let told = |finding| match finding {
+        Good(_) => None,
+        Doubtful { what, remedy } | Bad { what, remedy } => Some(format!("{what}: {remedy}")),
+    };
+    boots_off.chain(ramdisk).chain(open_door(config)).filter_map(told).collect()
+}
+
+/// Real machines are to be booted over the network, and cannot be.
+fn boots(config: &Config) -> Vec<Finding> {
+    let of = &config.hardware;
+    let enabled = |name: &str| {
+        of.enabled_boot_interfaces.is_empty() || of.enabled_boot_interfaces.iter().any(|one| one == name)
+    };
+    let (pxe, ipxe) = (enabled("pxe"), enabled("ipxe"));
+    if !of.enabled_hardware_types.iter().any(|kind| kind == "ipmi") || !(pxe || ipxe) {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    let servers = [
+        ("tftp.enabled", config.tftp.enabled, "every network boot begins with it"),
+        ("http.enabled", config.http.enabled || !ipxe, "iPXE fetches kernel and ramdisk by it"),
+    ];
+    let off: Vec<_> = servers.into_iter().filter(|(_, on, _)| !on).collect();
+    if !off.is_empty() {
+        let why: Vec<_> = off.iter().map(|(name, _, why)| format!("{name} is false ({why})")).collect();
+        let set: Vec<_> = off.iter().map(|(name, _, _)| format!("{name}=true")).collect();
+        all.push(Doubtful {
+            what: format!("boot servers are off: {}", why.join(", ")),
+            remedy: format!(
+                "set {}; leave it if only simulated or fake machines are used",
+                set.join(" and ")
+            ),
+        });
+    }
+    let url = ramdisk_api_url(config);
+    if is_loopback(&url) {
+        all.push(Doubtful {
+            what: format!(
+                "the ramdisks of real machines would look for the API at {url}, which is themselves"
+            ),
+            remedy:
+                "set api.host_ip to this host's address on the provisioning network, or api.public_endpoint \
+                     to a URL that reaches it"
+                    .to_owned(),
+        });
+    }
+    all
+}
+
+fn is_loopback(url: &str) -> bool {
+    let parsed = reqwest::Url::parse(url).ok();
+    let host = parsed.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
+/// Whoever reaches the API commands the machines.
+fn open_door(config: &Config) -> Option<Finding> {
+    let api: IpAddr = config.api.host_ip.parse().expect("Config::check has read this address");
+    match config.auth.strategy {
+        AuthStrategy::Noauth if !api.is_loopback() => Some(Doubtful {
+            what: format!(
+                "the API on {api}:{} asks nobody who they are (auth.strategy = noauth)",
+                config.api.port
+            ),
+            remedy: "let only administrators and the provisioning network reach it, or put it on 127.0.0.1 \
+                     (api.host_ip) behind a proxy that asks"
+                .to_owned(),
+        }),
+        AuthStrategy::Noauth => None,
+    }
 }
 
 fn database(config: &Config, data_dir: &Path) -> Finding {
@@ -95,19 +175,27 @@ fn database(config: &Config, data_dir: &Path) -> Finding {
             }
         };
     }
-    let examined = store_options(config, data_dir).map_err(crate::Failure::from).and_then(|options| {
-        let mut connection = ferric_schema::migrate::connect(&options)?;
-        Ok(ferric_schema::migrate::pending(&mut connection)?)
-    });
+    let options = store_options(config, data_dir);
+    let file = crate::database::sqlite_file(&options);
+    if let Some(file) = file.as_ref().filter(|file| !file.exists()) {
+        return Good(format!("database: ferric serve will make {}", file.display()));
+    }
+    let examined = file
+        .map_or(Ok(()), |file| crate::database::writable(&file))
+        .and_then(|()| crate::database::pending(&options));
     match examined {
         Ok(late) if late.is_empty() => Good("database: answers, tables up to date".to_owned()),
         Ok(late) => Doubtful {
             what: format!("database: {} step(s) behind this program", late.len()),
             remedy: "ferric serve applies them at its start; ferric db migrate does it now".to_owned(),
         },
-        Err(failure) => {
-            Bad { what: format!("database: {}", failure.0), remedy: "check database.connection".to_owned() }
+        Err(WireError::Database { file, cause, remedy }) => {
+            Bad { what: format!("database {}: {cause}", file.display()), remedy: remedy.to_owned() }
         }
+        Err(error) => Bad {
+            what: format!("database: {}", crate::Failure::from(error).0),
+            remedy: "check database.connection".to_owned(),
+        },
     }
 }
 

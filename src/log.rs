@@ -6,6 +6,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, LogFormat};
 
+/// Refuses a filter that cannot be understood.
+pub(crate) fn check_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; give a level, as in info, or levels by room, as in info,ferric_actors=debug"
+        )),
+    }
+}
+
 /// Starts logging as the command line wants it.
 pub(crate) fn start(cli: &Cli) {
     let quiet = match cli.command {
@@ -19,11 +29,7 @@ pub(crate) fn start(cli: &Cli) {
         | Command::Doctor(_)
         | Command::Config(_) => "warn",
     };
-    let (filter, wrong) = match cli.log.log.as_deref().map(EnvFilter::try_new) {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(quiet), Some(error)),
-        None => (EnvFilter::new(quiet), None),
-    };
+    let filter = EnvFilter::new(cli.log.log.as_deref().unwrap_or(quiet));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -31,8 +37,5 @@ pub(crate) fn start(cli: &Cli) {
     match cli.log.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
-    }
-    if let Some(error) = wrong {
-        tracing::warn!(%error, "--log cannot be understood; logging as if it were not given");
     }
 }

@@ -2,8 +2,10 @@
 
 mod cli;
 mod config;
+mod database;
 mod demo;
 mod doctor;
+mod lock;
 mod log;
 #[allow(unreachable_pub)] // written to be usable as a module of other programs
 mod ramdisk;
@@ -72,16 +74,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             print(&text);
         }
         Command::Db(DbCommand::Migrate(from)) => {
-            let options = wire::store_options(&load(&from)?.config, &from.data_dir)?;
-            let done = ferric_schema::migrate::run(&mut ferric_schema::migrate::connect(&options)?)?;
+            let options = wire::store_options(&load(&from)?.config, &from.data_dir);
+            let _lock = lock::DataLock::take(&from.data_dir)?;
+            let done = database::migrate(&options)?;
             for step in &done {
                 println!("applied {step}");
             }
             println!("the tables are up to date ({} steps applied)", done.len());
         }
         Command::Db(DbCommand::Check(from)) => {
-            let options = wire::store_options(&load(&from)?.config, &from.data_dir)?;
-            ferric_schema::migrate::check(&mut ferric_schema::migrate::connect(&options)?)?;
+            database::check(&wire::store_options(&load(&from)?.config, &from.data_dir))?;
             println!("the database answers, and its tables fit this program");
         }
         Command::Doctor(from) => return Ok(doctor::run(&from)),

@@ -1,8 +1,13 @@
 //! `ferric sim`: the simulated machines alone.
 
+use std::collections::BTreeSet;
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use ferric_sim::{Faults, Fleet, FleetOptions};
+use ferric_sim::{Faults, Fleet, FleetError, FleetOptions};
 
 use crate::Failure;
 use crate::cli::SimArgs;
@@ -14,11 +19,11 @@ pub(crate) async fn run(args: SimArgs, io: tokio::runtime::Handle) -> Result<(),
     let mut options = fleet_options(&loaded.config, args.nodes, args.seed, args.faults.as_deref())?;
     options.listen = args.agents;
     let stop = crate::wire::stop_wanted()?;
-    let fleet = io.spawn(Fleet::start(options)).await??;
+    let fleet = start_fleet(options, &io).await?;
     fleet.set_api_url(&args.api_url);
     if let Some(path) = &args.enroll_file {
         let text = serde_json::to_string_pretty(&fleet.enrolment())?;
-        std::fs::write(path, text)
+        write_private(path, &text)
             .map_err(|error| unusable(path, &error, "name a file that can be written"))?;
     }
     println!("{} machines; their ramdisks call {}", fleet.machines().len(), args.api_url);
@@ -26,11 +31,37 @@ pub(crate) async fn run(args: SimArgs, io: tokio::runtime::Handle) -> Result<(),
         println!("BMCs on {} to {} (UDP)", first.bmc_address(), last.bmc_address());
     }
     if let Some(path) = &args.enroll_file {
-        println!("enrol them with: openstack baremetal create {}", path.display());
+        println!("enrol them with: baremetal create {}", path.display());
     }
     stop.await;
     let _ = io.spawn(fleet.stop()).await;
     Ok(())
+}
+
+/// Starts the fleet on the threads of `io`.
+pub(crate) async fn start_fleet(
+    options: FleetOptions,
+    io: &tokio::runtime::Handle,
+) -> Result<Fleet, Failure> {
+    let bmcs = SocketAddr::from((options.bmc_address, options.bmc_port));
+    io.spawn(Fleet::start(options)).await?.map_err(|error| match error {
+        FleetError::Bind { address, source, .. } if address == bmcs => Failure(format!(
+            "cannot listen on {address} and the addresses after it for the simulated BMCs: {source}; choose others \
+             with sim.bmc_address or sim.bmc_port (--set sim.bmc_port=0 takes free ones), or stop what uses them \
+             (ss -ulnp names it)"
+        )),
+        FleetError::Bind { .. } | FleetError::Files { .. } | FleetError::Client(_) => error.into(),
+    })
+}
+
+/// Writes a file that only its owner can read: it holds passwords of BMCs.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        // one that was there already keeps its mode otherwise
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// A fleet as section sim describes it.
@@ -48,15 +79,29 @@ pub(crate) fn fleet_options(
         bmc_port: of.bmc_port,
         boot_delay: (of.boot_delay_min, of.boot_delay_max),
         disk_bytes_per_second: (of.disk_bytes_per_second > 0).then_some(of.disk_bytes_per_second),
-        faults: faults.map(read_faults).transpose()?.unwrap_or_default(),
+        faults: faults.map(|path| read_faults(path, nodes)).transpose()?.unwrap_or_default(),
         ..FleetOptions::default()
     })
 }
 
-fn read_faults(path: &Path) -> Result<Faults, Failure> {
+fn read_faults(path: &Path, nodes: u32) -> Result<Faults, Failure> {
     let remedy = "a fault file is JSON such as {\"slower\": 0.1, \"machines\": {\"sim-0001\": {\"silent_bmc\": true}}}";
     let text = std::fs::read_to_string(path).map_err(|error| unusable(path, &error, remedy))?;
-    serde_json::from_str(&text).map_err(|error| unusable(path, &error, remedy))
+    let faults: Faults = serde_json::from_str(&text).map_err(|error| unusable(path, &error, remedy))?;
+    let names: BTreeSet<String> = (0..nodes as usize).map(machine_name).collect();
+    match faults.machines.keys().find(|name| !names.contains(*name)) {
+        None => Ok(faults),
+        Some(stranger) => {
+            let range = format!("sim-0001 to {}", machine_name(nodes.saturating_sub(1) as usize));
+            let remedy = format!("the machines are {range}; name one of them, or raise --nodes");
+            Err(unusable(path, &format!("there is no machine '{stranger}'"), &remedy))
+        }
+    }
+}
+
+/// The name of the machine at `index` in a fleet.
+fn machine_name(index: usize) -> String {
+    format!("sim-{:04}", index + 1)
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display, remedy: &str) -> Failure {

@@ -24,7 +24,8 @@ use ferric_schema::{Store, StoreError};
 use crate::Failure;
 use crate::config::Config;
 use crate::config::value::DhcpMode;
-pub(crate) use settings::{Places, store_options};
+use crate::lock::DataLock;
+pub(crate) use settings::{Places, ramdisk_api_url, store_options};
 pub(crate) use signals::stop_wanted;
 
 /// Why Ferric does not start; each text says what to do.
@@ -32,10 +33,19 @@ pub(crate) use signals::stop_wanted;
 pub(crate) enum WireError {
     /// The data directory cannot be used.
     #[error(
-        "cannot make the folder {path}; choose another with --data-dir, or give this user the right to write there"
+        "cannot make or write {path}; choose another folder with --data-dir, or give this user the right and the space \
+         to write there"
     )]
     DataDir { path: PathBuf, source: std::io::Error },
-    /// The database.
+    /// Another process works with the data directory.
+    #[error(
+        "the data directory {path} is in use by {holder}; end that one (kill {pid}), or choose another with --data-dir"
+    )]
+    InUse { path: PathBuf, holder: String, pid: String },
+    /// The SQLite database cannot be used.
+    #[error("the database {file} cannot be used: {cause}; {remedy}")]
+    Database { file: PathBuf, cause: String, remedy: &'static str },
+    /// The database, where the text says enough.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The hardware types and interfaces enabled do not go together.
@@ -66,12 +76,14 @@ pub(crate) struct Running {
     tftp: Option<TftpHandle>,
     http: Option<HttpHandle>,
     grace: Duration,
+    _lock: DataLock,
 }
 
-/// Starts everything. Call inside an actix system; I/O runs on `io`.
+/// Starts everything in the data directory that `lock` is on. Call inside an actix system; I/O runs on `io`.
 pub(crate) async fn start(
     config: &Config,
     data_dir: &Path,
+    lock: DataLock,
     io: &tokio::runtime::Handle,
 ) -> Result<Running, WireError> {
     let mut config = config.clone();
@@ -80,11 +92,12 @@ pub(crate) async fn start(
     }
     let config = &config;
     let places = Places::new(config, data_dir);
-    for folder in [data_dir, &places.tftp_root, &places.http_root] {
+    for folder in [&places.tftp_root, &places.http_root] {
         std::fs::create_dir_all(folder)
             .map_err(|source| WireError::DataDir { path: folder.to_owned(), source })?;
     }
-    let store = Store::open(&store_options(config, data_dir)?)?;
+    let options = store_options(config, data_dir);
+    let store = Store::open(&options).map_err(|error| crate::database::explain(error, &options))?;
     let index = Arc::new(PortIndex::default());
     let pxe = Arc::new(settings::pxe(config, &places));
     let (parts, ipmi) = parts(config, &pxe, &index, io)?;
@@ -141,7 +154,7 @@ pub(crate) async fn start(
         }
     });
     let grace = config.conductor.graceful_shutdown_timeout;
-    Ok(Running { api: serving.addr, web, directory, ipmi, dhcp, tftp, http, grace })
+    Ok(Running { api: serving.addr, web, directory, ipmi, dhcp, tftp, http, grace, _lock: lock })
 }
 
 impl Running {
@@ -172,7 +185,11 @@ pub(crate) async fn serve_until_signal(
 ) -> Result<(), Failure> {
     let began = std::time::Instant::now();
     let stop = stop_wanted()?;
-    let running = start(&config, data_dir, &io).await?;
+    let lock = DataLock::take(data_dir)?;
+    let running = start(&config, data_dir, lock, &io).await?;
+    for concern in crate::doctor::concerns(&config) {
+        tracing::warn!("{concern}");
+    }
     tracing::info!(api = %running.api, data = %data_dir.display(), "ready after {} ms", began.elapsed().as_millis());
     let signal = stop.await;
     tracing::info!(signal, "stopping");

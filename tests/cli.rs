@@ -75,9 +75,13 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn usage_errors_exit_2_and_other_errors_1_on_stderr() {
-    for usage in
-        [&["sevre"][..], &["serve", "--prot"], &["demo", "--nodes", "0"], &["states", "--format", "xml"]]
-    {
+    for usage in [
+        &["sevre"][..],
+        &["serve", "--prot"],
+        &["demo", "--nodes", "0"],
+        &["states", "--format", "xml"],
+        &["states", "--log", "a=b=c"],
+    ] {
         let (code, out, err) = run(usage);
         assert_eq!((code, out.as_str()), (2, ""), "{usage:?}");
         assert!(!err.is_empty());
@@ -133,12 +137,99 @@ fn doctor_names_a_port_in_use_and_what_to_do() {
 #[test]
 fn db_check_refuses_an_empty_database_and_accepts_a_migrated_one() {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().to_str().unwrap();
+    let new = folder.path().join("new");
+    let data = new.to_str().unwrap();
     let (code, _, err) = run(&["db", "check", "--data-dir", data]);
     assert_eq!(code, 1);
-    assert!(err.contains("ferric db migrate"), "{err}");
+    assert!(err.contains("ferric.sqlite") && err.contains("ferric db migrate"), "{err}");
+    assert!(!new.exists(), "a check makes nothing");
     assert_eq!(run(&["db", "migrate", "--data-dir", data]).0, 0);
     assert_eq!(run(&["db", "check", "--data-dir", data]).0, 0);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    std::fs::write(
+        folder.path().join("ferric.sqlite"),
+        "a letter to my grandmother, and nothing else ".repeat(40),
+    )
+    .unwrap();
+    let port = format!("api.port={}", free_port());
+    for command in ["doctor", "serve"] {
+        let (code, out, err) = run(&[command, "--data-dir", data, "--set", &port]);
+        let told = out + &err;
+        assert_eq!(code, 1, "{told}");
+        assert!(told.contains("ferric.sqlite") && told.contains("not a database"), "{told}");
+        assert!(told.contains("put a backup in its place"), "{told}");
+    }
+}
+
+#[test]
+fn a_data_directory_has_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let serve = |port: u16| {
+        let port = format!("api.port={port}");
+        let mut command = ferric(&["serve", "--data-dir", data, "--set", &port]);
+        let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut told = String::new();
+        while !told.contains("ready after") {
+            told.push_str(&lines.next().expect("it gets ready"));
+        }
+        (running, lines, told)
+    };
+    let (first, lines, told) = serve(free_port());
+    assert!(told.contains("boot servers are off") && told.contains("tftp.enabled"), "{told}");
+    let pid = first.0.id().to_string();
+    let port = format!("api.port={}", free_port());
+    for second in [&["serve", "--data-dir", data, "--set", &port][..], &["db", "migrate", "--data-dir", data]]
+    {
+        let (code, _, err) = run(second);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(&format!("process {pid} since")) && err.contains("--data-dir"), "{err}");
+    }
+    for looking in [&["db", "check", "--data-dir", data][..], &["config", "show", "--data-dir", data]] {
+        assert_eq!(run(looking).0, 0, "{looking:?} only looks");
+    }
+    // Running kills it as nothing else could: the lock goes with the process
+    drop((first, lines));
+    let (_second, _lines, _) = serve(free_port());
+}
+
+#[test]
+fn a_demo_leaves_the_data_of_others_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    assert_eq!(run(&["db", "migrate", "--data-dir", data]).0, 0);
+    let (code, _, err) =
+        run(&["demo", "--once", "--nodes", "1", "--listen", "127.0.0.1:0", "--data-dir", data]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("no demo has made") && err.contains("--data-dir"), "{err}");
+}
+
+#[test]
+fn doctor_doubts_an_open_api_and_ramdisks_that_would_call_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let port = format!("api.port={}", free_port());
+    let open = run(&["doctor", "--data-dir", data, "--set", &port, "--set", "api.host_ip=0.0.0.0"]).1;
+    assert!(open.contains("noauth"), "{open}");
+    let own = run(&["doctor", "--data-dir", data, "--set", &port]).1;
+    assert!(!own.contains("noauth") && own.contains("http.enabled") && own.contains("tftp.enabled"), "{own}");
+    assert!(own.contains("api.host_ip") && own.contains("api.public_endpoint"), "{own}");
+}
+
+#[test]
+fn a_fault_of_an_unknown_machine_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("faults.json");
+    std::fs::write(&file, r#"{"machines": {"sim-0004": {"silent_bmc": true}}}"#).unwrap();
+    let (code, _, err) = run(&["sim", "--nodes", "3", "--faults", file.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(err.contains("'sim-0004'") && err.contains("sim-0001 to sim-0003"), "{err}");
 }
 
 #[test]
@@ -215,7 +306,9 @@ fn sim_writes_a_fleet_that_can_be_enrolled() {
     let arguments = ["sim", "--nodes", "3", "--enroll-file", path, "--set", "sim.bmc_port=0"];
     let mut sim = Running(ferric(&arguments).stdout(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(sim.0.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("openstack baremetal create")));
+    assert!(lines.any(|line| line.contains("baremetal create")));
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
+    assert_eq!(mode & 0o777, 0o600, "it holds passwords");
     let fleet: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(fleet["nodes"].as_array().unwrap().len(), 3);
     assert_eq!(fleet["nodes"][0]["driver"], "ipmi");

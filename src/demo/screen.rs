@@ -72,34 +72,16 @@ impl Screen {
 
     fn draw_screen(&self, rows: &[Row<'_>]) {
         let (height, width) = self.term.size();
-        let (height, width) = (usize::from(height).max(10), usize::from(width).max(40));
-        let mut lines = vec![
-            self.head.clone(),
-            format!("{:>7.1} s  {}", self.began.elapsed().as_secs_f32(), counts(rows)),
-            String::new(),
-        ];
-        let columns = (width / 84).clamp(1, 3);
-        let room = height.saturating_sub(lines.len() + EVENTS + 3);
-        let shown = rows.len().min(room * columns);
-        let per_column = shown.div_ceil(columns).max(1);
-        for line in 0..per_column.min(shown) {
-            let mut text = String::new();
-            for column in 0..columns {
-                if let Some(row) = rows[..shown].get(column * per_column + line) {
-                    let _ = write!(text, "{:<84}", fit(&machine_line(row), 82));
-                }
-            }
-            lines.push(text);
-        }
-        if shown < rows.len() {
-            lines.push(format!("… and {} more", rows.len() - shown));
-        }
-        lines.push(String::new());
-        lines.extend(self.events.iter().cloned());
-        lines.push("Ctrl-C ends it".to_owned());
+        let (height, width) = (usize::from(height), usize::from(width).max(40));
+        let head =
+            [self.head.clone(), format!("{:>7.1} s  {}", self.began.elapsed().as_secs_f32(), counts(rows))];
+        let machines: Vec<String> = rows.iter().map(machine_line).collect();
+        let events: Vec<&str> = self.events.iter().map(String::as_str).collect();
         let mut out = "\x1b[H".to_owned();
-        for line in &lines {
-            let _ = write!(out, "{}\x1b[K\r\n", fit(line.trim_end(), width));
+        for (index, line) in page(head, &machines, &events, height, width).iter().enumerate() {
+            // no line end after the last line: on the terminal's last row it would scroll the first one away
+            let end = if index == 0 { "" } else { "\r\n" };
+            let _ = write!(out, "{end}{}\x1b[K", fit(line.trim_end(), width));
         }
         out.push_str("\x1b[J");
         let mut stdout = std::io::stdout().lock();
@@ -125,6 +107,35 @@ impl Drop for Screen {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// What fits on `height` lines: the head, as many machines as there is room for, the latest events.
+fn page(head: [String; 2], machines: &[String], events: &[&str], height: usize, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = head.into();
+    lines.push(String::new());
+    // below the machines: an empty line, the events, how to end
+    let kept = EVENTS.min(height.saturating_sub(lines.len() + 3) / 2);
+    let room = height.saturating_sub(lines.len() + kept + 2);
+    let columns = (width / 84).clamp(1, 3);
+    let all = machines.len() <= room * columns;
+    let shown = if all { machines.len() } else { room.saturating_sub(1) * columns };
+    let per_column = shown.div_ceil(columns).max(1);
+    for line in 0..per_column.min(shown) {
+        let mut text = String::new();
+        for column in 0..columns {
+            if let Some(machine) = machines[..shown].get(column * per_column + line) {
+                let _ = write!(text, "{:<84}", fit(machine, 82));
+            }
+        }
+        lines.push(text);
+    }
+    if !all {
+        lines.push(format!("… and {} more", machines.len() - shown));
+    }
+    lines.push(String::new());
+    lines.extend(events[events.len().saturating_sub(kept)..].iter().map(|&event| event.to_owned()));
+    lines.push("Ctrl-C ends it".to_owned());
+    lines
 }
 
 fn fit(line: &str, width: usize) -> String {
@@ -179,4 +190,29 @@ fn machine_line(row: &Row<'_>) -> String {
         let _ = write!(line, " {step}");
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_never_outgrows_the_terminal() {
+        for (height, width) in (6..60).flat_map(|height| [(height, 80), (height, 200)]) {
+            for count in [0, 1, 9, 24, 60, 500] {
+                let machines: Vec<String> = (0..count).map(|index| format!("sim-{index:04}")).collect();
+                for events in [0, 3, EVENTS] {
+                    let head = ["head".to_owned(), "counts".to_owned()];
+                    let lines = page(head, &machines, &vec!["event"; events], height, width);
+                    assert!(lines.len() <= height, "{} lines on {height}, {count} machines", lines.len());
+                    assert_eq!(lines[0], "head");
+                    let told = lines.iter().find_map(|line| {
+                        line.strip_prefix("… and ")?.strip_suffix(" more")?.parse::<usize>().ok()
+                    });
+                    let shown: usize = lines.iter().map(|line| line.matches("sim-").count()).sum();
+                    assert_eq!(shown + told.unwrap_or(0), count, "every machine is shown or counted");
+                }
+            }
+        }
+    }
 }

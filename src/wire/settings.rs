@@ -19,7 +19,6 @@ use ferric_machine::power::SyncPolicy;
 use ferric_schema::{Durability, StoreOptions};
 use ferric_web::WebSettings;
 
-use super::WireError;
 use crate::config::Config;
 use crate::config::value::{self, DefaultBootMode, DhcpMode};
 
@@ -46,15 +45,11 @@ impl Places {
     }
 }
 
-/// The database's options; makes the folder of an SQLite file that lies in the data directory.
-pub(crate) fn store_options(config: &Config, data_dir: &Path) -> Result<StoreOptions, WireError> {
+/// The database's options.
+pub(crate) fn store_options(config: &Config, data_dir: &Path) -> StoreOptions {
     let url = match &config.database.connection {
         Some(url) => url.reveal().to_owned(),
-        None => {
-            std::fs::create_dir_all(data_dir)
-                .map_err(|source| WireError::DataDir { path: data_dir.to_owned(), source })?;
-            data_dir.join("ferric.sqlite").display().to_string()
-        }
+        None => data_dir.join("ferric.sqlite").display().to_string(),
     };
     let mut options = StoreOptions::new(url);
     options.pool_size = config.database.max_pool_size.max(1);
@@ -62,7 +57,7 @@ pub(crate) fn store_options(config: &Config, data_dir: &Path) -> Result<StoreOpt
         value::Durability::Full => Durability::Full,
         value::Durability::Normal => Durability::Normal,
     };
-    Ok(options)
+    options
 }
 
 /// The address that the API listens on.
