@@ -134,6 +134,14 @@ impl ApiError {
         }
     }
 
+    /// What a node's actor says no with, in words that name the node as Ironic's do.
+    pub(crate) fn of_node(error: NodeError, node: uuid::Uuid) -> ApiError {
+        if let NodeError::Refused(refusal) = error {
+            return refused_as(refusal, refusal.for_node(&node.to_string()));
+        }
+        error.into()
+    }
+
     /// Whether the negotiated version is absent from the response.
     pub(crate) fn hides_version(&self) -> bool {
         match self {
@@ -205,16 +213,21 @@ impl From<NodeError> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         let text = format!("{}.", capitalised(&refusal.to_string()));
-        match refusal {
-            Refusal::NotAllowed { .. } | Refusal::InMaintenance { .. } | Refusal::Retired => {
-                ApiError::bad_request(text)
-            }
-            // UnsupportedDriverExtension
-            Refusal::InspectionNotAbortable => ApiError::bad_request(text),
-            // InvalidState
-            Refusal::AbortInMaintenance => ApiError::conflict(text),
-            Refusal::Protected { .. } => ApiError::forbidden(text),
+        refused_as(refusal, text)
+    }
+}
+
+/// A refusal in these words.
+fn refused_as(refusal: Refusal, text: String) -> ApiError {
+    match refusal {
+        Refusal::NotAllowed { .. } | Refusal::InMaintenance { .. } | Refusal::Retired => {
+            ApiError::bad_request(text)
         }
+        // UnsupportedDriverExtension
+        Refusal::InspectionNotAbortable => ApiError::bad_request(text),
+        // InvalidState
+        Refusal::AbortInMaintenance => ApiError::conflict(text),
+        Refusal::Protected { .. } => ApiError::forbidden(text),
     }
 }
 
@@ -336,6 +349,19 @@ mod tests {
             assert_eq!(after.is_some(), status == 503, "{text}: what may be tried again says when");
             assert!(inner["faultstring"].as_str().is_some_and(|text| !text.is_empty()));
         }
+    }
+
+    #[test]
+    fn a_refusal_of_a_node_is_told_in_ironics_words() {
+        let refusal =
+            Refusal::NotAllowed { event: Event::Deploy, verb: Some(Verb::Active), state: State::Enroll };
+        let (status, _, inner) = told(ApiError::of_node(NodeError::Refused(refusal), Uuid::nil()));
+        assert_eq!(status, 400);
+        assert_eq!(
+            inner["faultstring"],
+            "The requested action \"active\" can not be performed on node \
+             \"00000000-0000-0000-0000-000000000000\" while it is in state \"enroll\"."
+        );
     }
 
     #[test]

@@ -111,7 +111,10 @@ async fn set_boot_device(
     };
     let device: BootDevice = word.parse().map_err(|_| {
         let all: Vec<&str> = BootDevice::ALL.iter().map(|device| device.as_str()).collect();
-        ApiError::bad_request(format!("The boot device '{word}' is not known: one of {} is.", all.join(", ")))
+        ApiError::bad_request(format!(
+            "The boot device '{word}' is not known; use one of {}.",
+            all.join(", ")
+        ))
     })?;
     let persistent = match body.get("persistent") {
         Some(Value::Bool(flag)) => *flag,

@@ -188,7 +188,7 @@ fn provision_state(text: &str) -> Result<Vec<State>> {
 fn fault(text: &str) -> Result<Fault> {
     text.parse().map_err(|_| {
         let all: Vec<&str> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
-        ApiError::bad_request(format!("Unrecognized fault \"{text}\": one of {} is.", all.join(", ")))
+        ApiError::bad_request(format!("Unrecognized fault \"{text}\"; use one of {}.", all.join(", ")))
     })
 }
 

@@ -67,7 +67,8 @@ pub(super) async fn provision(
         return Err(ApiError::not_built("'deploy_steps'"));
     }
     let configdrive = body.remove("configdrive");
-    state.directory.ask(node.uuid, Provision { verb, configdrive }).await?;
+    let asked = state.directory.ask(node.uuid, Provision { verb, configdrive }).await;
+    asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
     Ok(accepted(&context, &node))
 }
 
@@ -81,7 +82,7 @@ fn verb(body: &Map<String, Value>, version: Version) -> Result<Verb> {
     let verb: Verb = word.parse().map_err(|_| {
         let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
         ApiError::bad_request(format!(
-            "The requested state \"{word}\" could not be understood: one of {} is.",
+            "The requested state \"{word}\" could not be understood; use one of {}.",
             all.join(", ")
         ))
     })?;

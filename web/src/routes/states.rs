@@ -105,7 +105,7 @@ async fn power(
     let target: PowerTarget = word.parse().map_err(|_| {
         let all: Vec<&str> = PowerTarget::ALL.iter().map(|target| target.as_str()).collect();
         ApiError::bad_request(format!(
-            "The power target '{word}' is not known: one of {} is.",
+            "The power target '{word}' is not known; use one of {}.",
             all.join(", ")
         ))
     })?;
@@ -126,16 +126,23 @@ async fn power(
             node.uuid
         )));
     }
-    state.directory.ask(node.uuid, ChangePower { target, timeout }).await?;
+    let asked = state.directory.ask(node.uuid, ChangePower { target, timeout }).await;
+    asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
     Ok(accepted(&context, &node))
 }
 
+/// The longest that a client may let a change of power take: a day.
+const LONGEST_POWER_CHANGE: u64 = 86_400;
+
 fn seconds(value: &Value) -> Result<Duration> {
     let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-    number
-        .filter(|seconds| *seconds >= 1)
-        .map(Duration::from_secs)
-        .ok_or_else(|| ApiError::bad_request("Expected a whole number of seconds, at least 1, in 'timeout'."))
+    number.filter(|seconds| (1..=LONGEST_POWER_CHANGE).contains(seconds)).map(Duration::from_secs).ok_or_else(
+        || {
+            ApiError::bad_request(format!(
+                "Expected a whole number of seconds from 1 to {LONGEST_POWER_CHANGE} in 'timeout'."
+            ))
+        },
+    )
 }
 
 const MAINTENANCE_ARGS: &[Arg] = &[Arg { name: "reason", since: 1, below: Below::NotAcceptable }];

@@ -101,6 +101,7 @@ async fn power_is_switched() {
         (115, json!({}), 400),
         (115, json!({"target": "up"}), 400),
         (115, json!({"target": "power on", "timeout": 0}), 400),
+        (115, json!({"target": "power on", "timeout": 86_401}), 400),
         (26, json!({"target": "soft rebooting"}), 406),
         (26, json!({"target": "power on", "timeout": 3}), 406),
     ] {
