@@ -12,6 +12,10 @@ use crate::wire::WireError;
 /// Room that a start needs at the least.
 const PROBE_BYTES: usize = 1 << 20;
 
+const SPACE: &str = "free space where it lies, or move it and set database.connection";
+const RIGHTS: &str = "give this user the right to write the file and its folder, or name another database with \
+                      database.connection or --data-dir";
+
 /// The file of an SQLite database; none for PostgreSQL.
 pub(crate) fn sqlite_file(options: &StoreOptions) -> Option<PathBuf> {
     let url = options.url.trim();
@@ -19,7 +23,7 @@ pub(crate) fn sqlite_file(options: &StoreOptions) -> Option<PathBuf> {
     (!path.contains("://")).then(|| PathBuf::from(path))
 }
 
-/// A failure while the database was opened, with its file and what to do.
+/// A failure of the database at the start, with its file and what to do.
 pub(crate) fn explain(error: StoreError, options: &StoreOptions) -> WireError {
     let Some(file) = sqlite_file(options) else { return WireError::Store(error) };
     let mut cause = error.to_string();
@@ -28,64 +32,69 @@ pub(crate) fn explain(error: StoreError, options: &StoreOptions) -> WireError {
         cause = deeper.to_string();
         inner = deeper.source();
     }
-    let says = |part: &str| cause.to_ascii_lowercase().contains(part);
-    let rights = "give this user the right to write the file and its folder, or name another database with \
-                  database.connection or --data-dir";
+    let says = |parts: &[&str]| {
+        let cause = cause.to_ascii_lowercase();
+        parts.iter().any(|part| cause.contains(part))
+    };
+    let full = matches!(error, StoreError::Full) || says(&["disk is full", "no space left"]);
     let remedy = match &error {
-        StoreError::Full => {
-            cause = "the disk is full".to_owned();
-            "free space where it lies, or move it and set database.connection"
-        }
-        StoreError::Busy => {
-            "another program holds it: end that one, or name another with database.connection"
-        }
-        StoreError::Unreachable(_) | StoreError::Other(_) if says("not a database") || says("malformed") => {
+        _ if full => SPACE,
+        // a failed migration says only so; its cause stands in its text
+        _ if says(&["not a database", "malformed"]) => {
             "put a backup in its place, or move the file away and a new database is made; \
              database.connection names another"
         }
-        StoreError::Unreachable(_) => rights,
-        StoreError::Other(_) if says("readonly") || says("read-only") || says("unable to open") => rights,
+        _ if says(&["readonly", "read-only", "unable to open"]) => RIGHTS,
+        StoreError::Busy => {
+            "another program holds it: end that one, or name another with database.connection"
+        }
+        StoreError::Unreachable(_) => RIGHTS,
         StoreError::Other(_) => {
-            "look after its disk (journalctl -k), or name another database with database.connection"
+            "see whether its disk is full or failing (df, journalctl -k), or name another database with \
+             database.connection"
         }
         // their texts say what to do
         StoreError::Migration(_)
         | StoreError::Options(_)
+        | StoreError::Full
         | StoreError::Stale { .. }
         | StoreError::NotFound { .. }
         | StoreError::Duplicate { .. }
         | StoreError::Panicked
         | StoreError::Closed => return WireError::Store(error),
     };
+    let cause = if full { "the disk is full".to_owned() } else { cause };
     WireError::Database { file, cause, remedy }
 }
 
-/// Whether an SQLite database can be written: the file itself, and new ones beside it, as its journal is.
+/// Whether an SQLite database can be written: the file itself, and new ones beside it, as its journal is. One that is
+/// not there: whether it can be made.
 ///
 /// # Errors
 /// `Database` with the remedy.
 pub(crate) fn writable(file: &Path) -> Result<(), WireError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let probe = folder.join(format!(".ferric-probe-{}", std::process::id()));
-    let tried = OpenOptions::new().write(true).open(file).map(drop).and_then(|()| {
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&probe)
-            .and_then(|mut to| to.write_all(&vec![0; PROBE_BYTES]).and_then(|()| to.sync_all()));
-        // there is nothing to be done about a file that stays
-        let _ = std::fs::remove_file(&probe);
-        written
+    let tried = file.try_exists().and_then(|exists| {
+        if exists {
+            OpenOptions::new().write(true).open(file)?;
+        }
+        write_beside(file)
     });
     tried.map_err(|error| {
-        let remedy = if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-            "free space where it lies, or move it and set database.connection"
-        } else {
-            "give this user the right to write the file and its folder, or name another database with \
-             database.connection or --data-dir"
-        };
+        let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        let remedy = if full { SPACE } else { RIGHTS };
         WireError::Database { file: file.to_owned(), cause: error.to_string(), remedy }
     })
+}
+
+/// Writes a file into the folder of `file`, or into the nearest that is there already, and removes it.
+fn write_beside(file: &Path) -> std::io::Result<()> {
+    let file = std::path::absolute(file)?;
+    let folder = file.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let probe = folder.join(format!(".ferric-probe-{}", std::process::id()));
+    let mut to = OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    let written = to.write_all(&vec![0; PROBE_BYTES]).and_then(|()| to.sync_all());
+    std::fs::remove_file(&probe)?;
+    written
 }
 
 /// Brings the tables up to date; the steps that ran.

@@ -162,30 +162,18 @@ fn open_door(config: &Config) -> Option<Finding> {
 }
 
 fn database(config: &Config, data_dir: &Path) -> Finding {
-    // an SQLite file that is not there yet is made by serve: no reason to make one here
-    if config.database.connection.is_none() && !data_dir.join("ferric.sqlite").exists() {
-        return match data_dir.metadata() {
-            Ok(found) if found.permissions().readonly() => Bad {
-                what: format!("nothing can be written to {}", data_dir.display()),
-                remedy: "choose another folder with --data-dir, or give this user the right to write"
-                    .to_owned(),
-            },
-            Ok(_) | Err(_) => {
-                Good(format!("database: ferric serve will make {}/ferric.sqlite", data_dir.display()))
-            }
-        };
-    }
     let options = store_options(config, data_dir);
     let file = crate::database::sqlite_file(&options);
-    if let Some(file) = file.as_ref().filter(|file| !file.exists()) {
-        return Good(format!("database: ferric serve will make {}", file.display()));
-    }
-    let examined = file
-        .map_or(Ok(()), |file| crate::database::writable(&file))
-        .and_then(|()| crate::database::pending(&options));
-    match examined {
-        Ok(late) if late.is_empty() => Good("database: answers, tables up to date".to_owned()),
-        Ok(late) => Doubtful {
+    let answer =
+        file.as_ref().map_or(Ok(()), |file| crate::database::writable(file)).and_then(|()| match &file {
+            // one that is not there yet is made by serve: no reason to make it here
+            Some(file) if !file.exists() => Ok(Err(file)),
+            Some(_) | None => crate::database::pending(&options).map(Ok),
+        });
+    match answer {
+        Ok(Err(file)) => Good(format!("database: ferric serve will make {}", file.display())),
+        Ok(Ok(late)) if late.is_empty() => Good("database: answers, tables up to date".to_owned()),
+        Ok(Ok(late)) => Doubtful {
             what: format!("database: {} step(s) behind this program", late.len()),
             remedy: "ferric serve applies them at its start; ferric db migrate does it now".to_owned(),
         },

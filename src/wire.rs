@@ -97,7 +97,8 @@ pub(crate) async fn start(
             .map_err(|source| WireError::DataDir { path: folder.to_owned(), source })?;
     }
     let options = store_options(config, data_dir);
-    let store = Store::open(&options).map_err(|error| crate::database::explain(error, &options))?;
+    let unusable = |error| crate::database::explain(error, &options);
+    let store = Store::open(&options).map_err(unusable)?;
     let index = Arc::new(PortIndex::default());
     let pxe = Arc::new(settings::pxe(config, &places));
     let (parts, ipmi) = parts(config, &pxe, &index, io)?;
@@ -112,7 +113,8 @@ pub(crate) async fn start(
             );
         }
     }
-    let directory = Directory::start(settings::actors(config), store, registry, index.clone()).await?;
+    let directory =
+        Directory::start(settings::actors(config), store, registry, index.clone()).await.map_err(unusable)?;
     rebuild_index(&pxe, &index).await?;
 
     let http = match config.http.enabled {
