@@ -177,7 +177,7 @@ impl Fleet {
         format!("{}/images/{name}", self.base)
     }
 
-    /// The fleet as `openstack baremetal create` takes it.
+    /// The fleet as `baremetal create` takes it.
     pub fn enrolment(&self) -> Value {
         let nodes: Vec<Value> = self
             .machines

@@ -105,8 +105,10 @@ impl ImageCache {
             Source::File(path) => self.provide_file(source.clone(), path.clone(), target).await,
             Source::Web(url) => {
                 let cached = self.download(source, url).await?;
-                self.evict().await?;
-                blocking(move || link(&cached, &target).map_err(|error| io_error(&target, &error))).await
+                // linked before anything is evicted: what has a second name is in use
+                blocking(move || link(&cached, &target).map_err(|error| io_error(&target, &error))).await?;
+                self.evict_or_log().await;
+                Ok(())
             }
         }
     }
@@ -124,7 +126,9 @@ impl ImageCache {
                 return Ok(());
             }
             let cached = folder.join(digest(&version(&real, &about)));
-            if !cached.exists() {
+            if cached.exists() {
+                touch(&cached);
+            } else {
                 fs::create_dir_all(&folder).map_err(|error| io_error(&folder, &error))?;
                 let part = temporary(&cached);
                 let copied = fs::copy(&real, &part).and_then(|_| fs::rename(&part, &cached));
@@ -137,7 +141,15 @@ impl ImageCache {
             link(&cached, &target).map_err(|error| io_error(&target, &error))
         })
         .await?;
-        self.evict().await
+        self.evict_or_log().await;
+        Ok(())
+    }
+
+    /// A cache that cannot be tidied is no reason not to boot a machine.
+    async fn evict_or_log(&self) {
+        if let Err(error) = self.evict().await {
+            tracing::warn!(%error, "old images stay in the cache");
+        }
     }
 
     /// The cached file, fetched again only when the server says that it changed.
@@ -165,7 +177,16 @@ impl ImageCache {
         };
         let response = request.send().await.map_err(unreachable)?;
         match response.status() {
-            StatusCode::NOT_MODIFIED => return Ok(cached),
+            StatusCode::NOT_MODIFIED => {
+                let (file, notes) = (cached.clone(), notes.clone());
+                blocking(move || {
+                    touch(&file);
+                    touch(&notes);
+                    Ok(())
+                })
+                .await?;
+                return Ok(cached);
+            }
             StatusCode::OK => {}
             other => return Err(source.error(format!("the server answers {other}"))),
         }
@@ -263,6 +284,14 @@ fn link(from: &Path, target: &Path) -> io::Result<()> {
     let temporary = temporary(target);
     fs::hard_link(from, &temporary)?;
     fs::rename(&temporary, target)
+}
+
+/// Says that a cached file is wanted still, so that an eviction at the same moment spares it.
+fn touch(path: &Path) {
+    let now = std::time::SystemTime::now();
+    if let Err(error) = fs::File::options().write(true).open(path).and_then(|file| file.set_modified(now)) {
+        tracing::debug!(path = %path.display(), %error, "the cached file keeps its old date");
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Netboot {
             Ok(before)
         })
         .await?;
-        for gone in before.iter().filter(|mac| !macs.contains(mac)) {
+        for gone in before.iter().filter(|mac| !macs.contains(mac) && self.is_of(node, **mac)) {
             self.ports.set_boot(*gone, None);
         }
         for mac in macs {
@@ -91,11 +91,16 @@ impl Netboot {
         let present = node.ports.iter().filter_map(|port| port.address.parse().ok());
         let all: Vec<Mac> = laid_out.into_iter().chain(present).collect();
         for mac in &all {
-            if self.ports.boot(*mac) == Some(self.via) {
+            if self.ports.boot(*mac) == Some(self.via) && self.is_of(node, *mac) {
                 self.ports.set_boot(*mac, None);
             }
         }
         blocking(move || folder.remove(&all).map_err(|error| io_error(&folder.path(), &error))).await
+    }
+
+    /// Whether the port is this node's still, and not another's that it moved to.
+    fn is_of(&self, node: &NodeView, mac: Mac) -> bool {
+        self.ports.get(mac).is_none_or(|known| known.port.node == node.uuid)
     }
 
     fn folder(&self, node: &NodeView) -> Folder {

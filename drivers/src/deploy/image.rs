@@ -11,6 +11,9 @@ use crate::interface::{NodeView, Result};
 /// How long an image server may take to say that it has the image.
 const PROBE: Duration = Duration::from_secs(20);
 
+/// A checksum file is a few lines.
+const LONGEST_SUMS: usize = 1 << 20;
+
 /// The URL of `instance_info.image_source`.
 pub(crate) fn source(node: &NodeView) -> Result<Url> {
     let text = node.instance_str("image_source").ok_or_else(|| DriverError::Missing {
@@ -148,7 +151,7 @@ async fn probe(http: &reqwest::Client, url: &Url) -> Result<()> {
 }
 
 async fn fetch(http: &reqwest::Client, file: &Url, image: &Url) -> Result<(String, String)> {
-    let answer =
+    let mut answer =
         http.get(file.clone()).timeout(PROBE).send().await.map_err(|error| unreachable_(file, &error))?;
     if !answer.status().is_success() {
         return Err(DriverError::Image {
@@ -156,7 +159,19 @@ async fn fetch(http: &reqwest::Client, file: &Url, image: &Url) -> Result<(Strin
             reason: format!("the server answers {} for this checksum file", answer.status()),
         });
     }
-    let text = answer.text().await.map_err(|error| unreachable_(file, &error))?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable_(file, &error))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LONGEST_SUMS {
+            return Err(DriverError::Image {
+                image: shown(file),
+                reason:
+                    "is longer than 1 MiB and so no checksum file; is image_checksum the image's own URL?"
+                        .into(),
+            });
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes);
     let name = image.path_segments().and_then(|mut all| all.next_back()).unwrap_or_default();
     let value = find_in_file(&text, name).ok_or_else(|| DriverError::Image {
         image: shown(file),

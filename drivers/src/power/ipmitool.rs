@@ -10,7 +10,10 @@ use tokio::time::{Instant, sleep};
 use crate::error::DriverError;
 use crate::interface::{NodeView, PowerInterface, Property, Result};
 use crate::protocol::ipmi::command::{ChassisControl, GetChassisStatus};
-use crate::protocol::ipmi::{IpmiClient, IpmiSettings, PROPERTIES, Target};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, PROPERTIES, Target};
+
+/// Completion code of a chassis command that does not fit what the chassis is doing (IPMI 2.0 table 5-2).
+const NOT_IN_PRESENT_STATE: u8 = 0xD5;
 
 /// The power interface `ipmitool`.
 pub struct IpmitoolPower {
@@ -46,7 +49,11 @@ impl IpmitoolPower {
     ) -> Result<PowerState> {
         let begun = Instant::now();
         let sent = self.client.run_within(target, control, self.left(deadline)).await;
-        sent.map_err(|error| error.of(target, control.as_str()))?;
+        match sent {
+            // "not in the present state": it got there by itself meanwhile, or never will; the look below tells
+            Ok(_) | Err(IpmiError::Completion(NOT_IN_PRESENT_STATE)) => {}
+            Err(error) => return Err(error.of(target, control.as_str())),
+        }
         loop {
             let left = self.left(deadline);
             let last = match self.status(target, left.max(self.settings.poll_interval)).await {

@@ -31,6 +31,9 @@ impl Default for AgentSettings {
     }
 }
 
+/// Logs of a ramdisk are the longest thing that an agent has to tell.
+const LONGEST_ANSWER: usize = 64 << 20;
+
 /// Talks to the agents of all nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentClient {
@@ -42,6 +45,8 @@ impl AgentClient {
     /// Needs rustls' process-wide crypto provider to be installed for `https` agents.
     pub fn new(settings: AgentSettings) -> Result<AgentClient> {
         let plain = reqwest::Client::builder()
+            // an agent that sends us elsewhere would get a config drive posted to wherever it likes
+            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|error| broken("HTTP client", &error))?;
@@ -97,7 +102,7 @@ impl AgentClient {
             }
         };
         let status = answer.status();
-        let bytes = answer.bytes().await.map_err(|error| silent(agent, &error, began))?;
+        let bytes = self.read(agent, what, answer, began).await?;
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| DriverError::Refused {
                 what: format!("agent at {}", agent.url),
@@ -122,6 +127,28 @@ impl AgentClient {
         })
     }
 
+    /// The body, if it is of bearable size: the agent may run on anybody's machine.
+    async fn read(
+        &self,
+        agent: &AgentHandle,
+        what: &str,
+        mut answer: reqwest::Response,
+        began: Instant,
+    ) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| silent(agent, &error, began))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST_ANSWER {
+                return Err(DriverError::Refused {
+                    what: format!("agent at {}", agent.url),
+                    command: what.to_owned(),
+                    reason: format!("its answer is longer than {LONGEST_ANSWER} bytes"),
+                });
+            }
+        }
+        Ok(bytes)
+    }
+
     fn client(&self, agent: &AgentHandle) -> Result<reqwest::Client> {
         let Some(pem) = agent.verify_ca.as_deref().filter(|_| agent.url.starts_with("https:")) else {
             return Ok(self.plain.clone());
@@ -137,6 +164,7 @@ impl AgentClient {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5))
             .tls_backend_preconfigured(config)
             .build()

@@ -134,8 +134,11 @@ fn full(
             let wanted = request.requested.unwrap_or(request.ciaddr);
             if leases.bind(mac, wanted, settings, now) {
                 give(MessageType::Ack, wanted)
-            } else {
+            } else if request.server_id.is_some() || settings.in_pool(wanted) {
                 Ok(nak(request, settings))
+            } else {
+                // somebody else's address, asked for again after a reboot: not ours to refuse (RFC 2131 §4.3.2)
+                Err(Silence::OtherServer)
             }
         }
         Kind::Decline => {

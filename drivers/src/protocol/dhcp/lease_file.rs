@@ -50,6 +50,15 @@ impl LeaseFile {
             self.appended = 0;
             return Ok(());
         }
+        let written = self.append(changes).await;
+        if written.is_err() {
+            // half a line may stand there now: the next save writes the file anew
+            self.appended = SLACK + leases.len();
+        }
+        written
+    }
+
+    async fn append(&mut self, changes: &str) -> io::Result<()> {
         self.file.write_all(changes.as_bytes()).await?;
         self.file.flush().await?;
         self.file.sync_data().await

@@ -259,8 +259,17 @@ fn an_address_stays_with_its_port_over_stages_renewals_expiry_and_restarts() {
 fn a_wrong_address_is_refused_and_another_servers_choice_left_alone() {
     let mut bench = bench(None);
     let (one, two) = (bench.lease(1), bench.lease(2));
+    for wrong in [Ipv4Addr::new(10, 9, 0, 50), Ipv4Addr::new(192, 168, 1, 7), SERVER, NONE] {
+        let foreign = packet(3, 1).with(50, &wrong.octets());
+        assert_eq!(bench.ask(&foreign).err(), Some(Silence::OtherServer), "{wrong}: not ours to refuse");
+    }
     for wrong in [two, Ipv4Addr::new(10, 9, 0, 50), Ipv4Addr::new(192, 168, 1, 7), SERVER, NONE] {
-        let nak = bench.ask(&packet(3, 1).with(50, &wrong.octets())).unwrap();
+        // asked of us by name, or one of ours that another machine has
+        let mut asked = packet(3, 1).with(50, &wrong.octets());
+        if wrong != two {
+            asked = asked.with(54, &SERVER.octets());
+        }
+        let nak = bench.ask(&asked).unwrap();
         assert_eq!(nak.kind(), MessageType::Nak, "{wrong}");
         assert_eq!(nak.to, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68));
         assert_eq!(nak.message.yiaddr(), NONE);
@@ -331,7 +340,7 @@ fn a_relay_of_our_network_is_answered_with_its_information_another_is_not() {
     assert_eq!(offer.to, SocketAddrV4::new(relayed.giaddr, 67));
     assert_eq!(offer.message.giaddr(), relayed.giaddr);
     assert_eq!(offer.bytes(82), Some(info.to_vec()));
-    let mut wrong = packet(3, 1).with(50, &[10, 9, 0, 7]);
+    let mut wrong = packet(3, 1).with(50, &[10, 9, 0, 7]).with(54, &SERVER.octets());
     wrong.giaddr = relayed.giaddr;
     let nak = bench.ask(&wrong).unwrap();
     assert!(nak.message.flags().broadcast());
