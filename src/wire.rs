@@ -6,7 +6,6 @@ mod signals;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ferric_actors::Directory;
 use ferric_drivers::boot::{FakeBoot, IpxeBoot, PxeBoot, install_loaders, rebuild_index};
@@ -75,7 +74,6 @@ pub(crate) struct Running {
     dhcp: Option<DhcpHandle>,
     tftp: Option<TftpHandle>,
     http: Option<HttpHandle>,
-    grace: Duration,
     _lock: DataLock,
 }
 
@@ -155,16 +153,14 @@ pub(crate) async fn start(
             tracing::error!(%error, "the API ended badly");
         }
     });
-    let grace = config.conductor.graceful_shutdown_timeout;
-    Ok(Running { api: serving.addr, web, directory, ipmi, dhcp, tftp, http, grace, _lock: lock })
+    Ok(Running { api: serving.addr, web, directory, ipmi, dhcp, tftp, http, _lock: lock })
 }
 
 impl Running {
     /// Ends it: no more requests, no more actors, boot servers closed, BMC sessions closed.
     pub(crate) async fn stop(self) {
-        if tokio::time::timeout(self.grace, self.web.stop(true)).await.is_err() {
-            self.web.stop(false).await;
-        }
+        // at most graceful_shutdown_timeout, which the server was given at its start
+        self.web.stop(true).await;
         self.directory.stop().await;
         if let Some(dhcp) = self.dhcp {
             dhcp.stop().await;

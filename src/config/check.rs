@@ -8,6 +8,25 @@ use super::value::DhcpMode;
 /// The hardware types that are built.
 pub(crate) const HARDWARE_TYPES: &[&str] = &["ipmi", "manual-management", "fake-hardware"];
 
+/// Refuses what would be taken for something else, without repeating it: it may hold a password.
+fn connection(url: &str) -> Result<(), String> {
+    const FORM: &str = "it has to be postgres://user:password@host/name, or a path for SQLite";
+    if !url.contains('/') && url.contains('=') {
+        return Err(format!("database.connection is not a URL; {FORM}"));
+    }
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+    let Some(rest) = rest else { return Ok(()) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    if authority.matches('@').count() > 1
+        || rest[authority.len()..].split('?').next().is_some_and(|path| path.contains('@'))
+    {
+        return Err(format!(
+            "database.connection has a user or password with one of @ / ? # in it; write those as %40 %2F %3F %23: {FORM}"
+        ));
+    }
+    Ok(())
+}
+
 impl Config {
     /// Says what does not fit together, and what would.
     pub(super) fn check(&self) -> Result<(), String> {
@@ -21,6 +40,12 @@ impl Config {
             {
                 return Err(format!("{name} = \"{text}\" is not an IP address, for example \"127.0.0.1\""));
             }
+        }
+        if self.api.max_limit == 0 {
+            return Err("api.max_limit = 0 would make every list empty; Ironic's default is 1000".to_owned());
+        }
+        if let Some(url) = &self.database.connection {
+            connection(url.reveal())?;
         }
         for (name, text) in [
             ("dhcp.server_ip", self.dhcp.server_ip.as_ref()),

@@ -60,8 +60,11 @@ pub(crate) enum ConfigError {
     )]
     Unreadable { path: PathBuf, source: std::io::Error },
     /// The file is not TOML.
-    #[error("{path} is not TOML; sections are [name], values are key = value, texts stand in quotes")]
-    Syntax { path: PathBuf, source: toml::de::Error },
+    // not the parser's own words: they repeat the line, which may hold a password
+    #[error(
+        "{path}, line {line}, is not TOML ({why}); sections are [name], values are key = value, texts stand in quotes"
+    )]
+    Syntax { path: PathBuf, line: usize, why: String },
     /// No such section.
     #[error("unknown section [{section}] ({origin}); {hint}")]
     UnknownSection { section: String, origin: Source, hint: String },
@@ -122,7 +125,11 @@ impl Loaded {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let table: toml::Table =
-            toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })?;
+            toml::from_str(&text).map_err(|error: toml::de::Error| ConfigError::Syntax {
+                path: path.to_owned(),
+                line: error.span().map_or(1, |at| text[..at.start.min(text.len())].lines().count().max(1)),
+                why: error.message().to_owned(),
+            })?;
         let origin = Source::File(path.to_owned());
         for (section, options) in &table {
             let Some(options) = options.as_table() else {

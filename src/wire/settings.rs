@@ -159,7 +159,7 @@ pub(super) fn actors(config: &Config) -> ferric_actors::Settings {
     let of = &config.conductor;
     ferric_actors::Settings {
         host: of.host.clone().unwrap_or_else(host_name),
-        conductor_group: of.conductor_group.clone(),
+        conductor_group: of.conductor_group.to_ascii_lowercase(),
         api_url: ramdisk_api_url(config),
         default_boot_mode: boot_mode(config),
         deploy_callback_timeout: of.deploy_callback_timeout,
@@ -171,7 +171,7 @@ pub(super) fn actors(config: &Config) -> ferric_actors::Settings {
             force: of.force_power_state_during_sync,
             ..SyncPolicy::default()
         },
-        request_within: of.node_locked_retry_interval * of.node_locked_retry_attempts.max(1),
+        request_within: of.node_locked_retry_interval.saturating_mul(of.node_locked_retry_attempts.max(1)),
         max_concurrent_deploys: of.max_concurrent_deploy.max(1) as usize,
         allow_provisioning_in_maintenance: of.allow_provisioning_in_maintenance,
         allow_deleting_available: of.allow_deleting_available_nodes,
@@ -189,6 +189,7 @@ pub(super) fn web(config: &Config) -> WebSettings {
         max_limit: config.api.max_limit,
         require_agent_tls: config.agent.require_tls,
         conductor_timeout: config.conductor.heartbeat_timeout,
+        shutdown: config.conductor.graceful_shutdown_timeout,
         workers: match config.api.api_workers {
             0 => cpus,
             some => usize::from(some),

@@ -53,13 +53,29 @@ fn parse(bytes: &[u8]) -> Result<Option<Value>> {
     if too_deep(bytes) {
         return Err(ApiError::body_too_deep(MAX_DEPTH));
     }
-    serde_json::from_slice(bytes).map(Some).map_err(|error| {
+    let value = serde_json::from_slice(bytes).map_err(|error| {
         ApiError::bad_request(format!(
             "The request body is not JSON: line {}, column {}.",
             error.line(),
             error.column()
         ))
-    })
+    })?;
+    if has_nul(&value) {
+        return Err(ApiError::bad_request(
+            "The request body has a NUL character, which no database can hold.",
+        ));
+    }
+    Ok(Some(value))
+}
+
+/// Whether a string or key anywhere in it has a NUL character: PostgreSQL stores none.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(map) => map.iter().any(|(key, inner)| key.contains('\0') || has_nul(inner)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Whether brackets outside strings are nested deeper than allowed.

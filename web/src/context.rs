@@ -67,7 +67,12 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         Err(_) if at_root => Ok(Version::MIN),
         other => other,
     };
+    let nul = request.uri().path_and_query().is_some_and(|asked| asked.as_str().contains("%00"));
     let (mut response, shown) = match negotiated {
+        Ok(version) if nul => {
+            let response = ApiError::bad_request("The address has a NUL character (%00).").error_response();
+            (request.into_response(response).map_into_right_body(), Some(version))
+        }
         Ok(version) => {
             let base = base(&request, &state);
             request.extensions_mut().insert(Context { version, base });

@@ -74,6 +74,25 @@ pub(crate) fn mask(value: &mut Value) -> bool {
     }
 }
 
+/// A client that writes back what it was shown does not overwrite secrets with stars: where `new` has `******`, the
+/// secret of `old` stays.
+pub(crate) fn keep_hidden(old: &Value, new: &mut Value) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (key, value) in new.iter_mut() {
+                if let Some(old) = old.get(key) {
+                    keep_hidden(old, value);
+                }
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            old.iter().zip(new.iter_mut()).for_each(|(old, new)| keep_hidden(old, new));
+        }
+        (old, new) if *new == Value::String(MASK.to_owned()) => *new = old.clone(),
+        _ => {}
+    }
+}
+
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| key.contains(word))
@@ -81,7 +100,11 @@ fn is_secret_key(key: &str) -> bool {
 
 /// Whether a string is a URL that carries a signature or a password.
 fn grants_access(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else { return false };
+    text.match_indices("://").any(|(at, mark)| url_grants_access(&text[at + mark.len()..]))
+}
+
+/// As [`grants_access`], of what follows a `://`.
+fn url_grants_access(rest: &str) -> bool {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
         return true;
@@ -96,6 +119,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn stars_that_are_written_back_leave_the_secret_as_it_was() {
+        let old = json!({"ipmi_password": "hunter2", "deep": {"token": "t"}, "plain": "a"});
+        let mut new =
+            json!({"ipmi_password": MASK, "deep": {"token": MASK}, "plain": "b", "other_secret": MASK});
+        keep_hidden(&old, &mut new);
+        let kept =
+            json!({"ipmi_password": "hunter2", "deep": {"token": "t"}, "plain": "b", "other_secret": MASK});
+        assert_eq!(new, kept);
+    }
+
+    #[test]
+    fn a_second_url_in_a_text_is_looked_at_too() {
+        assert!(grants_access("http://a/ http://user:pw@h"));
+        assert!(!grants_access("http://a/ http://b/?c=d"));
+    }
 
     #[test]
     fn secrets_of_every_kind_are_hidden_and_nothing_else() {

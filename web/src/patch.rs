@@ -66,7 +66,8 @@ impl<F: Field> Patch<F> {
         let mut keys = keys_of(&path)?.into_iter();
         let root_name = keys.next().unwrap_or_default();
         let below: Vec<String> = keys.collect();
-        let value = item.remove("value");
+        // what is taken away has no value, whatever came with it
+        let value = item.remove("value").filter(|_| op != Op::Remove);
         if value.is_none() && op != Op::Remove {
             return Err(ApiError::bad_request(format!("The change of '{path}' needs a 'value'.")));
         }
@@ -130,9 +131,24 @@ fn keys_of(path: &str) -> Result<Vec<String>> {
     }
 }
 
+/// How deep a field may be nested, as a request body may.
+const DEEPEST: usize = 24;
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
 impl<F: Field> Change<F> {
     fn apply(&self, document: &mut Map<String, Value>) -> std::result::Result<(), String> {
         let name = self.root.spec().name;
+        // changes add up: without this, several that are shallow make a document that no reader takes
+        if self.below.len() + depth(&self.value) > DEEPEST {
+            return Err(format!("'{name}' would be nested deeper than {DEEPEST} levels."));
+        }
         let Some((last, parents)) = self.below.split_last() else {
             let keeps = self.op == Op::Remove && self.root.spec().kind == Kind::RequiredUuid;
             if !keeps {

@@ -36,6 +36,8 @@ pub struct WebSettings {
     pub conductor_timeout: Duration,
     /// Threads that serve requests.
     pub workers: usize,
+    /// How long requests under way may take once the server is asked to stop; whole seconds count.
+    pub shutdown: Duration,
 }
 
 impl Default for WebSettings {
@@ -52,6 +54,7 @@ impl Default for WebSettings {
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,
+            shutdown: Duration::from_secs(5),
         }
     }
 }
@@ -117,16 +120,19 @@ where
 {
     let at = settings.listen;
     let workers = settings.workers.max(1);
+    let grace = settings.shutdown.as_secs().max(1);
     let state = Data::new(WebState { directory, settings });
     let server = HttpServer::new(move || {
         App::new().app_data(state.clone()).configure(extra.clone()).configure(routes::configure)
     });
     let server =
-        server.workers(workers).disable_signals().bind(at).map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => ServeError::PortInUse(at),
-            std::io::ErrorKind::PermissionDenied => ServeError::NotAllowed(at),
-            // there is nothing to do about the others but to read what the system says
-            _ => ServeError::Bind { at, source },
+        server.workers(workers).disable_signals().shutdown_timeout(grace).bind(at).map_err(|source| {
+            match source.kind() {
+                std::io::ErrorKind::AddrInUse => ServeError::PortInUse(at),
+                std::io::ErrorKind::PermissionDenied => ServeError::NotAllowed(at),
+                // there is nothing to do about the others but to read what the system says
+                _ => ServeError::Bind { at, source },
+            }
         })?;
     let addr = server.addrs().first().copied().unwrap_or(at);
     Ok(Serving { server: server.run(), addr })

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::document::Document;
 use crate::gates::{Field, INSPECTING_LOCKED, Kind, NodeField, PortField};
+use crate::mask;
 use crate::patch::Patch;
 use crate::version::Version;
 
@@ -25,9 +26,13 @@ pub(super) fn apply<D: Document>(
     version: Version,
 ) -> Result<(), NodeError> {
     let mut document = row.patchable();
+    let before = document.clone();
     patch.apply(&mut document).map_err(NodeError::Invalid)?;
     for field in patch.roots() {
-        let value = document.remove(field.spec().name).unwrap_or(Value::Null);
+        let mut value = document.remove(field.spec().name).unwrap_or(Value::Null);
+        if let Some(old) = before.get(field.spec().name) {
+            mask::keep_hidden(old, &mut value);
+        }
         if value.is_null() && field.spec().kind == Kind::RequiredUuid {
             continue;
         }
@@ -156,7 +161,9 @@ fn mirror_instance_name(node: &mut Node, named: bool, informed: bool) {
         node.instance_info = info.into();
     } else if informed {
         let shown = node.instance_info.get("display_name").and_then(|name| name.as_str().map(str::to_owned));
-        if let Some(name) = shown.filter(|name| !name.is_empty() && name.chars().count() <= 255) {
+        if let Some(name) =
+            shown.filter(|name| !name.is_empty() && name.chars().count() <= 255 && !name.contains('\0'))
+        {
             node.instance_name = Some(name);
         }
     }

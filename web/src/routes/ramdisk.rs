@@ -12,6 +12,7 @@ use crate::check::mac;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{HEARTBEAT_ARGS, LOOKUP_ARGS, LOOKUP_TOKEN};
+use crate::mask;
 use crate::query::{Args, parse_uuid};
 use crate::routes::nodes::find;
 use crate::routes::{at, gate_built};
@@ -49,9 +50,10 @@ fn answer(found: LookedUp, base: &str, settings: &WebSettings) -> LookupResponse
     LookupResponse {
         node: LookupNode {
             uuid: id.to_string(),
-            properties: found.properties,
-            instance_info: found.instance_info,
-            driver_internal_info: found.driver_internal_info,
+            // anybody on the provisioning network may ask: what GET hides is hidden here too
+            properties: masked(found.properties),
+            instance_info: masked(found.instance_info),
+            driver_internal_info: masked(found.driver_internal_info),
             links: vec![link("self", "/v1"), link("bookmark", "")],
         },
         config: LookupConfig {
@@ -68,6 +70,12 @@ fn answer(found: LookedUp, base: &str, settings: &WebSettings) -> LookupResponse
             ..LookupConfig::default()
         },
     }
+}
+
+fn masked(map: Map<String, Value>) -> Map<String, Value> {
+    let mut value = Value::Object(map);
+    mask::mask(&mut value);
+    object(value)
 }
 
 fn object(value: Value) -> Map<String, Value> {
