@@ -104,3 +104,43 @@ async fn leaving_maintenance_takes_its_reason_along() {
     client.delete("/v1/nodes/n/maintenance").await.is(202);
     client.put("/v1/nodes/n/maintenance", json!({"why": "fan"})).await.fails(400);
 }
+
+#[tokio::test]
+async fn changes_that_add_up_do_not_nest_a_field_beyond_what_a_body_may() {
+    let server = Server::start();
+    let client = server.at(115);
+    let node = client.enrol(json!({"name": "n"})).await;
+    let path = format!("/v1/nodes/{node}");
+    let deep = (0..20).fold(json!({}), |inner, _| json!({"k": inner}));
+    let down = "/k".repeat(20);
+    let patch = json!([
+        {"op": "add", "path": "/driver_info/a", "value": deep.clone()},
+        {"op": "add", "path": format!("/driver_info/a{down}/b"), "value": deep},
+    ]);
+    client.patch(&path, patch).await.is(400);
+    // nothing of it was written, and the node works on
+    let body = client.get(&path).await.is(200);
+    assert_eq!(body["driver_info"], json!({}));
+    client.get(&format!("{path}/validate")).await.is(200);
+}
+
+#[tokio::test]
+async fn a_removal_ignores_a_value_that_comes_with_it() {
+    let server = Server::start();
+    let client = server.at(115);
+    let node = client.enrol(json!({"name": "n", "resource_class": "gold"})).await;
+    let patch = json!([{"op": "remove", "path": "/resource_class", "value": "silver"}]);
+    let body = client.patch(&format!("/v1/nodes/{node}"), patch).await.is(200);
+    assert_eq!(body["resource_class"], json!(null));
+}
+
+#[tokio::test]
+async fn a_nul_character_is_refused_wherever_it_comes() {
+    let server = Server::start();
+    let client = server.at(115);
+    let node = client.enrol(json!({"name": "n"})).await;
+    let path = format!("/v1/nodes/{node}");
+    client.put(&format!("{path}/maintenance"), json!({"reason": "a\u{0}"})).await.is(400);
+    client.get("/v1/conductors/%00").await.is(400);
+    client.get("/v1/nodes?owner=%00").await.is(400);
+}
