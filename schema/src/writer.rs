@@ -224,6 +224,7 @@ impl Writer {
                 drop(held);
                 self.lost.fetch_add(1, Relaxed);
                 tracing::warn!(error = %e, jobs = done.len(), "a database transaction was lost");
+                let e = of_the_neighbours(e);
                 for job in done {
                     job.answer(Some(e.clone()));
                 }
@@ -238,6 +239,23 @@ impl Writer {
             job.answer(Some(e.clone()));
         }
         VecDeque::new()
+    }
+}
+
+/// What the jobs hear whose transaction another job took down with it: not that one's own trouble with its own row.
+fn of_the_neighbours(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Stale { .. } | StoreError::NotFound { .. } | StoreError::Duplicate { .. } => {
+            StoreError::Busy
+        }
+        StoreError::Busy
+        | StoreError::Full
+        | StoreError::Unreachable(_)
+        | StoreError::Migration(_)
+        | StoreError::Options(_)
+        | StoreError::Panicked
+        | StoreError::Closed
+        | StoreError::Other(_) => error,
     }
 }
 
