@@ -172,14 +172,36 @@ pub fn build(options: &RamdiskOptions) -> Result<Built, RamdiskError> {
     let archive = archive(&agent, busybox, &modules, &release)?;
     let out_kernel = options.out.join("kernel");
     let out_initramfs = options.out.join("initramfs");
-    fs::copy(&kernel, &out_kernel).map_err(at(&kernel))?;
+    let kernel = fs::read(&kernel).map_err(at(&kernel))?;
     let packed = compress(&archive).map_err(at(&out_initramfs))?;
-    fs::write(&out_initramfs, &packed).map_err(at(&out_initramfs))?;
-    let bytes = packed.len() as u64 + fs::metadata(&out_kernel).map_err(at(&out_kernel))?.len();
+    let bytes = (packed.len() + kernel.len()) as u64;
     if bytes > LIMIT_BYTES {
         return Err(RamdiskError::TooLarge { bytes });
     }
+    replace(&[(&out_kernel, &kernel), (&out_initramfs, &packed)])?;
     Ok(Built { kernel: out_kernel, initramfs: out_initramfs, bytes, release, modules: modules.len() })
+}
+
+/// Puts new files in the place of the old ones. Those keep their bytes: nodes that boot at this moment have them as
+/// hard links. None is replaced before all are written.
+fn replace(files: &[(&Path, &[u8])]) -> Result<(), RamdiskError> {
+    let temporary = |path: &Path| path.with_extension(format!("{}.tmp", std::process::id()));
+    let write = |path: &Path, bytes: &[u8]| {
+        let mut file = fs::File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    let done =
+        files.iter().try_for_each(|(path, bytes)| write(&temporary(path), bytes).map_err(at(path))).and_then(
+            |()| files.iter().try_for_each(|(path, _)| fs::rename(temporary(path), path).map_err(at(path))),
+        );
+    if done.is_err() {
+        for (path, _) in files {
+            // the error is what counts; a leftover is in nobody's way
+            let _ = fs::remove_file(temporary(path));
+        }
+    }
+    done
 }
 
 /// gzip: every kernel and every boot loader can read it. No name and no time inside.
@@ -341,6 +363,25 @@ mod tests {
         assert!(!is_static(Path::new("/bin/sh")) && !is_static(Path::new("/etc/passwd")));
         let error = find_agent(Some(Path::new("/bin/sh"))).expect_err("dynamic");
         assert!(error.to_string().contains("crt-static"), "{error}");
+    }
+
+    #[test]
+    fn a_new_build_leaves_the_files_alone_that_nodes_boot_from() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let path = |name: &str| folder.path().join(name);
+        let (kernel, initramfs) = (path("kernel"), path("initramfs"));
+        replace(&[(&kernel, b"old"), (&initramfs, b"old")]).expect("written");
+        fs::hard_link(&kernel, path("node")).expect("linked");
+        replace(&[(&kernel, b"new"), (&initramfs, b"new")]).expect("written");
+        let read = |name: &str| fs::read(path(name)).expect("read");
+        assert_eq!(
+            (read("node"), read("kernel"), read("initramfs")),
+            (b"old".into(), b"new".into(), b"new".into())
+        );
+        fs::create_dir(path("folder")).expect("made");
+        replace(&[(&kernel, b"newer"), (&path("missing/initramfs"), b"newer")]).expect_err("no such folder");
+        assert_eq!(read("kernel"), b"new", "all or none");
+        assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 4, "nothing is left behind");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::disk::{self, Disk};
 use crate::image::hash::Expected;
 use crate::options::Options;
 use crate::server::{self, Identity};
+use crate::settle::{Patience, Watch};
 use crate::{VERSION, error};
 
 /// Bounds of the pause between lookups.
@@ -90,6 +91,8 @@ pub struct Agent {
     pub commands: Arc<Commands>,
     /// For images and the API.
     pub client: Client,
+    /// The disks of the machine.
+    pub disks: Arc<Watch>,
     /// Seconds since the epoch.
     pub started_at: f64,
     session: RwLock<Option<Session>>,
@@ -123,8 +126,13 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })?;
     let port = listener.local_addr().map_err(|source| AgentError::Listen { address, source })?.port();
     let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    // folders of files have no disks that come late
+    let patience = if options.machine { Patience::MACHINE } else { Patience::default() };
+    let disks = Arc::new(Watch::new(options.sys.clone(), options.dev.clone(), patience));
+    tokio::spawn(disks.clone().keep_looking());
     let agent = Arc::new(Agent {
         options,
+        disks,
         commands: Arc::new(Commands::default()),
         client,
         started_at,

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::agent::{Agent, Written};
 use crate::command::{Busy, Entry};
 use crate::console::say;
-use crate::disk::{self, Disk};
+use crate::disk::Disk;
 use crate::error::Failure;
 use crate::image::fetch::Source;
 use crate::image::hash::Expected;
@@ -223,8 +223,7 @@ async fn write_image(
         .with_login(info.image_server_user.clone(), info.image_server_password.clone());
     let expected = expected_hash(agent, info, &source, config.agent_md5_checksum_enable).await?;
     let hints = hints::gather(instance_info, properties)?;
-    let (sys, dev) = (agent.options.sys.clone(), agent.options.dev.clone());
-    let disk = blocking(move || disk::choose(&disk::list(&sys, &dev), &hints)).await?;
+    let disk = agent.disks.choose(&hints).await?;
     say(format!("disk {} bytes={} serial={}", disk.name(), disk.size, disk.serial));
     let given = args.configdrive.as_ref().or(info.configdrive.as_ref()).filter(|c| !c.reveal().is_empty());
     let drive = match given {

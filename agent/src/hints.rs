@@ -75,9 +75,12 @@ pub fn fits(hints: &Hints, disk: &Disk) -> bool {
 }
 
 /// Compares a disk's value with what a hint wants. Text compares without regard to case; without an operator numbers
-/// (`numeric`) compare as numbers and text as a whole.
+/// (`numeric`) compare as numbers and text as a whole. What is unknown (empty) fits nothing, not even "other than".
 fn matches(seen: &str, wanted: &str, numeric: bool) -> bool {
     let seen = seen.trim().to_lowercase();
+    if seen.is_empty() {
+        return false;
+    }
     let wanted = wanted.trim().to_lowercase();
     let (operator, rest) = match wanted.split_once(char::is_whitespace) {
         Some((word, rest)) if is_operator(word) => (word, rest.trim()),
@@ -234,6 +237,18 @@ mod tests {
             assert_eq!(fit(key, wanted), expected, "{key}: {wanted}");
         }
         assert!(fit("size", 100) && fit("rotational", true));
+    }
+
+    #[test]
+    fn an_unknown_value_fits_no_hint_not_even_a_negative_one() {
+        let unknown = Disk { kernel_name: "sda".into(), size: 8 << 30, ..Disk::default() };
+        for key in ["model", "vendor", "serial", "wwn", "wwn_with_extension", "wwn_vendor_extension", "hctl"]
+        {
+            for wanted in ["s!= x", "!= 5", "s< x", "<= x", "<or> <or> x", ""] {
+                let hints = Hints::from_iter([(key.to_owned(), wanted.into())]);
+                assert!(!fits(&hints, &unknown), "{key}: {wanted}");
+            }
+        }
     }
 
     #[test]

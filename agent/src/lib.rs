@@ -18,6 +18,7 @@ pub mod image;
 pub mod logs;
 pub mod options;
 pub mod server;
+pub mod settle;
 pub mod table;
 
 /// The agent's version as heartbeats carry it.

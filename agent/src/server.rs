@@ -10,9 +10,10 @@ use ferric_agent_wire::{AgentStatusBody, CommandList, CommandRequest, ErrorBody,
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -30,6 +31,9 @@ use crate::extension::{self, Rejected};
 const BODY_BYTES: usize = 96 << 20;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Until a request's headers are there, on a new connection and between two requests.
+const HEADERS: Duration = Duration::from_secs(30);
 
 /// Why there is no certificate.
 #[derive(Debug, Error)]
@@ -95,11 +99,17 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
         let agent = agent.clone();
         async move { Ok::<_, Infallible>(answer(&agent, request).await) }
     });
-    let served =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let served = connections(HEADERS).serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "connection");
     }
+}
+
+/// Closes connections on which nothing is asked, lest they pile up.
+fn connections(headers: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(headers);
+    builder
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -214,4 +224,31 @@ fn json_answer(status: StatusCode, body: &impl serde::Serialize) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_on_which_nothing_is_asked_is_closed() {
+        for begin in ["", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let (mut ours, theirs) = tokio::io::duplex(4096);
+            let service = service_fn(|_| async { Ok::<_, Infallible>(Answer::default()) });
+            let served =
+                connections(Duration::from_millis(50)).serve_connection(TokioIo::new(theirs), service);
+            let asked = async {
+                ours.write_all(begin.as_bytes()).await.expect("written");
+                let mut seen = Vec::new();
+                ours.read_to_end(&mut seen).await.expect("closed");
+                String::from_utf8(seen).expect("text")
+            };
+            let both = async { tokio::join!(served, asked) };
+            let (_, seen) =
+                tokio::time::timeout(Duration::from_secs(20), both).await.expect("closed in time");
+            assert_eq!(seen.starts_with("HTTP/1.1 200"), begin.ends_with("\r\n\r\n"), "{begin:?}: {seen}");
+        }
+    }
 }

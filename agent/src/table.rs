@@ -104,6 +104,17 @@ pub fn config_span(disk: &Disk) -> Result<Span, Failure> {
             "the image has no partition table to add a partition to".to_owned(),
         ));
     }
+    if is_protective(&mbr) {
+        return Err(Failure::ConfigDrive(
+            "protective MBR but no readable GPT: the image is made for another block size".to_owned(),
+        ));
+    }
+    if disk.block != 512 {
+        let block = disk.block;
+        return Err(Failure::ConfigDrive(format!(
+            "the image has an MBR, the disk has blocks of {block} bytes: a partition is only added with blocks of 512"
+        )));
+    }
     let entries = mbr_entries(&mbr);
     if let Some(span) = entries.iter().flatten().find(|span| has_config_label(&file, **span)) {
         return Ok(*span);
@@ -218,6 +229,11 @@ fn read_mbr(file: &File) -> Result<[u8; 512], Failure> {
 
 fn is_mbr(mbr: &[u8; 512]) -> bool {
     mbr[510..] == [0x55, 0xaa]
+}
+
+/// Whether the MBR only says that there is a GPT.
+fn is_protective(mbr: &[u8; 512]) -> bool {
+    (0..4).any(|n| mbr[446 + n * 16 + 4] == 0xee)
 }
 
 fn mbr_entries(mbr: &[u8; 512]) -> [Option<Span>; 4] {

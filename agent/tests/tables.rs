@@ -127,6 +127,27 @@ async fn on_mbr_a_free_primary_entry_takes_the_config_drive_and_a_full_table_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_for_another_block_size_gets_no_partition_added() {
+    let content: Value = STANDARD.encode(packed(&drive())).into();
+    let machine = Machine::new();
+    machine.add_disk("vda", 4 * GIB);
+    let blocks = machine.folder.path().join("sys/block/vda/queue/logical_block_size");
+    fs::write(blocks, "4096\n").expect("file");
+    let rig = Rig::with(machine, |_, _| ()).await;
+    let mut raw = raw_image(9);
+    let done = write(&rig, &raw, content.clone()).await;
+    let error = done.command_error.expect("a GPT at byte 512");
+    assert!(error.kind == "ConfigDriveWriteError" && error.details.contains("protective MBR"), "{error:?}");
+    assert_eq!(read_at(&rig.disk("vda"), 446, 64), raw[446..510], "the table is as the image brought it");
+
+    raw[446 + 4] = 0x83;
+    let done = write(&rig, &raw, content).await;
+    let error = done.command_error.expect("a plain MBR");
+    assert!(error.kind == "ConfigDriveWriteError" && error.details.contains("4096"), "{error:?}");
+    assert_eq!(read_at(&rig.disk("vda"), 446, 64), raw[446..510]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_config_drive_fails_before_the_disk_is_touched_and_does_not_leak() {
     let rig = Rig::start().await;
     let done = write(&rig, &raw_image(5), "not base64, my password!".into()).await;

@@ -5,6 +5,8 @@ mod rig;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ferric_agent::image::fetch::{Download, Source};
+use ferric_agent::options::Limits;
 use ferric_agent_wire::{Command, CommandStatus};
 use rig::*;
 use serde_json::{Value, json};
@@ -210,6 +212,34 @@ async fn a_server_that_stays_away_too_long_ends_the_write() {
         .serve_image("image", Served { breaks: vec![200_000; 1], down: 100_000, ..Served::new(raw.clone()) });
     let done = rig.write(info(&rig.image_url("image"), &raw, "raw"), Value::Null).await;
     assert!(details(&done).contains("at byte 200000"), "{}", details(&done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_does_not_count_as_a_silent_server() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (world, address) = conductor().await;
+    for no_ranges in [false, true] {
+        let raw = raw_image(5);
+        world.serve_image(
+            &no_ranges.to_string(),
+            Served { breaks: vec![1000], no_ranges, ..Served::new(raw.clone()) },
+        );
+        let stalled = Duration::from_secs(1);
+        let limits = Limits { stalled, back_off: Duration::from_millis(1), ..Limits::default() };
+        let url = format!("http://{address}/images/{no_ranges}");
+        let source = Source::new(reqwest::Client::new(), &url, limits).expect("a source");
+        let mut download = Download::new(source, 0, None);
+        let mut seen = Vec::new();
+        while let Some(chunk) = download.chunk().await.expect("the server is there all the time") {
+            seen.extend_from_slice(&chunk);
+            if seen.len() == 1000 {
+                // a disk that takes longer for what it has than a server may be silent; then the connection is broken
+                tokio::time::sleep(stalled + Duration::from_millis(100)).await;
+            }
+        }
+        assert!(seen == raw, "{} bytes", seen.len());
+        assert_eq!(world.asked_for(&no_ranges.to_string()).len(), 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

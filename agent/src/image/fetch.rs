@@ -132,6 +132,8 @@ pub struct Download {
     remote: Option<Remote>,
     body: Option<Response>,
     skip: u64,
+    /// How far a server that cannot resume has been read again without reaching a new byte.
+    reread: u64,
     waits: u32,
     last_byte: Instant,
 }
@@ -146,6 +148,7 @@ impl Download {
             remote: None,
             body: None,
             skip: 0,
+            reread: 0,
             waits: 0,
             last_byte: Instant::now(),
         }
@@ -160,6 +163,8 @@ impl Download {
     /// pauses; never repeats a byte. Errors: `Download` when the server refuses or stays silent too long, `Changed`
     /// when it now offers another file.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        // what the caller did since the last chunk (a slow disk takes hours) is not the server's silence
+        self.last_byte = Instant::now();
         loop {
             if self.finished() {
                 return Ok(None);
@@ -168,7 +173,7 @@ impl Download {
                 Ok(Some(bytes)) => {
                     self.offset += bytes.len() as u64;
                     self.waits = 0;
-                    self.last_byte = Instant::now();
+                    self.reread = 0;
                     return Ok(Some(bytes));
                 }
                 Ok(None) if self.at_end() => return Ok(None),
@@ -226,6 +231,12 @@ impl Download {
             };
             let skipped = self.skip.min(chunk.len() as u64);
             self.skip -= skipped;
+            // reading again is progress, but only where no attempt has been before: else it could go on for ever
+            let reached = self.offset - self.skip;
+            if skipped > 0 && reached > self.reread {
+                self.reread = reached;
+                self.last_byte = Instant::now();
+            }
             let mut rest = chunk.slice(skipped as usize..);
             if let Some(end) = self.end {
                 rest.truncate((end - self.offset).min(rest.len() as u64) as usize);
