@@ -497,7 +497,8 @@ impl Handler<CleanedUp> for NodeActor {
     type Result = ();
 
     fn handle(&mut self, told: CleanedUp, ctx: &mut Context<Self>) {
-        if self.state() != State::DeployFailed {
+        // the mark is gone when the node has begun something else meanwhile
+        if self.node.driver_internal_info.get(view::keys::CLEAN_UP).is_none() {
             return;
         }
         let mut change = self.change();

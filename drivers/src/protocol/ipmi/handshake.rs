@@ -128,6 +128,15 @@ impl<'a> Handshake<'a> {
         }
     }
 
+    /// Whether the BMC has proved that it knows the password: what it refuses after that is our proof.
+    #[must_use]
+    pub fn proved(&self) -> bool {
+        match self.stage {
+            Stage::Opening | Stage::Rakp1 { .. } | Stage::Disproved { .. } => false,
+            Stage::Rakp3 { .. } => true,
+        }
+    }
+
     /// A datagram that makes the BMC give up what it holds for this attempt, where there is something to give
     /// up. `iv` must be fresh and random.
     #[must_use]

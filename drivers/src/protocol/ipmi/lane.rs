@@ -318,16 +318,25 @@ impl Lane {
     ) -> Result<Box<Session>, Failure> {
         let mut datagram = first;
         let mut wait = way.settings.retransmit_first;
+        let (mut fresh, mut repeated) = (true, false);
         loop {
+            repeated |= !std::mem::take(&mut fresh);
             self.send(way.mux, &datagram).await.map_err(Failure::Here)?;
             let until = (Instant::now() + wait).min(deadline);
             wait = (wait * 2).min(way.settings.retransmit_max);
             while let Some(heard) = self.receive(until).await {
-                match handshake.receive(&heard).map_err(Failure::Handshake)? {
-                    Progress::Ignored => {}
-                    Progress::Open(session) => return Ok(session),
-                    Progress::Send(next) => {
+                match handshake.receive(&heard) {
+                    // a slow BMC that heard RAKP 1 twice may have drawn a new number for the second, which our proof
+                    // does not fit: once more from the start, before anybody is told of a wrong password
+                    Err(HandshakeError::Credentials(reason)) if repeated && handshake.proved() => {
+                        return Err(Failure::Handshake(HandshakeError::Forgotten(reason)));
+                    }
+                    Err(error) => return Err(Failure::Handshake(error)),
+                    Ok(Progress::Ignored) => {}
+                    Ok(Progress::Open(session)) => return Ok(session),
+                    Ok(Progress::Send(next)) => {
                         datagram = next;
+                        fresh = true;
                         wait = way.settings.retransmit_first;
                         break;
                     }
