@@ -1,5 +1,4 @@
-//! A real boot ROM in QEMU, from DHCP to a kernel that runs. One boot in the suite; the others with
-//! `cargo nextest run -p ferric-drivers --test netboot_qemu --run-ignored all`.
+//! A real boot ROM in QEMU, from DHCP to a kernel that runs: every way that the boot servers know.
 
 #![allow(clippy::unwrap_used)] // tests fail by panicking
 
@@ -51,43 +50,36 @@ fn bios_by_the_roms_ipxe() {
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn bios_by_pxelinux() {
     boot(Case { ipxe: false, ..BASE });
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn bios_by_lpxelinux() {
     boot(Case { ipxe: false, pxelinux: "lpxelinux.0", ..BASE });
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn uefi_by_its_own_pxe_to_ipxe() {
     boot(Case { mode: BootMode::Uefi, rom: false, ..BASE });
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn uefi_by_http_boot() {
     boot(Case { mode: BootMode::Uefi, rom: false, http_boot: true, ..BASE });
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn uefi_by_shim_and_grub() {
     boot(Case { mode: BootMode::Uefi, rom: false, ipxe: false, ..BASE });
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn uefi_by_proxy_beside_dnsmasq() {
     boot(Case { mode: BootMode::Uefi, rom: false, dhcp: DhcpMode::Proxy, ..BASE });
 }
 
 #[test]
-#[ignore = "a boot of half a minute; run by hand"]
 fn bios_by_proxy_beside_dnsmasq() {
     boot(Case { dhcp: DhcpMode::Proxy, ..BASE });
 }
