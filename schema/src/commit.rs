@@ -7,9 +7,13 @@ use crate::{
     conn::Conn,
     error::StoreError,
     events::{self, NewEvent},
+    history::{self, NewHistory},
+    inventory::{self, NewInventory},
     journal::{self, NewStep, StepKey, StepRow, StepState},
     node::Node,
     nodes,
+    port::Port,
+    ports,
 };
 
 /// One change to the step journal.
@@ -37,6 +41,26 @@ pub enum JournalChange {
         /// How.
         state: StepState,
     },
+    /// The pending steps of an operation leave the plan, since a better one follows.
+    Drop {
+        /// The operation.
+        op: Uuid,
+        /// The first place that leaves.
+        from: i32,
+    },
+}
+
+/// What else belongs to a change.
+#[derive(Clone, Debug)]
+pub enum Also {
+    /// A line of the node's history.
+    History(NewHistory),
+    /// What an inspection found; what an earlier one found goes.
+    Inventory(NewInventory),
+    /// A new port. One that the node has already (by its address) stays as it is.
+    Port(Port),
+    /// A port of the generation that it was read at.
+    ChangePort(Port),
 }
 
 /// What is to be committed together.
@@ -48,6 +72,8 @@ pub struct Commit {
     pub events: Vec<NewEvent>,
     /// What the journal learns, in order.
     pub journal: Vec<JournalChange>,
+    /// What else is stored, in order, after row and journal.
+    pub also: Vec<Also>,
     /// The moment of the change.
     pub now: Timestamp,
 }
@@ -61,12 +87,14 @@ pub struct Committed {
     pub steps: Vec<StepRow>,
     /// The events' numbers, in order.
     pub event_seqs: Vec<i64>,
+    /// The ports made and changed, in order; none for a port that the node had already.
+    pub ports: Vec<Port>,
 }
 
 /// Writes row, journal and events in the caller's transaction (that is: inside [`crate::Store::write`]).
 ///
 /// # Errors
-/// `Stale`, `NotFound`, `Duplicate`; after any error the caller must let the transaction fail.
+/// `Stale`, `NotFound`, `Duplicate` (of a port: its address is another node's); after any error the caller must let the transaction fail.
 pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
     let node = nodes::advance(c, &change.node, change.now)?;
     let mut steps = Vec::new();
@@ -81,9 +109,26 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
             JournalChange::Close { op, state } => {
                 journal::close_operation(c, *op, *state, change.now)?;
             }
+            JournalChange::Drop { op, from } => {
+                journal::drop_pending(c, *op, *from)?;
+            }
+        }
+    }
+    let mut made = Vec::new();
+    for entry in &change.also {
+        match entry {
+            Also::History(line) => history::insert(c, line)?,
+            Also::Inventory(found) => inventory::put(c, found, change.now)?,
+            Also::Port(port) => {
+                let same = ports::by_address(c, std::slice::from_ref(&port.address))?;
+                if !same.iter().any(|other| other.node_uuid == port.node_uuid) {
+                    made.push(ports::insert(c, port)?);
+                }
+            }
+            Also::ChangePort(port) => made.push(ports::update(c, port, change.now)?),
         }
     }
     // last, since the numbering makes PostgreSQL's other writers wait
     let event_seqs = events::append_all(c, &change.events)?;
-    Ok(Committed { node, steps, event_seqs })
+    Ok(Committed { node, steps, event_seqs, ports: made })
 }

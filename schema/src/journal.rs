@@ -1,7 +1,12 @@
 //! The step journal: one row per step of an operation, written before the step starts and after it ends, so that a
 //! restarted process takes each node up where it was.
 
-use diesel::{prelude::*, sql_types::Bool};
+use std::time::Duration;
+
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool},
+};
 use ferric_machine::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -86,6 +91,12 @@ pub struct NewStep {
     pub args: JsonText,
     /// How it is taken up after a crash; the caller's word.
     pub resume: String,
+    /// Who declared it: `interface`, `agent` or `conductor`.
+    pub source: String,
+    /// What its declarer says of its arguments, by their names.
+    pub argsinfo: JsonText,
+    /// Whether it needs the ramdisk to run.
+    pub requires_ramdisk: bool,
 }
 
 /// A step in the journal.
@@ -123,6 +134,12 @@ pub struct StepRow {
     pub checkpoint: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
+    /// Who declared it: `interface`, `agent` or `conductor`.
+    pub source: String,
+    /// What its declarer says of its arguments, by their names.
+    pub argsinfo: JsonText,
+    /// Whether it needs the ramdisk to run.
+    pub requires_ramdisk: bool,
 }
 
 /// Names a step: by its row, or by its place, which is known before the row is.
@@ -165,6 +182,9 @@ pub fn plan(c: &mut Conn, new: &[NewStep]) -> Result<Vec<StepRow>, StoreError> {
                 dsl::args.eq(&step.args),
                 dsl::resume.eq(&step.resume),
                 dsl::state.eq(TextCol::from(StepState::Pending)),
+                dsl::source.eq(&step.source),
+                dsl::argsinfo.eq(&step.argsinfo),
+                dsl::requires_ramdisk.eq(step.requires_ramdisk),
             ))
             .execute(c)
             .map_err(|e| parent_or(e, step.node_uuid, StoreError::from))?;
@@ -293,6 +313,58 @@ pub fn close_operation(c: &mut Conn, op: Uuid, state: StepState, at: Timestamp) 
     Ok(diesel::update(dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(open()))
         .set((dsl::state.eq(TextCol::from(state)), dsl::ended_at.eq(Some(at.0))))
         .execute(c)?)
+}
+
+/// Takes the pending steps of an operation from place `from` on out of the plan; returns how many.
+///
+/// # Errors
+/// The database's.
+pub fn drop_pending(c: &mut Conn, op: Uuid, from: i32) -> Result<usize, StoreError> {
+    Ok(diesel::delete(
+        dsl::steps
+            .filter(dsl::op.eq(TextCol::from(op)))
+            .filter(dsl::idx.ge(from))
+            .filter(dsl::state.eq(TextCol::from(StepState::Pending))),
+    )
+    .execute(c)?)
+}
+
+/// What a step took whenever it was done before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepTime {
+    /// The kind of operation.
+    pub kind: String,
+    /// The interface that has it.
+    pub interface: String,
+    /// Its name.
+    pub step: String,
+    /// How long it took on average.
+    pub mean: Duration,
+    /// How many times that was.
+    pub count: i64,
+}
+
+/// What each step took over all nodes, from the finished ones that are still in the journal; for an estimate.
+///
+/// # Errors
+/// The database's.
+pub fn durations(c: &mut Conn) -> Result<Vec<StepTime>, StoreError> {
+    let mean = diesel::dsl::sql::<BigInt>("CAST(AVG(ended_at - started_at) AS BIGINT)");
+    // in the words of the partial index
+    let rows: Vec<(String, String, String, i64, i64)> = dsl::steps
+        .filter(diesel::dsl::sql::<Bool>("steps.state = 'done'"))
+        .filter(dsl::started_at.is_not_null())
+        .filter(dsl::ended_at.is_not_null())
+        .group_by((dsl::kind, dsl::interface, dsl::step))
+        .order_by((dsl::kind, dsl::interface, dsl::step))
+        .select((dsl::kind, dsl::interface, dsl::step, mean, diesel::dsl::count_star()))
+        .load(c)?;
+    let time = |(kind, interface, step, mean, count): (String, String, String, i64, i64)| {
+        // a clock that was set back makes no negative time
+        let mean = Duration::from_micros(u64::try_from(mean).unwrap_or(0));
+        StepTime { kind, interface, step, mean, count }
+    };
+    Ok(rows.into_iter().map(time).collect())
 }
 
 /// Forgets the steps of operations that ended before `before`; returns how many.

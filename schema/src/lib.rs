@@ -9,6 +9,8 @@ pub mod conductors;
 mod conn;
 mod error;
 pub mod events;
+pub mod history;
+pub mod inventory;
 pub mod journal;
 pub mod migrate;
 mod node;
@@ -23,7 +25,7 @@ mod tables;
 mod types;
 mod writer;
 
-pub use commit::{Commit, Committed, JournalChange, commit};
+pub use commit::{Also, Commit, Committed, JournalChange, commit};
 pub use conn::{Backend, Conn};
 pub use error::{Cause, StoreError};
 pub use node::Node;

@@ -184,3 +184,32 @@ pub fn set_traits(c: &mut Conn, node: Uuid, names: &[String]) -> Result<(), Stor
     }
     Ok(())
 }
+
+/// Gives a node one more trait; says whether it was new.
+///
+/// # Errors
+/// `NotFound` when there is no such node.
+pub fn add_trait(c: &mut Conn, node: Uuid, name: &str) -> Result<bool, StoreError> {
+    let same = node_traits::table
+        .filter(node_traits::node_uuid.eq(TextCol::from(node)))
+        .filter(node_traits::name.eq(name));
+    if same.select(count_star()).first::<i64>(c)? > 0 {
+        return Ok(false);
+    }
+    diesel::insert_into(node_traits::table)
+        .values((node_traits::node_uuid.eq(TextCol::from(node)), node_traits::name.eq(name)))
+        .execute(c)
+        .map_err(|e| parent_or(e, node, StoreError::from))?;
+    Ok(true)
+}
+
+/// Takes one trait from a node; says whether it had it.
+///
+/// # Errors
+/// The database's.
+pub fn remove_trait(c: &mut Conn, node: Uuid, name: &str) -> Result<bool, StoreError> {
+    let same = node_traits::table
+        .filter(node_traits::node_uuid.eq(TextCol::from(node)))
+        .filter(node_traits::name.eq(name));
+    Ok(diesel::delete(same).execute(c)? > 0)
+}

@@ -151,6 +151,37 @@ table! {
         ended_at -> Nullable<BigInt>,
         checkpoint -> Nullable<Text>,
         error -> Nullable<Text>,
+        source -> Text,
+        argsinfo -> Text,
+        requires_ramdisk -> Bool,
+    }
+}
+
+table! {
+    node_history (id) {
+        id -> BigInt,
+        uuid -> Text,
+        node_uuid -> Text,
+        created_at -> BigInt,
+        conductor -> Nullable<Text>,
+        event_type -> Text,
+        severity -> Text,
+        event -> Text,
+        user_name -> Nullable<Text>,
+        project -> Nullable<Text>,
+        state -> Nullable<Text>,
+        target_provision_state -> Nullable<Text>,
+        duration -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    node_inventory (node_uuid) {
+        node_uuid -> Text,
+        inventory_data -> Text,
+        plugin_data -> Text,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
     }
 }
 

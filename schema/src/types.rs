@@ -228,5 +228,5 @@ macro_rules! read_text {
     };
 }
 
-words!(State, PowerState, Fault, BootMode, crate::journal::StepState);
+words!(State, PowerState, Fault, BootMode, crate::journal::StepState, crate::history::Severity);
 read_text!(Uuid);

@@ -296,7 +296,13 @@ impl NodeActor {
     }
 
     fn commit_of(&self, change: Change) -> Commit {
-        Commit { node: change.node, events: change.events, journal: change.journal, now: self.world.now() }
+        Commit {
+            node: change.node,
+            events: change.events,
+            journal: change.journal,
+            also: Vec::new(),
+            now: self.world.now(),
+        }
     }
 
     fn committed(&mut self, node: Node, ctx: &mut Context<Self>) {

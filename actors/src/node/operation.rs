@@ -163,6 +163,9 @@ impl Operation {
                     Resume::Reattach => REATTACH,
                 }
                 .into(),
+                source: "interface".into(),
+                argsinfo: JsonText::default(),
+                requires_ramdisk: true,
             })
             .collect()
     }

@@ -43,11 +43,12 @@ pub fn up_down_up(opts: &StoreOptions) {
         other => panic!("expected Migration, not {other:?}"),
     }
     let mut c = migrate::connect(opts).unwrap();
-    assert_eq!(migrate::run(&mut c).unwrap().len(), 1);
+    let all = migrate::run(&mut c).unwrap().len();
+    assert!(all > 1, "{all}");
     assert!(migrate::pending(&mut c).unwrap().is_empty());
     put(&Store::open(&strict).unwrap(), node("n"));
     migrate::revert_all(&mut c).unwrap();
-    assert_eq!(migrate::pending(&mut c).unwrap().len(), 1);
+    assert_eq!(migrate::pending(&mut c).unwrap().len(), all);
     drop(c);
     let s = Store::open(opts).unwrap();
     assert!(s.read_blocking(nodes::all_ids).unwrap().is_empty());

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use ferric_machine::{BootMode, Fault, PowerState, State, Timestamp};
 use ferric_schema::{
-    Commit, JournalChange, JsonText, Node, NodeQuery, NodeSort, Port, SortDir, Store, StoreError, commit,
-    conductors,
+    Also, Commit, JournalChange, JsonText, Node, NodeQuery, NodeSort, Port, SortDir, Store, StoreError,
+    commit, conductors,
     events::{self, NewEvent, Retention},
+    history::{self, HistoryQuery, HistorySort, NewHistory, Severity},
+    inventory::{self, NewInventory},
     journal::{self, NewStep, StepKey, StepState},
     nodes,
     ports::{self, PortQuery, PortSort},
@@ -36,7 +38,12 @@ macro_rules! promises {
             events_are_numbered_in_order_and_never_again
             a_reader_of_the_log_misses_nothing
             the_journal_tells_where_an_operation_was
+            a_better_plan_replaces_what_is_pending
+            what_steps_took_is_known_by_step
             a_commit_is_all_or_nothing
+            a_commit_carries_ports_history_and_inventory
+            a_history_pages_and_forgets
+            an_inventory_is_replaced_and_goes_with_its_node
             a_failing_or_panicking_write_rolls_back_alone
             traits_are_a_set
         }
@@ -548,6 +555,9 @@ fn step(node: Uuid, op: Uuid, idx: i32) -> NewStep {
         abortable: idx == 1,
         args: object(json!({"i": idx})),
         resume: "rerun".into(),
+        source: "agent".into(),
+        argsinfo: object(json!({"i": {"required": true}})),
+        requires_ramdisk: idx == 0,
     }
 }
 
@@ -593,6 +603,176 @@ pub fn the_journal_tells_where_an_operation_was(s: Store) {
     assert_eq!(s.write_blocking(|c| journal::purge(c, at(5))).unwrap(), 2, "the one that ended at 5 s stays");
 }
 
+pub fn a_better_plan_replaces_what_is_pending(s: Store) {
+    let n = put(&s, node("n"));
+    let (id, op) = (n.uuid, Uuid::new_v4());
+    let first = Commit {
+        journal: vec![
+            JournalChange::Plan((0..4).map(|idx| step(id, op, idx)).collect()),
+            JournalChange::Start(StepKey::At { op, idx: 1 }),
+        ],
+        events: vec![],
+        also: vec![],
+        node: n,
+        now: at(1),
+    };
+    let done = s.write_blocking(move |c| commit(c, first)).unwrap();
+    assert_eq!(done.steps[0].source, "agent");
+    assert_eq!(done.steps[0].argsinfo.as_str(), r#"{"i":{"required":true}}"#);
+    assert!(done.steps[0].requires_ramdisk && !done.steps[1].requires_ramdisk);
+    let better = |idx| NewStep { step: format!("better{idx}"), ..step(id, op, idx) };
+    let second = Commit {
+        journal: vec![
+            JournalChange::Drop { op, from: 1 },
+            JournalChange::Plan(vec![better(2), better(3), better(4)]),
+        ],
+        events: vec![],
+        also: vec![],
+        node: done.node,
+        now: at(2),
+    };
+    s.write_blocking(move |c| commit(c, second)).unwrap();
+    let rows = s.read_blocking(|c| journal::of_operation(c, op)).unwrap();
+    let names: Vec<_> = rows.iter().map(|r| r.step.as_str()).collect();
+    assert_eq!(names, ["step0", "step1", "better2", "better3", "better4"], "what runs stays");
+}
+
+pub fn what_steps_took_is_known_by_step(s: Store) {
+    let id = put(&s, node("n")).uuid;
+    for (took, state) in [(10, StepState::Done), (20, StepState::Done), (500, StepState::Failed)] {
+        let op = Uuid::new_v4();
+        s.write_blocking(move |c| {
+            journal::plan(c, &[step(id, op, 0), step(id, op, 1)])?;
+            journal::start(c, StepKey::At { op, idx: 0 }, at(0))?;
+            journal::end(c, StepKey::At { op, idx: 0 }, state, at(took), None)
+        })
+        .unwrap();
+    }
+    let all = s.read_blocking(journal::durations).unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    let one = &all[0];
+    assert_eq!((one.kind.as_str(), one.interface.as_str(), one.step.as_str()), ("deploy", "deploy", "step0"));
+    assert_eq!((one.mean, one.count), (std::time::Duration::from_secs(15), 2));
+}
+
+fn line(node: Uuid, event: &str, now: Timestamp) -> NewHistory {
+    NewHistory::new(node, "host", "provision", Severity::Info, event, now)
+}
+
+pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
+    let (n, other) = (put(&s, node("n")), put(&s, node("o")).uuid);
+    let id = n.uuid;
+    let port = |node, mac: &str| Port::new(Uuid::new_v4(), node, mac, T0);
+    let kept = s.write_blocking(move |c| ports::insert(c, &port(id, "52:54:00:00:00:01"))).unwrap();
+    s.write_blocking(move |c| ports::insert(c, &port(other, "52:54:00:00:00:09"))).unwrap();
+    let found = NewInventory {
+        node: id,
+        inventory_data: object(json!({"cpu": {"count": 4}})),
+        plugin_data: object(json!({"x": 1})),
+    };
+    let with = |node: Node, also| Commit { node, events: vec![], journal: vec![], also, now: at(5) };
+    let (new, changed) = (port(id, "52:54:00:00:00:02"), Port { pxe_enabled: false, ..kept.clone() });
+    let again = Port::new(Uuid::new_v4(), id, "52:54:00:00:00:01", T0);
+    let change = with(
+        n,
+        vec![
+            Also::Inventory(found),
+            Also::Port(again),
+            Also::Port(new.clone()),
+            Also::ChangePort(changed),
+            Also::History(NewHistory { user: Some("me".into()), ..line(id, "inspected", at(5)) }),
+        ],
+    );
+    let done = s.write_blocking(move |c| commit(c, change)).unwrap();
+    let seen: Vec<_> = done.ports.iter().map(|p| (p.uuid, p.generation, p.pxe_enabled)).collect();
+    assert_eq!(
+        seen,
+        [(new.uuid, 0, true), (kept.uuid, 1, false)],
+        "the one that was there is not made again"
+    );
+    assert_eq!(s.read_blocking(|c| ports::of_node(c, id)).unwrap().len(), 2);
+    let stored = s.read_blocking(|c| inventory::get(c, id)).unwrap().unwrap();
+    assert_eq!((stored.created_at, stored.plugin_data.get("x")), (at(5), Some(json!(1))));
+    let lines = s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap();
+    assert_eq!((lines[0].event.as_str(), lines[0].user.as_deref()), ("inspected", Some("me")));
+
+    let theirs = with(
+        done.node.clone(),
+        vec![Also::History(line(id, "lost", at(6))), Also::Port(port(id, "52:54:00:00:00:09"))],
+    );
+    let e = s.write_blocking(move |c| commit(c, theirs)).unwrap_err();
+    assert_eq!(duplicate(e), ("address", "52:54:00:00:00:09".into()));
+    assert_eq!(fetch(&s, id), Some(done.node), "nothing of it stays");
+    assert_eq!(s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 1);
+}
+
+pub fn a_history_pages_and_forgets(s: Store) {
+    let (a, b) = (put(&s, node("a")).uuid, put(&s, node("b")).uuid);
+    s.write_blocking(move |c| {
+        for i in 0..6 {
+            let severity = if i % 2 == 0 { Severity::Error } else { Severity::Info };
+            let conductor = (i != 3).then(|| format!("host{}", i % 2));
+            history::insert(c, &NewHistory { severity, conductor, ..line(a, &format!("a{i}"), at(i)) })?;
+            history::insert(c, &line(b, &format!("b{i}"), at(i)))?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let page = |q: HistoryQuery| s.read_blocking(move |c| history::of_node(c, a, &q)).unwrap();
+    for sort_key in HistorySort::ALL {
+        for sort_dir in [SortDir::Asc, SortDir::Desc] {
+            let all = page(HistoryQuery { sort_key, sort_dir, ..HistoryQuery::default() });
+            let (mut seen, mut marker) = (Vec::new(), None);
+            loop {
+                let part = page(HistoryQuery { sort_key, sort_dir, limit: Some(2), marker });
+                let Some(last) = part.last() else { break };
+                marker = Some(last.uuid);
+                seen.extend(part);
+            }
+            assert_eq!(seen, all, "{sort_key:?} {sort_dir:?}");
+            assert_eq!(HistorySort::from_name(sort_key.as_str()), Some(sort_key));
+        }
+    }
+    let theirs = s.read_blocking(move |c| history::of_node(c, b, &HistoryQuery::default())).unwrap()[0].uuid;
+    assert!(s.read_blocking(move |c| history::get(c, a, theirs)).unwrap().is_none(), "another node's");
+    let q = HistoryQuery { marker: Some(theirs), ..HistoryQuery::default() };
+    let e = s.read_blocking(move |c| history::of_node(c, a, &q)).unwrap_err();
+    assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
+    let gone = s.write_blocking(|c| history::purge(c, 2, at(3))).unwrap();
+    assert_eq!(gone, 6, "0, 1, 2 of each: 3 is too young to go");
+    assert_eq!(s.write_blocking(|c| history::purge(c, 2, at(100))).unwrap(), 2);
+    let left: Vec<_> = page(HistoryQuery::default()).into_iter().map(|h| h.event).collect();
+    assert_eq!(left, ["a4", "a5"]);
+    s.write_blocking(move |c| nodes::delete(c, a)).unwrap();
+    assert!(page(HistoryQuery::default()).is_empty());
+    let e = s.write_blocking(move |c| history::insert(c, &line(a, "late", at(1)))).unwrap_err();
+    assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
+}
+
+pub fn an_inventory_is_replaced_and_goes_with_its_node(s: Store) {
+    let id = put(&s, node("n")).uuid;
+    let found = move |n: i32| NewInventory {
+        node: id,
+        inventory_data: object(json!({ "n": n })),
+        plugin_data: JsonText::default(),
+    };
+    assert!(s.read_blocking(|c| inventory::get(c, id)).unwrap().is_none());
+    s.write_blocking(move |c| inventory::put(c, &found(1), at(1))).unwrap();
+    s.write_blocking(move |c| inventory::put(c, &found(2), at(2))).unwrap();
+    let stored = s.read_blocking(|c| inventory::get(c, id)).unwrap().unwrap();
+    assert_eq!(
+        (stored.inventory_data.get("n"), stored.created_at, stored.updated_at),
+        (Some(json!(2)), at(1), Some(at(2)))
+    );
+    assert!(s.write_blocking(move |c| inventory::delete(c, id)).unwrap());
+    assert!(!s.write_blocking(move |c| inventory::delete(c, id)).unwrap());
+    s.write_blocking(move |c| inventory::put(c, &found(3), at(3))).unwrap();
+    s.write_blocking(move |c| nodes::delete(c, id)).unwrap();
+    assert!(s.read_blocking(|c| inventory::get(c, id)).unwrap().is_none());
+    let e = s.write_blocking(move |c| inventory::put(c, &found(4), at(4))).unwrap_err();
+    assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
+}
+
 pub fn a_commit_is_all_or_nothing(s: Store) {
     let n = put(&s, node("n"));
     let op = Uuid::new_v4();
@@ -603,6 +783,7 @@ pub fn a_commit_is_all_or_nothing(s: Store) {
             JournalChange::Start(StepKey::At { op, idx: 0 }),
             JournalChange::Checkpoint(StepKey::At { op, idx: 0 }, "half".into()),
         ],
+        also: vec![Also::History(line(node.uuid, "begun", now))],
         node,
         now,
     };
@@ -617,12 +798,15 @@ pub fn a_commit_is_all_or_nothing(s: Store) {
     s.write_blocking(move |c| commit(c, twice)).unwrap_err();
     assert_eq!(fetch(&s, n.uuid), Some(done.node.clone()));
     assert_eq!(s.read_blocking(events::last_seq).unwrap(), 2);
+    let id = n.uuid;
+    assert_eq!(s.read_blocking(move |c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 1);
     let end = Commit {
         journal: vec![
             JournalChange::End { key: StepKey::At { op, idx: 0 }, state: StepState::Done, error: None },
             JournalChange::Close { op, state: StepState::Aborted },
         ],
         events: vec![],
+        also: vec![],
         node: done.node,
         now: at(4),
     };
@@ -676,6 +860,13 @@ pub fn traits_are_a_set(s: Store) {
     assert_eq!(s.read_blocking(|c| nodes::traits(c, a)).unwrap(), ["CUSTOM_A", "CUSTOM_B"]);
     let many = s.read_blocking(|c| nodes::traits_of(c, &[a, b, Uuid::new_v4()])).unwrap();
     assert_eq!((many.len(), many[&b].as_slice()), (2, &["CUSTOM_C".to_owned()][..]));
+    let add = |name: &'static str| s.write_blocking(move |c| nodes::add_trait(c, a, name)).unwrap();
+    let remove = |name: &'static str| s.write_blocking(move |c| nodes::remove_trait(c, a, name)).unwrap();
+    assert_eq!(
+        (add("CUSTOM_0"), add("CUSTOM_0"), remove("CUSTOM_B"), remove("CUSTOM_B")),
+        (true, false, true, false)
+    );
+    assert_eq!(s.read_blocking(|c| nodes::traits(c, a)).unwrap(), ["CUSTOM_0", "CUSTOM_A"]);
     set(a, &[]).unwrap();
     assert!(s.read_blocking(|c| nodes::traits(c, a)).unwrap().is_empty());
     let e = set(Uuid::new_v4(), &["CUSTOM_A"]).unwrap_err();
