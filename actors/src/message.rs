@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::Message;
+use ferric_drivers::Secret;
+use ferric_drivers::flow::Asked;
 use ferric_drivers::interface::{Json, Kind};
 use ferric_machine::{BootDevice, PowerTarget, Verb};
 use ferric_schema::{Node, Port};
@@ -30,6 +32,51 @@ pub struct Provision {
     pub verb: Verb,
     /// Text (URL or base64 of a gzipped image) or an object to be built into one.
     pub configdrive: Option<serde_json::Value>,
+    /// What is asked for in particular; `Wanted::default()` where the verb takes none of it.
+    pub wanted: Wanted,
+}
+
+/// The particulars of a verb.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// clean_steps and service_steps (of the body or of a runbook), deploy_steps, and the steps of the deploy templates
+    /// that the instance's traits name.
+    pub steps: Vec<Asked>,
+    /// Boot no ramdisk for them.
+    pub disable_ramdisk: bool,
+    /// Already hashed (`[conductor] rescue_password_hash_algorithm`).
+    pub rescue_password: Option<Secret>,
+}
+
+/// `POST /v1/continue_inspection`, after the web has found the node. Answers once it is in the journal.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct ContinueInspection {
+    /// What the agent found: `inventory`.
+    pub inventory: Json,
+    /// The rest of its body (`root_disk`, `boot_interface`, `error`, …).
+    pub plugin_data: Json,
+    /// The inspection rules of the API, by priority, as stored: `{uuid, phase, conditions, actions, …}`.
+    pub rules: Vec<serde_json::Value>,
+}
+
+/// What happened, as `/v1/ferric/events` tells it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Told {
+    /// The number in the events log; `None` for progress, which is not stored.
+    pub seq: Option<i64>,
+    /// The node.
+    pub node: Option<Uuid>,
+    /// When.
+    pub at: ferric_machine::Timestamp,
+    /// `provision_set`, `power_set`, `step_done`, `progress`, …
+    pub kind: String,
+    /// INFO, WARNING or ERROR.
+    pub severity: String,
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub data: Json,
 }
 
 /// `PUT …/states/power`. Answers after the request is committed; the BMC is asked afterwards.

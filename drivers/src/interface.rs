@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ferric_machine::{BootDevice, BootMode, PowerState, PowerTarget, State};
+use ferric_machine::{Activity, BootDevice, BootMode, PowerState, PowerTarget, State};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use crate::error::DriverError;
+use crate::registry::Bound;
 
 /// A JSON object.
 pub type Json = Map<String, Value>;
@@ -147,10 +148,24 @@ pub trait ManagementInterface: Send + Sync {
 /// Which ramdisk work a machine is booted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RamdiskPurpose {
-    /// Deploying, cleaning, inspecting, servicing: `deploy_kernel` and `deploy_ramdisk`.
+    /// Deploying.
     Deploy,
+    /// Cleaning.
+    Clean,
+    /// Inspecting: the kernel line tells the agent where to send what it found.
+    Inspect,
     /// Rescuing: `rescue_kernel` and `rescue_ramdisk`.
     Rescue,
+    /// Servicing.
+    Service,
+}
+
+impl RamdiskPurpose {
+    /// Whether `rescue_kernel` and `rescue_ramdisk` are booted instead of `deploy_kernel` and `deploy_ramdisk`.
+    #[must_use]
+    pub const fn is_rescue(self) -> bool {
+        matches!(self, RamdiskPurpose::Rescue)
+    }
 }
 
 /// What the ramdisk is started with.
@@ -177,11 +192,30 @@ pub trait BootInterface: Send + Sync {
     fn ramdisk_device(&self) -> BootDevice;
     /// Lays out everything that the machine will fetch. Idempotent: running it again gives the same files.
     async fn prepare_ramdisk(&self, node: &NodeView, params: &RamdiskParams) -> Result<()>;
-    /// Takes away what `prepare_ramdisk` laid out. Idempotent.
+    /// Takes away what `prepare_ramdisk` or `prepare_instance` laid out. Idempotent.
     async fn clean_up_ramdisk(&self, node: &NodeView) -> Result<()>;
+    /// Lays out what an instance that boots over the network will fetch. Idempotent.
+    async fn prepare_instance(&self, _node: &NodeView, boot: &InstanceBoot, _mode: BootMode) -> Result<()> {
+        Err(DriverError::Unsupported {
+            interface: "boot".into(),
+            what: format!("booting an instance as {boot:?}"),
+        })
+    }
 }
 
-/// What the steps of a deploy may ask of the node's other actors: asks fall deploy → boot → power.
+/// How an instance boots that does not boot from its disk (deploy interfaces `ramdisk` and `anaconda`). Kept in
+/// driver_internal_info as `instance_boot`, so that it can be laid out again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InstanceBoot {
+    /// Path or URL of the kernel.
+    pub kernel: String,
+    /// Path or URL of the initial ramdisk.
+    pub ramdisk: String,
+    /// Kernel arguments, in order.
+    pub kernel_args: Vec<String>,
+}
+
+/// What a step may ask of the node's other actors: asks fall deploy → boot → power.
 #[async_trait]
 pub trait Asks: Send + Sync {
     /// The node's power state, from the BMC.
@@ -194,6 +228,23 @@ pub trait Asks: Send + Sync {
     async fn boot_from_disk(&self) -> Result<()>;
     /// Takes away the ramdisk's files.
     async fn clean_up_ramdisk(&self) -> Result<()>;
+    /// Lays out an instance that boots over the network and makes that its boot device, persistently.
+    async fn boot_from_network(&self, boot: InstanceBoot) -> Result<()>;
+    /// The node's children (`parent_node`).
+    async fn children(&self) -> Result<Vec<Child>>;
+    /// Brings a child to `target`, under the child's own lock.
+    async fn set_child_power(&self, child: Uuid, target: PowerTarget) -> Result<()>;
+}
+
+/// A node whose `parent_node` is this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Its id.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: Option<String>,
+    /// `driver_info.has_dedicated_power_supply`: it does not lose power with its parent.
+    pub own_power: bool,
 }
 
 /// Where the node's agent is and how to talk to it; from the last heartbeat.
@@ -218,7 +269,13 @@ impl std::fmt::Debug for AgentHandle {
 pub struct StepContext {
     /// The node when the step began.
     pub node: Arc<NodeView>,
-    /// Its agent, if one called.
+    /// The interfaces that the node works with.
+    pub bound: Arc<Bound>,
+    /// Which work the step is part of.
+    pub activity: Activity,
+    /// The step itself.
+    pub step: Arc<Step>,
+    /// The node's agent, if one called.
     pub agent: Option<AgentHandle>,
     /// The way to its other actors.
     pub asks: Arc<dyn Asks>,
@@ -240,12 +297,73 @@ pub struct Progress {
 }
 
 /// What became of a step, or of a look at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepOutcome {
     /// It is complete; the next one may begin.
     Done,
-    /// It goes on in the ramdisk; the next heartbeat asks again through [`DeployInterface::poll`].
+    /// It is complete and found something that is to be stored with its end, in one commit.
+    Found(Box<Found>),
+    /// It goes on in the ramdisk; the next heartbeat asks again through [`Steps::poll`].
     Wait(Progressed),
+    /// Nothing goes on until the operator says `unhold`; then the next step begins.
+    Hold,
+}
+
+/// What a step leaves behind when it is done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Merged into driver_internal_info; null takes a key away.
+    pub keep: Json,
+    /// The steps that follow this one, in order, instead of those planned so far.
+    pub next: Option<Vec<Step>>,
+    /// New values of the node's fields.
+    pub node: Vec<NodeChange>,
+    /// Ports to create. An address that the node has already is left alone.
+    pub ports: Vec<FoundPort>,
+    /// Ports of the node to take away, by their id.
+    pub ports_gone: Vec<Uuid>,
+    /// What an inspection found, for `GET …/inventory`: `inventory` and `plugin_data`.
+    pub inventory: Option<(Json, Json)>,
+}
+
+/// A field of the node with its new, whole value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeChange {
+    /// `properties`.
+    Properties(Json),
+    /// `extra`.
+    Extra(Json),
+    /// `driver_info`, unmasked.
+    DriverInfo(Json),
+    /// `instance_info`, unmasked.
+    InstanceInfo(Json),
+    /// `raid_config`.
+    RaidConfig(Json),
+    /// `resource_class`.
+    ResourceClass(Option<String>),
+    /// `description`.
+    Description(Option<String>),
+    /// `name`.
+    Name(Option<String>),
+    /// Traits, all of them.
+    Traits(Vec<String>),
+    /// `power_state`, as read from the BMC.
+    Power(PowerState),
+}
+
+/// A port that an inspection found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FoundPort {
+    /// MAC address, lower case, with colons.
+    pub address: String,
+    /// Whether the machine may network-boot from it.
+    pub pxe_enabled: bool,
+    /// `extra`.
+    pub extra: Json,
+    /// `local_link_connection`.
+    pub local_link_connection: Json,
+    /// `physical_network`.
+    pub physical_network: Option<String>,
 }
 
 /// A step that is under way in the ramdisk.
@@ -257,19 +375,103 @@ pub struct Progressed {
     pub checkpoint: Option<String>,
 }
 
-/// A step as a deploy interface declares it.
+/// Who carries a step out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepSource {
+    /// One of the node's interfaces, from the conductor.
+    Interface,
+    /// The agent in the ramdisk.
+    Agent,
+    /// The conductor itself: reserved steps, and the parts of the work around the steps, which clients do not see.
+    Conductor,
+}
+
+impl StepSource {
+    /// Its word in the journal.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StepSource::Interface => "interface",
+            StepSource::Agent => "agent",
+            StepSource::Conductor => "conductor",
+        }
+    }
+}
+
+impl std::str::FromStr for StepSource {
+    type Err = ferric_machine::UnknownWord;
+
+    fn from_str(word: &str) -> std::result::Result<Self, Self::Err> {
+        match word {
+            "interface" => Ok(StepSource::Interface),
+            "agent" => Ok(StepSource::Agent),
+            "conductor" => Ok(StepSource::Conductor),
+            _ => Err(ferric_machine::UnknownWord { what: "step source", word: word.to_owned() }),
+        }
+    }
+}
+
+/// A step as it is declared, and as it is planned.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DeployStep {
+pub struct Step {
     /// Interface that runs it, e.g. `deploy`.
-    pub interface: &'static str,
+    pub interface: String,
     /// Its name, e.g. `write_image`.
-    pub step: &'static str,
-    /// Higher runs first (states.md §4).
+    pub step: String,
+    /// Higher runs first (states.md §4); 0 runs only when asked for.
     pub priority: i32,
     /// Whether an abort may interrupt it.
     pub abortable: bool,
     /// How it is taken up again after a crash.
     pub resume: Resume,
+    /// Who carries it out.
+    pub source: StepSource,
+    /// What it is run with.
+    pub args: Json,
+    /// What it may be run with: name → `{description, required}`.
+    pub argsinfo: Json,
+    /// Whether it needs a running ramdisk.
+    pub requires_ramdisk: bool,
+}
+
+impl Step {
+    /// A step of an interface that may be run again after a crash and takes no arguments.
+    #[must_use]
+    pub fn new(interface: impl Into<String>, step: impl Into<String>, priority: i32) -> Step {
+        Step {
+            interface: interface.into(),
+            step: step.into(),
+            priority,
+            abortable: false,
+            resume: Resume::Rerun,
+            source: StepSource::Interface,
+            args: Json::new(),
+            argsinfo: Json::new(),
+            requires_ramdisk: true,
+        }
+    }
+
+    /// A part of the work that the conductor does itself.
+    #[must_use]
+    pub fn conductor(step: impl Into<String>) -> Step {
+        Step { source: StepSource::Conductor, requires_ramdisk: false, ..Step::new("conductor", step, 0) }
+    }
+
+    /// Whether clients see it as the running step: the conductor's own parts are not steps of Ironic's.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.source != StepSource::Conductor || self.step.parse::<ferric_machine::steps::Reserved>().is_ok()
+    }
+}
+
+impl ferric_machine::steps::Ranked for Step {
+    fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    fn priority(&self) -> i32 {
+        self.priority
+    }
 }
 
 /// How a step that was under way is taken up after a restart.
@@ -281,9 +483,45 @@ pub enum Resume {
     Reattach,
 }
 
-/// Puts an image onto a machine.
+/// Whatever carries out steps: an interface, the agent.
 #[async_trait]
-pub trait DeployInterface: Send + Sync {
+pub trait Steps: Send + Sync {
+    /// Checks the node's fields for this work without touching the network.
+    fn validate_for(&self, _node: &NodeView, _activity: Activity) -> Result<()> {
+        Ok(())
+    }
+    /// The steps it has for this work, in any order.
+    fn steps(&self, node: &NodeView, activity: Activity) -> Vec<Step>;
+    /// Runs `context.step`.
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome>;
+    /// Looks at a step that answered [`StepOutcome::Wait`], or that was under way with [`Resume::Reattach`].
+    async fn poll(&self, context: &StepContext) -> Result<StepOutcome>;
+    /// Whether work of this kind can be stopped while it waits (inspection only).
+    fn can_abort(&self) -> bool {
+        true
+    }
+}
+
+/// What an agent offers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentOffer {
+    /// Its steps for the work asked about; [`StepSource::Agent`].
+    pub steps: Vec<Step>,
+    /// `hardware_manager_version`.
+    pub version: Json,
+}
+
+/// The steps that agents carry out.
+#[async_trait]
+pub trait AgentSteps: Steps {
+    /// Asks the agent of `context` what it can do for `context.activity`.
+    async fn offer(&self, context: &StepContext) -> Result<AgentOffer>;
+}
+
+/// Puts an image onto a machine. Its steps for [`Activity::Deploy`] are those of deploy.md §B.1; for
+/// [`Activity::TearDown`] and [`Activity::Adopt`] it has `tear_down` and `take_over`.
+#[async_trait]
+pub trait DeployInterface: Steps {
     /// The driver_info keys it reads.
     fn properties(&self) -> &'static [Property];
     /// Checks instance_info without touching the network.
@@ -291,16 +529,8 @@ pub trait DeployInterface: Send + Sync {
     /// Checks what only the network can tell (does the image exist?) before the machine is touched, and gives
     /// the keys to remember in driver_internal_info for the steps to come.
     async fn prepare(&self, node: &NodeView) -> Result<Json>;
-    /// The steps of a deployment, in any order.
-    fn steps(&self, node: &NodeView) -> Vec<DeployStep>;
-    /// Runs one step.
-    async fn execute(&self, step: &str, context: &StepContext) -> Result<StepOutcome>;
-    /// Looks at a step that answered [`StepOutcome::Wait`].
-    async fn poll(&self, step: &str, context: &StepContext) -> Result<StepOutcome>;
     /// After a failure or an abort: leaves the machine as the configuration wants it (off by default).
     async fn clean_up(&self, context: &StepContext) -> Result<()>;
-    /// Takes the instance away from the machine: power off, boot files removed.
-    async fn tear_down(&self, context: &StepContext) -> Result<()>;
 }
 
 /// The kinds of interface a node has a field for, in the order of the API.
@@ -358,6 +588,17 @@ impl Kind {
             Kind::Storage => "storage",
             Kind::Vendor => "vendor",
         }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = ferric_machine::UnknownWord;
+
+    fn from_str(word: &str) -> std::result::Result<Self, Self::Err> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+            .ok_or_else(|| ferric_machine::UnknownWord { what: "interface", word: word.to_owned() })
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod deploy;
 mod error;
+pub mod flow;
 pub mod hardware;
 pub mod interface;
 pub mod management;

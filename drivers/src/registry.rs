@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::hardware;
 use crate::interface::{
-    BootInterface, Chosen, DeployInterface, Kind, ManagementInterface, PowerInterface, Property,
+    AgentSteps, BootInterface, Chosen, DeployInterface, Kind, ManagementInterface, PowerInterface, Property,
+    Steps,
 };
 
 /// What is enabled (`[hardware]`; names as Ironic's options).
@@ -30,6 +31,10 @@ pub struct Parts {
     pub boot: BTreeMap<&'static str, Arc<dyn BootInterface>>,
     /// Deploy interfaces by name.
     pub deploy: BTreeMap<&'static str, Arc<dyn DeployInterface>>,
+    /// Interfaces of the other kinds that carry out steps: inspect, rescue, raid, bios, …
+    pub steps: BTreeMap<(Kind, &'static str), Arc<dyn Steps>>,
+    /// The way to the steps of agents; absent where no agent is ever spoken to (tests).
+    pub agent_steps: Option<Arc<dyn AgentSteps>>,
 }
 
 /// The interfaces a node works with.
@@ -45,6 +50,32 @@ pub struct Bound {
     pub boot: Arc<dyn BootInterface>,
     /// Deploy.
     pub deploy: Arc<dyn DeployInterface>,
+    /// The interfaces of the other kinds that carry out steps.
+    pub steps: BTreeMap<Kind, Arc<dyn Steps>>,
+    /// The way to the steps of agents.
+    pub agent_steps: Option<Arc<dyn AgentSteps>>,
+}
+
+impl Bound {
+    /// Who carries out the steps of an interface; `None` for a kind that has none.
+    #[must_use]
+    pub fn steps_of(&self, kind: Kind) -> Option<Arc<dyn Steps>> {
+        match kind {
+            Kind::Deploy => Some(self.deploy.clone()),
+            Kind::Bios
+            | Kind::Boot
+            | Kind::Console
+            | Kind::Firmware
+            | Kind::Inspect
+            | Kind::Management
+            | Kind::Network
+            | Kind::Power
+            | Kind::Raid
+            | Kind::Rescue
+            | Kind::Storage
+            | Kind::Vendor => self.steps.get(&kind).cloned(),
+        }
+    }
 }
 
 /// Why names cannot be bound.
@@ -121,6 +152,7 @@ impl Registry {
             Kind::Management => self.parts.management.contains_key(name),
             Kind::Boot => self.parts.boot.contains_key(name),
             Kind::Deploy => self.parts.deploy.contains_key(name),
+            // without behaviour: "none of that" by name, and the networks, which nothing switches yet
             Kind::Bios
             | Kind::Console
             | Kind::Firmware
@@ -129,7 +161,11 @@ impl Registry {
             | Kind::Raid
             | Kind::Rescue
             | Kind::Storage
-            | Kind::Vendor => true,
+            | Kind::Vendor => {
+                name.starts_with("no-")
+                    || matches!(name, "noop" | "flat" | "fake")
+                    || self.parts.steps.contains_key(&(kind, name))
+            }
         }
     }
 
@@ -195,6 +231,15 @@ impl Registry {
             management: self.parts.management.get(part(Kind::Management)).expect(built).clone(),
             boot: self.parts.boot.get(part(Kind::Boot)).expect(built).clone(),
             deploy: self.parts.deploy.get(part(Kind::Deploy)).expect(built).clone(),
+            steps: Kind::ALL
+                .into_iter()
+                .filter_map(|kind| {
+                    let found =
+                        self.parts.steps.iter().find(|((of, name), _)| *of == kind && *name == part(kind));
+                    found.map(|(_, steps)| (kind, steps.clone()))
+                })
+                .collect(),
+            agent_steps: self.parts.agent_steps.clone(),
             names,
         })
     }

@@ -7,9 +7,10 @@ use super::PxeSettings;
 
 /// File names of kernel and ramdisk in a node's folder.
 pub(super) fn file_names(purpose: RamdiskPurpose) -> (&'static str, &'static str) {
-    match purpose {
-        RamdiskPurpose::Deploy => ("deploy_kernel", "deploy_ramdisk"),
-        RamdiskPurpose::Rescue => ("rescue_kernel", "rescue_ramdisk"),
+    if purpose.is_rescue() {
+        ("rescue_kernel", "rescue_ramdisk")
+    } else {
+        ("deploy_kernel", "deploy_ramdisk")
     }
 }
 

@@ -128,9 +128,10 @@ impl Netboot {
     fn sources(&self, node: &NodeView, purpose: RamdiskPurpose) -> Result<(Source, Source)> {
         let settings = &self.settings;
         let (kernel, ramdisk) = file_names(purpose);
-        let (default_kernel, default_ramdisk) = match purpose {
-            RamdiskPurpose::Deploy => (&settings.deploy_kernel, &settings.deploy_ramdisk),
-            RamdiskPurpose::Rescue => (&settings.rescue_kernel, &settings.rescue_ramdisk),
+        let (default_kernel, default_ramdisk) = if purpose.is_rescue() {
+            (&settings.rescue_kernel, &settings.rescue_ramdisk)
+        } else {
+            (&settings.deploy_kernel, &settings.deploy_ramdisk)
         };
         let find = |key: &'static str, default: &Option<String>| {
             let text = node.driver_str(key).or(default.as_deref()).ok_or_else(|| DriverError::Missing {

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ferric_agent_wire::{
-    Command, CommandStatus, DeployStepResult, ImageInfo, InstallBootloaderParams, Step, WriteImageArgs, names,
+    Command, CommandStatus, DeployStepResult, ImageInfo, InstallBootloaderParams, Step as WireStep,
+    WriteImageArgs, names,
 };
-use ferric_machine::{BootMode, PowerState, PowerTarget};
+use ferric_machine::{Activity, BootMode, PowerState, PowerTarget};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::image;
 use crate::error::DriverError;
 use crate::interface::{
-    AgentHandle, DeployInterface, DeployStep, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose,
-    Result, Resume, StepContext, StepOutcome,
+    AgentHandle, DeployInterface, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose, Result,
+    Resume, Step, StepContext, StepOutcome, Steps,
 };
 use crate::protocol::agent::{AgentClient, worded};
 
@@ -126,7 +127,7 @@ impl DirectDeploy {
                     && command.command_result.as_ref().is_none_or(|result| {
                         serde_json::from_value::<DeployStepResult>(result.clone())
                             .ok()
-                            .and_then(|result| serde_json::from_value::<Step>(result.deploy_step).ok())
+                            .and_then(|result| serde_json::from_value::<WireStep>(result.deploy_step).ok())
                             .is_none_or(|step| step.step.is_empty() || step.step == "write_image")
                     })
             }
@@ -278,6 +279,81 @@ fn shown_node(node: &NodeView) -> Json {
 }
 
 #[async_trait]
+impl Steps for DirectDeploy {
+    #[rustfmt::skip]
+    fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
+        let row = |step: &str, priority, abortable, resume| {
+            Step { abortable, resume, ..Step::new("deploy", step, priority) }
+        };
+        match activity {
+            Activity::Deploy => vec![
+                row("deploy",                   100, true,  Resume::Rerun),
+                row("write_image",               80, true,  Resume::Reattach),
+                row("prepare_instance_boot",     60, false, Resume::Rerun),
+                row("tear_down_agent",           40, false, Resume::Rerun),
+                row("switch_to_tenant_network",  30, false, Resume::Rerun),
+                row("boot_instance",             20, false, Resume::Rerun),
+            ],
+            Activity::TearDown => vec![row("tear_down", 0, false, Resume::Rerun)],
+            Activity::Adopt => vec![row("take_over", 0, false, Resume::Rerun)],
+            Activity::Verify | Activity::Clean | Activity::Inspect | Activity::Rescue | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
+    }
+
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
+        match context.step.step.as_str() {
+            "deploy" => {
+                context.asks.boot_ramdisk(RamdiskPurpose::Deploy).await?;
+                let progress = Progress { doing: "waiting for the ramdisk".into(), ..Progress::default() };
+                Ok(StepOutcome::Wait(Progressed { progress, checkpoint: None }))
+            }
+            "write_image" => self.write_image(context).await,
+            "prepare_instance_boot" => self.prepare_instance_boot(context).await,
+            "tear_down_agent" => self.tear_down_agent(context).await,
+            // the network interfaces built so far (noop, flat without Neutron) have nothing to switch
+            "switch_to_tenant_network" => Ok(StepOutcome::Done),
+            "boot_instance" => {
+                context.asks.set_power(PowerTarget::On).await?;
+                Ok(StepOutcome::Done)
+            }
+            "tear_down" => {
+                context.asks.set_power(PowerTarget::Off).await?;
+                context.asks.clean_up_ramdisk().await?;
+                Ok(StepOutcome::Done)
+            }
+            // an instance on its own disk needs nothing from us to boot
+            "take_over" => Ok(StepOutcome::Done),
+            other => {
+                Err(DriverError::Unsupported { interface: "direct".into(), what: format!("step {other}") })
+            }
+        }
+    }
+
+    async fn poll(&self, context: &StepContext) -> Result<StepOutcome> {
+        match context.step.step.as_str() {
+            // the heartbeat that led here is the proof that the ramdisk is up
+            "deploy" => self.agent(context).map(|_| StepOutcome::Done),
+            "write_image" => {
+                let agent = self.agent(context)?;
+                match self.find_write(agent, &StepContext { resumed: true, ..context.clone() }).await? {
+                    Some(command) => self.judge_write(&command),
+                    // the machine was restarted under us: its agent knows nothing, so the write begins anew
+                    None => {
+                        self.write_image(&StepContext { checkpoint: None, resumed: false, ..context.clone() })
+                            .await
+                    }
+                }
+            }
+            other => Err(DriverError::Unsupported {
+                interface: "direct".into(),
+                what: format!("waiting in {other}"),
+            }),
+        }
+    }
+}
+
+#[async_trait]
 impl DeployInterface for DirectDeploy {
     fn properties(&self) -> &'static [Property] {
         &[]
@@ -318,72 +394,10 @@ impl DeployInterface for DirectDeploy {
         Ok(keep)
     }
 
-    #[rustfmt::skip]
-    fn steps(&self, _node: &NodeView) -> Vec<DeployStep> {
-        let row = |step, priority, abortable, resume| DeployStep { interface: "deploy", step, priority, abortable, resume };
-        vec![
-            row("deploy",                   100, true,  Resume::Rerun),
-            row("write_image",               80, true,  Resume::Reattach),
-            row("prepare_instance_boot",     60, false, Resume::Rerun),
-            row("tear_down_agent",           40, false, Resume::Rerun),
-            row("switch_to_tenant_network",  30, false, Resume::Rerun),
-            row("boot_instance",             20, false, Resume::Rerun),
-        ]
-    }
-
-    async fn execute(&self, step: &str, context: &StepContext) -> Result<StepOutcome> {
-        match step {
-            "deploy" => {
-                context.asks.boot_ramdisk(RamdiskPurpose::Deploy).await?;
-                let progress = Progress { doing: "waiting for the ramdisk".into(), ..Progress::default() };
-                Ok(StepOutcome::Wait(Progressed { progress, checkpoint: None }))
-            }
-            "write_image" => self.write_image(context).await,
-            "prepare_instance_boot" => self.prepare_instance_boot(context).await,
-            "tear_down_agent" => self.tear_down_agent(context).await,
-            // the network interfaces built so far (noop, flat without Neutron) have nothing to switch
-            "switch_to_tenant_network" => Ok(StepOutcome::Done),
-            "boot_instance" => {
-                context.asks.set_power(PowerTarget::On).await?;
-                Ok(StepOutcome::Done)
-            }
-            other => {
-                Err(DriverError::Unsupported { interface: "direct".into(), what: format!("step {other}") })
-            }
-        }
-    }
-
-    async fn poll(&self, step: &str, context: &StepContext) -> Result<StepOutcome> {
-        match step {
-            // the heartbeat that led here is the proof that the ramdisk is up
-            "deploy" => self.agent(context).map(|_| StepOutcome::Done),
-            "write_image" => {
-                let agent = self.agent(context)?;
-                match self.find_write(agent, &StepContext { resumed: true, ..context.clone() }).await? {
-                    Some(command) => self.judge_write(&command),
-                    // the machine was restarted under us: its agent knows nothing, so the write begins anew
-                    None => {
-                        self.write_image(&StepContext { checkpoint: None, resumed: false, ..context.clone() })
-                            .await
-                    }
-                }
-            }
-            other => Err(DriverError::Unsupported {
-                interface: "direct".into(),
-                what: format!("waiting in {other}"),
-            }),
-        }
-    }
-
     async fn clean_up(&self, context: &StepContext) -> Result<()> {
         if self.settings.power_off_after_failure {
             context.asks.set_power(PowerTarget::Off).await?;
         }
-        context.asks.clean_up_ramdisk().await
-    }
-
-    async fn tear_down(&self, context: &StepContext) -> Result<()> {
-        context.asks.set_power(PowerTarget::Off).await?;
         context.asks.clean_up_ramdisk().await
     }
 }

@@ -1,15 +1,51 @@
 //! Deploying machines that do not exist: one step that takes no time.
 
 use async_trait::async_trait;
-use ferric_machine::PowerTarget;
+use ferric_machine::{Activity, PowerTarget};
 
 use crate::error::DriverError;
 use crate::interface::{
-    DeployInterface, DeployStep, Json, NodeView, Property, Result, Resume, StepContext, StepOutcome,
+    DeployInterface, Json, NodeView, Property, Result, Step, StepContext, StepOutcome, Steps,
 };
 
 /// Every deployment succeeds; the node ends powered on, as Ironic's fake driver leaves it.
 pub struct FakeDeploy;
+
+#[async_trait]
+impl Steps for FakeDeploy {
+    fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
+        match activity {
+            Activity::Deploy => vec![Step::new("deploy", "deploy", 100)],
+            Activity::TearDown => vec![Step::new("deploy", "tear_down", 0)],
+            Activity::Adopt => vec![Step::new("deploy", "take_over", 0)],
+            Activity::Verify
+            | Activity::Clean
+            | Activity::Inspect
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
+    }
+
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
+        match context.step.step.as_str() {
+            "deploy" => context.asks.set_power(PowerTarget::On).await?,
+            "tear_down" => context.asks.set_power(PowerTarget::Off).await?,
+            "take_over" => return Ok(StepOutcome::Done),
+            other => {
+                return Err(DriverError::Unsupported {
+                    interface: "fake".into(),
+                    what: format!("step {other}"),
+                });
+            }
+        };
+        Ok(StepOutcome::Done)
+    }
+
+    async fn poll(&self, _context: &StepContext) -> Result<StepOutcome> {
+        Ok(StepOutcome::Done)
+    }
+}
 
 #[async_trait]
 impl DeployInterface for FakeDeploy {
@@ -25,33 +61,7 @@ impl DeployInterface for FakeDeploy {
         Ok(Json::new())
     }
 
-    fn steps(&self, _node: &NodeView) -> Vec<DeployStep> {
-        vec![DeployStep {
-            interface: "deploy",
-            step: "deploy",
-            priority: 100,
-            abortable: false,
-            resume: Resume::Rerun,
-        }]
-    }
-
-    async fn execute(&self, step: &str, context: &StepContext) -> Result<StepOutcome> {
-        if step != "deploy" {
-            return Err(DriverError::Unsupported { interface: "fake".into(), what: format!("step {step}") });
-        }
-        context.asks.set_power(PowerTarget::On).await?;
-        Ok(StepOutcome::Done)
-    }
-
-    async fn poll(&self, _step: &str, _context: &StepContext) -> Result<StepOutcome> {
-        Ok(StepOutcome::Done)
-    }
-
     async fn clean_up(&self, _context: &StepContext) -> Result<()> {
         Ok(())
-    }
-
-    async fn tear_down(&self, context: &StepContext) -> Result<()> {
-        context.asks.set_power(PowerTarget::Off).await.map(|_| ())
     }
 }
