@@ -66,6 +66,15 @@ pub enum Failure {
     /// The partition table or boot loader is not as it must be.
     #[error("{0}")]
     Boot(String),
+    /// Disks that could not be erased, each with its reason.
+    #[error("{0}")]
+    Erase(String),
+    /// Software RAID could not be built or taken apart.
+    #[error("{0}")]
+    Raid(String),
+    /// A step failed for a reason of its own.
+    #[error("{0}")]
+    Step(String),
     /// The step list changed since the conductor read it.
     #[error("the agent's step list is version {ours}, the conductor knows another one")]
     VersionMismatch {
@@ -101,7 +110,11 @@ impl Failure {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Parameters(_) => error_type::INVALID_PARAMETERS,
-            Self::Unsupported(_) | Self::Boot(_) | Self::VersionMismatch { .. } => error_type::STEP,
+            Self::Unsupported(_) | Self::Boot(_) | Self::Step(_) | Self::VersionMismatch { .. } => {
+                error_type::STEP
+            }
+            Self::Erase(_) => error_type::ERASE,
+            Self::Raid(_) => error_type::SOFTWARE_RAID,
             Self::Download { .. } | Self::Changed { .. } => error_type::DOWNLOAD,
             Self::Checksum { .. } => error_type::CHECKSUM,
             Self::TooLarge { .. } | Self::Io { .. } => error_type::WRITE,
@@ -132,6 +145,9 @@ impl Failure {
             Self::NoDisk(_) => (404, "No suitable device found"),
             Self::ConfigDrive(_) => (500, "Error writing configdrive to device"),
             Self::Boot(_) => (500, "Error preparing the disk for boot"),
+            Self::Erase(_) => (500, "Error erasing block device"),
+            Self::Raid(_) => (500, "Error configuring software RAID"),
+            Self::Step(_) => (500, "Step failed"),
             Self::VersionMismatch { .. } => (409, "Step list version mismatch"),
         };
         CommandError {

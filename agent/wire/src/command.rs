@@ -139,6 +139,10 @@ pub mod error_type {
     pub const NO_DISK: &str = "DeviceNotFound";
     /// 500: the config drive could not be written.
     pub const CONFIG_DRIVE: &str = "ConfigDriveWriteError";
+    /// 500: a disk could not be erased.
+    pub const ERASE: &str = "BlockDeviceEraseError";
+    /// 500: software RAID could not be built or taken apart.
+    pub const SOFTWARE_RAID: &str = "SoftwareRAIDError";
     /// 500: a step failed for another reason.
     pub const STEP: &str = "DeploymentError";
     /// 500: anything else went wrong inside the agent.
@@ -164,13 +168,15 @@ pub struct WriteProgress {
     pub bytes_total: Option<u64>,
 }
 
-/// The stages of a write, in order.
+/// The stages of a write, in order, and what an erasing is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WritePhase {
     /// Looking at disk and image.
     #[default]
     Preparing,
+    /// Erasing; bytes are those of all disks together, every pass counted.
+    Erasing,
     /// Downloading, hashing and writing at once.
     Writing,
     /// Everything received; hash compared, flushing.

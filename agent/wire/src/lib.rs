@@ -6,6 +6,7 @@
 
 mod command;
 mod image;
+mod inventory;
 mod lookup;
 mod steps;
 
@@ -14,10 +15,16 @@ pub use command::{
     WriteProgress, error_type,
 };
 pub use image::ImageInfo;
+pub use inventory::{
+    InspectionAnswer, InspectionConfiguration, InspectionData, Inventory, InventoryBoot, InventoryCpu,
+    InventoryDisk, InventoryFirmware, InventoryInterface, InventoryMemory, InventorySystem, LldpTlv,
+    ManagerVersion, NO_BMC_ADDRESS, NO_BMC_V6ADDRESS, PciDevice,
+};
 pub use lookup::{AgentStatus, AgentStatusBody, Heartbeat, LookupConfig, LookupNode, LookupResponse, Secret};
 pub use steps::{
-    CleanStepResult, CleanSteps, DeployStepResult, DeploySteps, InstallBootloaderParams, PartitionUuids,
-    PrepareImageParams, ServiceStepResult, Step, StepParams, StepResult, SystemLogs, WriteImageArgs,
+    CleanStepResult, CleanSteps, DeployStepResult, DeploySteps, FinalizeRescueParams,
+    InstallBootloaderParams, PartitionUuids, PrepareImageParams, ServiceStepResult, ServiceSteps, Step,
+    StepParams, StepResult, SystemLogs, WriteImageArgs,
 };
 
 use serde::{Deserialize, Deserializer};
@@ -41,6 +48,12 @@ pub mod names {
     pub const GET_CLEAN_STEPS: &str = "clean.get_clean_steps";
     /// Run one clean step; async.
     pub const EXECUTE_CLEAN_STEP: &str = "clean.execute_clean_step";
+    /// List the in-band service steps; sync.
+    pub const GET_SERVICE_STEPS: &str = "service.get_service_steps";
+    /// Run one service step; async.
+    pub const EXECUTE_SERVICE_STEP: &str = "service.execute_service_step";
+    /// Leave the network and do nothing more; sync.
+    pub const LOCKDOWN: &str = "system.lockdown";
     /// Write an image, the way it was done before deploy steps; async.
     pub const PREPARE_IMAGE: &str = "standby.prepare_image";
     /// The UUIDs of what was written; sync.
@@ -51,6 +64,8 @@ pub mod names {
     pub const SYNC: &str = "standby.sync";
     /// Flush and switch the machine off; async.
     pub const POWER_OFF: &str = "standby.power_off";
+    /// Set the rescue user's password and leave; sync.
+    pub const FINALIZE_RESCUE: &str = "rescue.finalize_rescue";
     /// Kernel log and agent log as a tar.gz; sync.
     pub const COLLECT_SYSTEM_LOGS: &str = "log.collect_system_logs";
 }

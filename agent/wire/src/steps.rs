@@ -37,7 +37,8 @@ pub struct Step {
     pub requires_ramdisk: Option<bool>,
 }
 
-/// Parameters of `deploy.execute_deploy_step` and, with its own version key, `clean.execute_clean_step`.
+/// Parameters of `deploy.execute_deploy_step` and, with their own version keys, of `clean.execute_clean_step` and
+/// `service.execute_service_step`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StepParams {
@@ -51,6 +52,12 @@ pub struct StepParams {
     pub ports: Vec<Value>,
     /// The `hardware_manager_version` that came with the step list; null when it was never read.
     pub deploy_version: Value,
+    /// The same, as `clean.execute_clean_step` calls it.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub clean_version: Value,
+    /// The same, as `service.execute_service_step` calls it.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub service_version: Value,
 }
 
 /// Result of `deploy.execute_deploy_step`. `deploy_step` is the step as it was asked for, key by key.
@@ -110,6 +117,18 @@ pub struct CleanSteps {
     pub hardware_manager_version: BTreeMap<String, String>,
 }
 
+/// Result of `service.get_service_steps`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceSteps {
+    /// Steps by hardware manager.
+    #[serde(deserialize_with = "null_default")]
+    pub service_steps: BTreeMap<String, Vec<Step>>,
+    /// Version by hardware manager.
+    #[serde(deserialize_with = "null_default")]
+    pub hardware_manager_version: BTreeMap<String, String>,
+}
+
 /// The `args` of the step `write_image`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -160,4 +179,16 @@ pub struct SystemLogs {
     /// base64 of a tar.gz.
     #[serde(deserialize_with = "null_default")]
     pub system_logs: String,
+}
+
+/// Parameters of `rescue.finalize_rescue`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FinalizeRescueParams {
+    /// The password of the user `rescue`, plain or as crypt(3) stores it.
+    #[serde(deserialize_with = "null_default")]
+    pub rescue_password: Secret,
+    /// True when it is a hash already.
+    #[serde(deserialize_with = "null_default")]
+    pub hashed: bool,
 }
