@@ -107,3 +107,37 @@ fn step_parameters_read_from_a_conductor() {
     assert_eq!(args.image_info.urls, ["http://i/x"]);
     assert!(args.configdrive.is_none());
 }
+
+#[test]
+fn an_inspection_reads_as_it_was_written_and_unknown_keys_stay() {
+    let body = json!({
+        "inventory": {
+            "interfaces": [{"name": "eth0", "mac_address": "52:54:00:aa:bb:01", "ipv4_address": null,
+                            "lldp": [[1, "04112233aabbcc"], [0, ""]], "has_carrier": true, "new_key": 1}],
+            "cpu": {"count": 4, "architecture": "x86_64", "flags": ["fpu"], "frequency": "2000.0000"},
+            "disks": [{"name": "/dev/vda", "size": 10737418240_u64, "rotational": true, "wwn": null}],
+            "memory": {"total": 2057404416_u64, "physical_mb": 2048},
+            "bmc_address": "0.0.0.0", "bmc_v6address": "::/0", "system_vendor": {"product_name": "p"},
+            "boot": {"current_boot_mode": "bios", "pxe_interface": null}, "hostname": "host"
+        },
+        "error": null, "boot_interface": null, "numa_topology": {"ram": []},
+        "pci_devices": [{"vendor_id": "8086", "product_id": "1533", "bus": "0000:00:02.0"}]
+    });
+    let data: InspectionData = serde_json::from_value(body).expect("an inspection");
+    let inventory = data.inventory.as_ref().expect("inventory");
+    assert_eq!(inventory.interfaces[0].lldp, Some(vec![(1, "04112233aabbcc".into()), (0, String::new())]));
+    assert_eq!(inventory.memory.physical_mb, Some(2048));
+    assert_eq!(data.more["numa_topology"], json!({"ram": []}));
+    let written = serde_json::to_value(&data).expect("written");
+    assert_eq!(written["error"], json!(null));
+    assert_eq!(written["inventory"]["interfaces"][0]["lldp"][0], json!([1, "04112233aabbcc"]));
+    assert!(written["inventory"].get("bmc_mac").is_none() && written.get("logs").is_none());
+    assert_eq!(serde_json::from_value::<InspectionData>(written).expect("again"), data);
+
+    let old: InspectionAnswer = serde_json::from_value(json!({"uuid": "u"})).expect("1.1");
+    let new: InspectionAnswer =
+        serde_json::from_value(json!({"node": {"uuid": "n"}, "config": {}})).expect("1.84");
+    assert_eq!((old.node_uuid(), new.node_uuid()), (Some("u"), Some("n")));
+    let rescue = FinalizeRescueParams { rescue_password: Secret::new("secret"), hashed: false };
+    assert!(!format!("{rescue:?}").contains("\"secret\""));
+}
