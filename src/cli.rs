@@ -111,7 +111,7 @@ pub(crate) struct DemoArgs {
     /// The same seed gives the same delays and faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// What goes wrong in the fleet (JSON; see README).
+    /// What goes wrong in the fleet (TOML or JSON; see README).
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<PathBuf>,
     /// Sets one option, as in `ferric serve`. Repeatable.
@@ -128,7 +128,11 @@ pub(crate) struct SimArgs {
     /// The API that the ramdisks call, without /v1.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:6385")]
     pub(crate) api_url: String,
-    /// What goes wrong in the fleet (JSON; see README).
+    /// Where the machines boot from the network: the URL of an HTTP boot server, or a folder that one would serve
+    /// (repeatable). Without it every one finds a ramdisk, which serves for all but inspection.
+    #[arg(long, value_name = "URL|DIR")]
+    pub(crate) boot_from: Vec<String>,
+    /// What goes wrong in the fleet (TOML or JSON; see README).
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<PathBuf>,
     /// The same seed gives the same delays and faults.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ferric_sim::Chance;
+use ferric_sim::{BootSource, Chance};
 
 use crate::Failure;
 use crate::cli::DemoArgs;
@@ -37,6 +37,9 @@ pub(crate) async fn run(args: DemoArgs, io: tokio::runtime::Handle) -> Result<Ex
     let ferric = crate::wire::start(&config, &folder.path, lock, &io).await?;
     let url = format!("http://{}", ferric.api);
     fleet.set_api_url(&url);
+    let places = crate::wire::Places::new(&config, &folder.path);
+    // the demo opens no boot servers: the machines' firmware reads the files where these would
+    fleet.set_boot_source(BootSource::Folders(vec![places.http_root, places.tftp_root]));
 
     let image = waves::Image::new(&fleet, args.seed, IMAGE_BYTES);
     let began = Instant::now();

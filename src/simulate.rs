@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use ferric_sim::{Faults, Fleet, FleetError, FleetOptions};
+use ferric_sim::{BootSource, Faults, Fleet, FleetError, FleetOptions};
 
 use crate::Failure;
 use crate::cli::SimArgs;
@@ -21,6 +21,9 @@ pub(crate) async fn run(args: SimArgs, io: tokio::runtime::Handle) -> Result<(),
     let stop = crate::wire::stop_wanted()?;
     let fleet = start_fleet(options, &io).await?;
     fleet.set_api_url(&args.api_url);
+    if !args.boot_from.is_empty() {
+        fleet.set_boot_source(boot_source(&args.boot_from)?);
+    }
     if let Some(path) = &args.enroll_file {
         let text = serde_json::to_string_pretty(&fleet.enrolment())?;
         write_private(path, &text)
@@ -36,6 +39,18 @@ pub(crate) async fn run(args: SimArgs, io: tokio::runtime::Handle) -> Result<(),
     stop.await;
     let _ = io.spawn(fleet.stop()).await;
     Ok(())
+}
+
+/// Where the machines boot from: one URL, or folders.
+fn boot_source(given: &[String]) -> Result<BootSource, Failure> {
+    let is_url = |text: &&String| text.starts_with("http://") || text.starts_with("https://");
+    match (given, given.iter().find(is_url)) {
+        ([url], Some(_)) => Ok(BootSource::Url(url.clone())),
+        (_, Some(url)) => Err(Failure(format!(
+            "--boot-from {url}: a URL stands alone; name one URL, or the folders that the boot servers serve"
+        ))),
+        (folders, None) => Ok(BootSource::Folders(folders.iter().map(Into::into).collect())),
+    }
 }
 
 /// Starts the fleet on the threads of `io`.
@@ -85,9 +100,14 @@ pub(crate) fn fleet_options(
 }
 
 fn read_faults(path: &Path, nodes: u32) -> Result<Faults, Failure> {
-    let remedy = "a fault file is JSON such as {\"slower\": 0.1, \"machines\": {\"sim-0001\": {\"silent_bmc\": true}}}";
+    let remedy = "a fault file is TOML such as slower = 0.1 and [machines.sim-0001] clean_step_error = 1, or the same as \
+                  JSON";
     let text = std::fs::read_to_string(path).map_err(|error| unusable(path, &error, remedy))?;
-    let faults: Faults = serde_json::from_str(&text).map_err(|error| unusable(path, &error, remedy))?;
+    let faults: Faults = if text.trim_start().starts_with('{') {
+        serde_json::from_str(&text).map_err(|error| unusable(path, &error, remedy))?
+    } else {
+        toml::from_str(&text).map_err(|error| unusable(path, &error, remedy))?
+    };
     let names: BTreeSet<String> = (0..nodes as usize).map(machine_name).collect();
     match faults.machines.keys().find(|name| !names.contains(*name)) {
         None => Ok(faults),

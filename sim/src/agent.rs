@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ferric_agent_wire::{
-    Command, CommandError, CommandRequest, CommandStatus, ErrorBody, HEARTBEAT_VERSION, Heartbeat,
-    LOOKUP_VERSION, LookupResponse, Progress, Secret, WriteProgress, error_type,
+    Command, CommandRequest, CommandStatus, ErrorBody, HEARTBEAT_VERSION, Heartbeat, LOOKUP_VERSION,
+    LookupResponse, Progress, Secret, WriteProgress, error_type,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use crate::commands;
-use crate::world::Machine;
+use crate::commands::{self, Trouble};
+use crate::firmware::KernelLine;
+use crate::inventory::inspection_data;
+use crate::world::{Machine, World};
 
 const VERSION_HEADER: &str = "X-OpenStack-Ironic-API-Version";
 
@@ -75,9 +77,18 @@ impl Agent {
         self.session().gone
     }
 
-    /// Looks its node up, then heart-beats for as long as the machine runs.
-    pub(crate) async fn run(&self, machine: &Arc<Machine>) {
-        let Some(found) = self.look_up(machine).await else {
+    /// Inspects the machine if its kernel line wants that, looks its node up, then heart-beats for as long as the
+    /// machine runs.
+    pub(crate) async fn run(&self, machine: &Arc<Machine>, line: &KernelLine) {
+        let known = match line.value("ipa-inspection-callback-url") {
+            Some(url) => self.inspect(machine, url).await,
+            None => None,
+        };
+        let api = match line.value("ipa-api-url") {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => default_api(&machine.world).await,
+        };
+        let Some(found) = self.look_up(machine, &api, known.as_deref()).await else {
             tracing::warn!(machine = machine.name, "its ramdisk found no node and gave up");
             machine.agent_died(self.boot);
             return;
@@ -85,7 +96,7 @@ impl Agent {
         self.session().token = found.config.agent_token.clone();
         let timeout = Duration::from_secs(found.config.heartbeat_timeout.max(1));
         loop {
-            let wait = match self.heartbeat(machine, &found).await {
+            let wait = match self.heartbeat(machine, &api, &found).await {
                 Ok(()) => timeout.mul_f64(machine.chance(|chance| 0.3 + 0.3 * chance.unit())),
                 Err(reason) => {
                     tracing::debug!(machine = machine.name, reason, "heartbeat failed");
@@ -98,13 +109,55 @@ impl Agent {
         }
     }
 
-    async fn look_up(&self, machine: &Arc<Machine>) -> Option<LookupResponse> {
-        let api = machine.world.api_url.get()?;
-        let url = format!("{api}/v1/lookup?addresses={}", machine.mac);
+    /// Sends what the machine is made of; answers the node's id where the API told it. Tries again while the API is
+    /// busy or away, as long as a lookup would.
+    async fn inspect(&self, machine: &Arc<Machine>, url: &str) -> Option<String> {
+        let error = machine
+            .goes_wrong(|left| &mut left.inspection_error)
+            .then_some("a simulated failure of the inspection");
+        let body = inspection_data(machine, error);
+        let deadline = tokio::time::Instant::now() + LOOKUP_TIMEOUT;
+        let mut wait = Duration::from_millis(250);
+        while tokio::time::Instant::now() < deadline {
+            match machine.world.http.post(url).json(&body).send().await {
+                Ok(answer) if answer.status().is_success() => {
+                    let told: serde_json::Value = answer.json().await.unwrap_or_default();
+                    return told.get("uuid").and_then(|id| id.as_str()).map(str::to_owned);
+                }
+                Ok(answer) if answer.status().is_client_error() && answer.status().as_u16() != 409 => {
+                    let status = answer.status();
+                    tracing::warn!(machine = machine.name, %status, "its inspection was refused");
+                    return None;
+                }
+                Ok(answer) => {
+                    tracing::debug!(machine = machine.name, status = %answer.status(), "inspection not taken");
+                }
+                Err(error) => {
+                    tracing::debug!(machine = machine.name, reason = chain(&error), "inspection not sent");
+                }
+            }
+            tokio::time::sleep(wait.mul_f64(machine.chance(|chance| 0.5 + chance.unit()))).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+        None
+    }
+
+    async fn look_up(
+        &self,
+        machine: &Arc<Machine>,
+        api: &str,
+        known: Option<&str>,
+    ) -> Option<LookupResponse> {
+        let node = known.map(|id| format!("&node_uuid={id}")).unwrap_or_default();
+        let url = format!("{api}/v1/lookup?addresses={}{node}", machine.mac);
         let deadline = tokio::time::Instant::now() + LOOKUP_TIMEOUT;
         let mut wait = Duration::from_millis(250);
         while tokio::time::Instant::now() < deadline {
             match self.look_up_once(machine, &url).await {
+                // the token was shown to somebody before, who may be us without having heard the answer
+                Ok(found) if found.config.agent_token.as_ref().is_some_and(Secret::is_masked) => {
+                    tracing::warn!(machine = machine.name, "its token is shown no more: waits for a reset");
+                }
                 Ok(found) => return Some(found),
                 Err(reason) => tracing::debug!(machine = machine.name, reason, "lookup failed"),
             }
@@ -125,9 +178,14 @@ impl Agent {
         answer.json().await.map_err(|error| chain(&error))
     }
 
-    async fn heartbeat(&self, machine: &Arc<Machine>, found: &LookupResponse) -> Result<(), String> {
+    async fn heartbeat(
+        &self,
+        machine: &Arc<Machine>,
+        api: &str,
+        found: &LookupResponse,
+    ) -> Result<(), String> {
         let world = &machine.world;
-        let (Some(api), Some(base)) = (world.api_url.get(), world.callback_base.get()) else {
+        let Some(base) = world.callback_base.get() else {
             return Err("the fleet has not started".to_owned());
         };
         let body = Heartbeat {
@@ -212,6 +270,9 @@ impl Agent {
             let mut session = self.session();
             let busy = session.commands.iter().find(|one| !one.command_status.is_finished());
             if let (Some(busy), true) = (busy, work.is_async()) {
+                if work.writes() {
+                    machine.on_disk(self.boot, |disk| disk.refused_writers += 1);
+                }
                 let text = format!("{} is still running", busy.command_name);
                 return Err(refusal(409, error_type::BUSY, text));
             }
@@ -234,7 +295,7 @@ impl Agent {
         self.answer(&id, wait).await
     }
 
-    fn finish(&self, id: &str, result: Result<serde_json::Value, CommandError>) {
+    fn finish(&self, id: &str, result: Result<serde_json::Value, Trouble>) {
         {
             let mut session = self.session();
             if session.write.as_ref().is_some_and(|(writing, _)| writing == id) {
@@ -247,14 +308,25 @@ impl Agent {
                     command.command_status = CommandStatus::Succeeded;
                     command.command_result = Some(value);
                 }
-                Err(error) => {
+                Err(Trouble::Failed(error)) => {
                     command.command_status = CommandStatus::Failed;
+                    command.command_error = Some(error);
+                }
+                Err(Trouble::VersionMismatch(error)) => {
+                    command.command_status = CommandStatus::CleanVersionMismatch;
                     command.command_error = Some(error);
                 }
             }
         }
         self.changed.send_modify(|count| *count += 1);
     }
+}
+
+/// The API that a ramdisk without kernel line calls.
+async fn default_api(world: &World) -> String {
+    let mut known = world.api_url.subscribe();
+    let url = known.wait_for(Option::is_some).await.map(|url| url.clone());
+    url.ok().flatten().expect("a world that is borrowed keeps its sender")
 }
 
 /// A command with the progress of its write, while it runs.

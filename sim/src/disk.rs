@@ -14,6 +14,34 @@ pub struct Written {
     pub sha256: String,
     /// Whether a config drive went along.
     pub configdrive: bool,
+    /// What was made around a partition image; `None` for whole-disk images, which bring their own.
+    pub partitions: Option<Partitions>,
+}
+
+/// The partitions around a partition image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partitions {
+    /// The root file system's UUID.
+    pub root: String,
+    /// The EFI system partition's UUID, on UEFI machines.
+    pub efi_system: Option<String>,
+    /// Whether there is a swap partition.
+    pub swap: bool,
+    /// What the ephemeral partition holds, by its UUID; a new one with every write that does not preserve it.
+    pub ephemeral: Option<String>,
+    /// Whether a boot loader was installed: without one the machine does not boot from it.
+    pub boot_loader: bool,
+}
+
+/// The beginning of an image write: the first, or one that went on after a broken download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteStart {
+    /// Which image.
+    pub url: String,
+    /// The byte of the image that it began with: 0 for a write from the start.
+    pub offset: u64,
+    /// The boot of the machine during which it began.
+    pub boot: u64,
 }
 
 /// The disk of a simulated machine.
@@ -23,15 +51,89 @@ pub struct Disk {
     pub size: u64,
     /// What a complete write left; `None` when it is empty or a write broke off.
     pub written: Option<Written>,
+    /// Whether it has a partition table: a mark that an erased disk has lost.
+    pub partition_table: bool,
+    /// Whether anything but zeros lies behind the partition table: erasing metadata leaves it.
+    pub content: bool,
     /// Complete writes in its life.
     pub writes: u64,
+    /// Every beginning of a write in its life.
+    pub starts: Vec<WriteStart>,
+    /// Complete erasures of its metadata in its life.
+    pub metadata_erased: u64,
+    /// Complete erasures of all of it in its life.
+    pub erased: u64,
+    /// Times that somebody began to write while somebody else did. Always 0 unless a conductor errs.
+    pub violations: u64,
+    /// Times that an agent had to refuse a second write because one was under way.
+    pub refused_writers: u64,
+    writers: Vec<u64>,
+    next_writer: u64,
 }
 
 impl Disk {
     /// An empty disk.
     #[must_use]
     pub fn new(size: u64) -> Self {
-        Self { size, written: None, writes: 0 }
+        Self {
+            size,
+            written: None,
+            partition_table: false,
+            content: false,
+            writes: 0,
+            starts: Vec::new(),
+            metadata_erased: 0,
+            erased: 0,
+            violations: 0,
+            refused_writers: 0,
+            writers: Vec::new(),
+            next_writer: 0,
+        }
+    }
+
+    /// Whether a machine boots from it.
+    #[must_use]
+    pub fn is_bootable(&self) -> bool {
+        self.written
+            .as_ref()
+            .is_some_and(|written| written.partitions.as_ref().is_none_or(|made| made.boot_loader))
+    }
+
+    /// Writes that began with the image's first byte.
+    #[must_use]
+    pub fn writes_from_zero(&self) -> usize {
+        self.starts.iter().filter(|start| start.offset == 0).count()
+    }
+
+    /// Somebody begins to write; answers who, for [`Disk::writer_ends`].
+    pub(crate) fn writer_begins(&mut self) -> u64 {
+        if !self.writers.is_empty() {
+            self.violations += 1;
+        }
+        self.next_writer += 1;
+        self.writers.push(self.next_writer);
+        self.next_writer
+    }
+
+    pub(crate) fn writer_ends(&mut self, who: u64) {
+        self.writers.retain(|writer| *writer != who);
+    }
+
+    /// The power is gone: nobody writes any more.
+    pub(crate) fn power_lost(&mut self) {
+        self.writers.clear();
+    }
+
+    /// The partition table is overwritten: nothing boots from it, most of the content lies there still.
+    pub(crate) fn erase_metadata(&mut self) {
+        self.written = None;
+        self.partition_table = false;
+    }
+
+    /// Everything is overwritten.
+    pub(crate) fn erase(&mut self) {
+        self.erase_metadata();
+        self.content = false;
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// What is wrong with one machine.
+/// What is wrong with one machine. Counts go down: so many times it goes wrong, then it goes well.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MachineFaults {
@@ -12,9 +12,27 @@ pub struct MachineFaults {
     pub silent_bmc: bool,
     /// Its agent dies in the middle of this many image writes, one per boot, before one goes well.
     pub dies_mid_write: u32,
-    /// This many image downloads break before one goes well.
+    /// This many image downloads break, and the write fails, before one goes well.
     pub download_errors: u32,
-    /// Boots and writes this many times slower; 0 and 1 mean as fast as the others.
+    /// This many image downloads break half way and are gone on with by range.
+    pub download_breaks: u32,
+    /// This many clean steps fail.
+    pub clean_step_error: u32,
+    /// This many service steps fail.
+    pub service_step_error: u32,
+    /// Its agent dies in the middle of this many steps that are no image write.
+    pub agent_dies_in_step: u32,
+    /// This many steps that are no image write never end.
+    pub step_hangs: u32,
+    /// Its hardware managers change their version after the step list was read, this many times.
+    pub version_mismatch: u32,
+    /// This many inspections end with an error of the ramdisk.
+    pub inspection_error: u32,
+    /// This many installations of a boot loader fail.
+    pub bootloader_error: u32,
+    /// This many boots into a ramdisk end before its agent runs.
+    pub ramdisk_hangs: u32,
+    /// Boots, writes and erases this many times slower; 0 and 1 mean as fast as the others.
     pub slower: u32,
 }
 
@@ -28,21 +46,49 @@ pub struct Faults {
     pub silent_bmc: f64,
     /// Share of machines whose agent dies in its first write.
     pub dies_mid_write: f64,
-    /// Share of machines whose first download breaks.
+    /// Share of machines whose first download fails.
     pub download_errors: f64,
     /// Share of machines that are four times slower.
     pub slower: f64,
+    /// Share of machines whose first download breaks and is gone on with.
+    pub download_breaks: f64,
+    /// Share of machines whose first clean step fails.
+    pub clean_step_error: f64,
+    /// Share of machines whose first service step fails.
+    pub service_step_error: f64,
+    /// Share of machines whose agent dies in its first step that is no image write.
+    pub agent_dies_in_step: f64,
+    /// Share of machines whose first step that is no image write never ends.
+    pub step_hangs: f64,
+    /// Share of machines whose hardware managers change their version once.
+    pub version_mismatch: f64,
+    /// Share of machines whose first inspection fails.
+    pub inspection_error: f64,
+    /// Share of machines whose first installation of a boot loader fails.
+    pub bootloader_error: f64,
+    /// Share of machines whose first ramdisk hangs.
+    pub ramdisk_hangs: f64,
 }
 
 impl Faults {
     /// The faults of one machine; `chance` must be the machine's own.
     pub(crate) fn of(&self, name: &str, chance: &mut Chance) -> MachineFaults {
+        let mut once = |share: f64| u32::from(chance.happens(share));
         // drawn for named machines too, so that naming one does not change the draws that follow
         let drawn = MachineFaults {
-            silent_bmc: chance.happens(self.silent_bmc),
-            dies_mid_write: u32::from(chance.happens(self.dies_mid_write)),
-            download_errors: u32::from(chance.happens(self.download_errors)),
-            slower: if chance.happens(self.slower) { 4 } else { 0 },
+            silent_bmc: once(self.silent_bmc) > 0,
+            dies_mid_write: once(self.dies_mid_write),
+            download_errors: once(self.download_errors),
+            slower: once(self.slower) * 4,
+            download_breaks: once(self.download_breaks),
+            clean_step_error: once(self.clean_step_error),
+            service_step_error: once(self.service_step_error),
+            agent_dies_in_step: once(self.agent_dies_in_step),
+            step_hangs: once(self.step_hangs),
+            version_mismatch: once(self.version_mismatch),
+            inspection_error: once(self.inspection_error),
+            bootloader_error: once(self.bootloader_error),
+            ramdisk_hangs: once(self.ramdisk_hangs),
         };
         self.machines.get(name).cloned().unwrap_or(drawn)
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ferric_drivers::Secret;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::bmc::{self, BmcConfig, BmcFleet};
 use crate::chassis::Behind;
 use crate::faults::{Chance, Faults};
+use crate::firmware::BootSource;
 use crate::server::{self, Routes};
 use crate::world::{Machine, World};
 
@@ -115,7 +117,8 @@ impl Fleet {
             .build()
             .map_err(FleetError::Client)?;
         let world = Arc::new(World {
-            api_url: OnceLock::new(),
+            api_url: watch::Sender::new(None),
+            boot_source: OnceLock::new(),
             http,
             callback_base: OnceLock::new(),
             boot_delay: options.boot_delay,
@@ -161,9 +164,21 @@ impl Fleet {
         Ok(Self { world, machines, routes, base, server, bmcs: Some(bmcs) })
     }
 
-    /// Tells the ramdisks where the API is (without `/v1`). Only the first call counts; until then they wait.
+    /// Tells the ramdisks where the API is (without `/v1`), where no kernel line tells them. Only the first call counts;
+    /// until then they wait.
     pub fn set_api_url(&self, url: &str) {
-        let _ = self.world.api_url.set(url.trim_end_matches('/').to_owned());
+        self.world.api_url.send_if_modified(|known| {
+            let fresh = known.is_none();
+            known.get_or_insert_with(|| url.trim_end_matches('/').to_owned());
+            fresh
+        });
+    }
+
+    /// From now on, machines boot from the network what is laid out there for their MAC address, with its kernel line,
+    /// and from their disk when nothing is. Without, every machine that boots from the network finds a ramdisk without
+    /// kernel arguments, which serves for all but inspection. Only the first call counts.
+    pub fn set_boot_source(&self, source: BootSource) {
+        let _ = self.world.boot_source.set(source);
     }
 
     /// The machines, in the order of their names.

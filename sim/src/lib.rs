@@ -7,11 +7,15 @@ mod chassis;
 mod commands;
 mod disk;
 mod faults;
+mod firmware;
 mod fleet;
+mod inventory;
 mod server;
 mod world;
 
-pub use disk::{Disk, Written, sha256_hex};
+pub use disk::{Disk, Partitions, WriteStart, Written, sha256_hex};
 pub use faults::{Chance, Faults, MachineFaults};
+pub use ferric_agent_wire::{WritePhase, WriteProgress};
+pub use firmware::BootSource;
 pub use fleet::{BMC_PASSWORD, BMC_USER, Fleet, FleetError, FleetOptions, node_body};
 pub use world::{Machine, MachineView, Phase};

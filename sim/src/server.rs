@@ -76,7 +76,7 @@ async fn answer(
     if first == "images" {
         let image =
             routes.images.read().expect("no code panics while it holds the images").get(rest).cloned();
-        return Ok(image_answer(image, request.method()));
+        return Ok(image_answer(image, &request));
     }
     let Some(machine) = routes.machines.get(first) else {
         return Ok(refused(&refusal(404, error_type::NOT_FOUND, "no machine has this path")));
@@ -138,16 +138,31 @@ fn json(status: u16, body: &impl serde::Serialize) -> Response<Full<Bytes>> {
         .expect("status and header are valid")
 }
 
-fn image_answer(image: Option<Bytes>, method: &Method) -> Response<Full<Bytes>> {
-    let (status, body) = match image {
-        Some(body) => (StatusCode::OK, body),
-        None => (StatusCode::NOT_FOUND, Bytes::new()),
+/// An image, or what is left of it from the byte that a range asks for.
+fn image_answer(image: Option<Bytes>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok());
+    let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let whole = image.as_ref().map_or(0, Bytes::len);
+    let mut answer = Response::builder()
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .header(header::ACCEPT_RANGES, "bytes");
+    let (status, body) = match (image, from) {
+        (None, _) => (StatusCode::NOT_FOUND, Bytes::new()),
+        (Some(image), None) => (StatusCode::OK, image),
+        (Some(_), Some(from)) if from >= whole => {
+            answer = answer.header(header::CONTENT_RANGE, format!("bytes */{whole}"));
+            (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
+        }
+        (Some(image), Some(from)) => {
+            let last = whole.saturating_sub(1);
+            answer = answer.header(header::CONTENT_RANGE, format!("bytes {from}-{last}/{whole}"));
+            (StatusCode::PARTIAL_CONTENT, image.slice(from..))
+        }
     };
     let length = body.len();
-    let body = if method == Method::HEAD { Bytes::new() } else { body };
-    Response::builder()
+    let body = if *request.method() == Method::HEAD { Bytes::new() } else { body };
+    answer
         .status(status)
-        .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::CONTENT_LENGTH, length)
         .body(Full::new(body))
         .expect("status and headers are valid")

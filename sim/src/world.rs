@@ -4,19 +4,23 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use ferric_agent_wire::WriteProgress;
+use ferric_agent_wire::{Secret, WriteProgress};
 use ferric_drivers::protocol::ipmi::command::BootFlags;
 use ferric_machine::{BootDevice, BootMode};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::agent::Agent;
 use crate::disk::Disk;
 use crate::faults::{Chance, MachineFaults};
+use crate::firmware::{self, BootSource, KernelLine, NetBoot};
 
 /// What all machines of a fleet share.
 pub(crate) struct World {
-    /// The API that ramdisks look up, without `/v1`.
-    pub(crate) api_url: OnceLock<String>,
+    /// The API that ramdisks look up when no kernel line tells them, without `/v1`.
+    pub(crate) api_url: watch::Sender<Option<String>>,
+    /// Where machines find what they boot from the network; unset, every machine finds a ramdisk.
+    pub(crate) boot_source: OnceLock<BootSource>,
     /// One client for all agents.
     pub(crate) http: reqwest::Client,
     /// Base of every agent's callback URL.
@@ -38,6 +42,8 @@ pub enum Phase {
     Ramdisk,
     /// The operating system on its disk.
     Instance,
+    /// The ramdisk after `rescue.finalize_rescue`: somebody can log in, no agent runs.
+    Rescue,
     /// It is on and does nothing; why.
     Stuck(&'static str),
 }
@@ -55,6 +61,18 @@ pub struct MachineView {
     pub write: Option<WriteProgress>,
     /// Its disk.
     pub disk: Disk,
+    /// The rescue password as the agent was given it, while the machine is in rescue.
+    pub rescue_password: Option<Secret>,
+}
+
+impl World {
+    /// How long a disk takes for `bytes`, on a machine that is `slower` times slower.
+    pub(crate) fn disk_time(&self, bytes: u64, slower: u32) -> Duration {
+        match self.disk_bytes_per_second {
+            Some(rate) if rate > 0 => Duration::from_secs_f64(bytes as f64 / rate as f64) * slower.max(1),
+            Some(_) | None => Duration::ZERO,
+        }
+    }
 }
 
 /// A simulated machine.
@@ -79,8 +97,11 @@ struct Body {
     agent: Option<Arc<Agent>>,
     disk: Disk,
     chance: Chance,
-    writes_to_die: u32,
-    downloads_to_break: u32,
+    /// What still has to go wrong.
+    left: MachineFaults,
+    /// Version of its hardware managers.
+    manager_version: u32,
+    rescue_password: Option<Secret>,
 }
 
 impl Machine {
@@ -101,8 +122,9 @@ impl Machine {
             agent: None,
             disk: Disk::new(disk_bytes),
             chance,
-            writes_to_die: faults.dies_mid_write,
-            downloads_to_break: faults.download_errors,
+            left: faults.clone(),
+            manager_version: 1,
+            rescue_password: None,
         };
         Arc::new(Self { name, mac, bmc: OnceLock::new(), faults, world, body: Mutex::new(body) })
     }
@@ -120,6 +142,7 @@ impl Machine {
             boots: body.boots,
             write: body.agent.as_ref().and_then(|agent| agent.write_progress()),
             disk: body.disk.clone(),
+            rescue_password: body.rescue_password.clone(),
         }
     }
 
@@ -166,6 +189,8 @@ impl Machine {
         let mut body = self.body();
         body.power_on = false;
         body.phase = Phase::Off;
+        body.rescue_password = None;
+        body.disk.power_lost();
         if let Some(agent) = body.agent.take() {
             agent.kill();
         }
@@ -178,7 +203,7 @@ impl Machine {
     pub fn shut_down_softly(self: &Arc<Self>) {
         let (heard, boot, delay) = {
             let mut body = self.body();
-            let heard = matches!(body.phase, Phase::Instance | Phase::Ramdisk);
+            let heard = matches!(body.phase, Phase::Instance | Phase::Ramdisk | Phase::Rescue);
             let delay = body.chance.between(Duration::from_millis(50), Duration::from_millis(300));
             (heard, body.boots, delay)
         };
@@ -216,24 +241,45 @@ impl Machine {
         draw(&mut self.body().chance)
     }
 
-    pub(crate) fn disk<T>(&self, change: impl FnOnce(&mut Disk) -> T) -> T {
-        change(&mut self.body().disk)
+    /// Works on its disk during the boot `boot`; `None` when that is over: a dead machine writes nothing.
+    pub(crate) fn on_disk<T>(&self, boot: u64, change: impl FnOnce(&mut Disk) -> T) -> Option<T> {
+        let mut body = self.body();
+        (body.power_on && body.boots == boot).then(|| change(&mut body.disk))
     }
 
-    /// True as often as the agent has to die while it writes.
-    pub(crate) fn dies_in_this_write(&self) -> bool {
+    /// True as often as the fault that `count` points to has to happen.
+    pub(crate) fn goes_wrong(&self, count: impl FnOnce(&mut MachineFaults) -> &mut u32) -> bool {
         let mut body = self.body();
-        let dies = body.writes_to_die > 0;
-        body.writes_to_die = body.writes_to_die.saturating_sub(1);
-        dies
+        let left = count(&mut body.left);
+        let happens = *left > 0;
+        *left = left.saturating_sub(1);
+        happens
     }
 
-    /// True as often as a download has to break.
-    pub(crate) fn breaks_this_download(&self) -> bool {
+    /// The version of its hardware managers.
+    pub(crate) fn manager_version(&self) -> u32 {
+        self.body().manager_version
+    }
+
+    /// Its hardware managers become others.
+    pub(crate) fn change_manager_version(&self) {
+        self.body().manager_version += 1;
+    }
+
+    /// The agent lets a person in and ends.
+    pub(crate) fn enter_rescue(&self, boot: u64, password: Secret) {
         let mut body = self.body();
-        let breaks = body.downloads_to_break > 0;
-        body.downloads_to_break = body.downloads_to_break.saturating_sub(1);
-        breaks
+        if body.boots != boot || !body.power_on {
+            return;
+        }
+        body.phase = Phase::Rescue;
+        body.rescue_password = Some(password);
+        if let Some(agent) = body.agent.take() {
+            agent.kill();
+        }
+        if let Some(running) = body.running.take() {
+            running.abort();
+        }
     }
 
     /// The agent is gone, the machine stays on.
@@ -243,6 +289,7 @@ impl Machine {
             return;
         }
         body.phase = Phase::Stuck("its agent died");
+        body.disk.power_lost();
         if let Some(agent) = body.agent.take() {
             agent.kill();
         }
@@ -253,40 +300,66 @@ impl Machine {
 
     async fn run(self: Arc<Self>, boot: u64, delay: Duration) {
         tokio::time::sleep(delay).await;
-        let agent = {
+        let Some(device) = self.boot_device(boot) else { return };
+        let line = match device {
+            BootDevice::Pxe => match self.world.boot_source.get() {
+                // a network that gives every machine a ramdisk
+                None => Some(KernelLine::default()),
+                Some(source) => match firmware::net_boot(&self, source).await {
+                    NetBoot::Ramdisk(line) => Some(line),
+                    NetBoot::Instance => return self.now(boot, Phase::Instance),
+                    // the next device in the order is the disk
+                    NetBoot::Nothing => None,
+                },
+            },
+            BootDevice::Disk | BootDevice::Safe => None,
+            BootDevice::Cdrom => return self.now(boot, Phase::Stuck("no CD in its drive")),
+            BootDevice::Bios => return self.now(boot, Phase::Stuck("in its firmware set-up")),
+        };
+        let Some(line) = line else {
+            let bootable = self.view().disk.is_bootable();
+            let stuck = match device {
+                BootDevice::Pxe => "nothing for it on the network, nothing on its disk",
+                BootDevice::Disk | BootDevice::Safe | BootDevice::Cdrom | BootDevice::Bios => {
+                    "nothing on its disk"
+                }
+            };
+            return self.now(boot, if bootable { Phase::Instance } else { Phase::Stuck(stuck) });
+        };
+        if self.goes_wrong(|left| &mut left.ramdisk_hangs) {
+            return self.now(boot, Phase::Stuck("its ramdisk hangs"));
+        }
+        let agent = Arc::new(Agent::new(boot));
+        {
             let mut body = self.body();
             if body.boots != boot || !body.power_on {
                 return;
             }
-            let device = body.flags.boot_device().unwrap_or(BootDevice::Disk);
-            if !body.flags.persistent {
-                // heeded once; from now on the machine's own order, which is its disk
-                body.flags = BootFlags::default();
-            }
-            match device {
-                BootDevice::Pxe => {
-                    let agent = Arc::new(Agent::new(boot));
-                    body.phase = Phase::Ramdisk;
-                    body.agent = Some(agent.clone());
-                    agent
-                }
-                BootDevice::Disk | BootDevice::Safe => {
-                    body.phase = match body.disk.written {
-                        Some(_) => Phase::Instance,
-                        None => Phase::Stuck("nothing on its disk"),
-                    };
-                    return;
-                }
-                BootDevice::Cdrom => {
-                    body.phase = Phase::Stuck("no CD in its drive");
-                    return;
-                }
-                BootDevice::Bios => {
-                    body.phase = Phase::Stuck("in its firmware set-up");
-                    return;
-                }
-            }
-        };
-        agent.run(&self).await;
+            body.phase = Phase::Ramdisk;
+            body.agent = Some(agent.clone());
+        }
+        agent.run(&self, &line).await;
+    }
+
+    /// What this boot boots from; `None` when it is over already.
+    fn boot_device(&self, boot: u64) -> Option<BootDevice> {
+        let mut body = self.body();
+        if body.boots != boot || !body.power_on {
+            return None;
+        }
+        let device = body.flags.boot_device().unwrap_or(BootDevice::Disk);
+        if !body.flags.persistent {
+            // heeded once; from now on the machine's own order, which is its disk
+            body.flags = BootFlags::default();
+        }
+        Some(device)
+    }
+
+    /// It does this now, if the boot is not over.
+    fn now(&self, boot: u64, phase: Phase) {
+        let mut body = self.body();
+        if body.boots == boot && body.power_on {
+            body.phase = phase;
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use console::Term;
-use ferric_sim::Phase;
+use ferric_sim::{Phase, WritePhase};
 
 use super::waves::Row;
 
@@ -153,7 +153,8 @@ fn counts(rows: &[Row<'_>]) -> String {
 
 /// Bytes written and to be written by the writes that run.
 fn written(rows: &[Row<'_>]) -> (u64, u64) {
-    let running = rows.iter().filter_map(|row| row.view.write);
+    let running =
+        rows.iter().filter_map(|row| row.view.write).filter(|write| write.phase != WritePhase::Erasing);
     running.fold((0, 0), |(done, total), write| {
         (done + write.bytes_done, total + write.bytes_total.unwrap_or(write.bytes_done))
     })
@@ -166,6 +167,7 @@ fn machine_line(row: &Row<'_>) -> String {
         Phase::Booting => "booting",
         Phase::Ramdisk => "ramdisk",
         Phase::Instance => "instance",
+        Phase::Rescue => "rescue",
         Phase::Stuck(why) => why,
     };
     let mut line = format!("{:<9} {:<15} {:<9}", machine.name, machine.node.state(), phase);
@@ -186,6 +188,9 @@ fn machine_line(row: &Row<'_>) -> String {
             write.bytes_done as f64 / 1e6,
             total as f64 / 1e6
         );
+        if write.phase == WritePhase::Erasing {
+            line.push_str(" erased");
+        }
     } else if let Some(step) = machine.node.step() {
         let _ = write!(line, " {step}");
     }
