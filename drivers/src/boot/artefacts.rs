@@ -1,7 +1,7 @@
 //! The texts that loaders read (deploy.md §B.11).
 
 use crate::DriverError;
-use crate::interface::{NodeView, RamdiskParams, RamdiskPurpose, Result};
+use crate::interface::{InstanceBoot, NodeView, RamdiskParams, RamdiskPurpose, Result};
 
 use super::PxeSettings;
 
@@ -19,13 +19,33 @@ pub(super) fn file_names(purpose: RamdiskPurpose) -> (&'static str, &'static str
 /// # Errors
 /// `Invalid` when a node's `kernel_append_params` would break out of the line.
 pub(super) fn kernel_line(node: &NodeView, params: &RamdiskParams, settings: &PxeSettings) -> Result<String> {
+    let mut words = vec!["selinux=0".to_owned(), "troubleshoot=0".to_owned(), "text".to_owned()];
+    words.extend(appended(node, settings));
+    words.push(format!("ipa-api-url={}", params.api_url.trim_end_matches('/')));
+    words.extend(params.kernel_args.iter().cloned());
+    one_line(&words)
+}
+
+/// The kernel line of an instance that boots over the network.
+///
+/// # Errors
+/// `Invalid` when an argument would break out of the line.
+pub(super) fn instance_line(node: &NodeView, boot: &InstanceBoot, settings: &PxeSettings) -> Result<String> {
+    let mut words = vec!["text".to_owned()];
+    words.extend(appended(node, settings));
+    words.extend(boot.kernel_args.iter().cloned());
+    one_line(&words)
+}
+
+/// `kernel_append_params` of the node, else of the configuration.
+fn appended(node: &NodeView, settings: &PxeSettings) -> Vec<String> {
     let default = settings.kernel_append_params.as_str();
     let own = node.instance_str("kernel_append_params").or_else(|| node.driver_str("kernel_append_params"));
     let append = own.map_or_else(|| default.to_owned(), |own| own.replace("%default%", default));
-    let mut words = vec!["selinux=0".to_owned(), "troubleshoot=0".to_owned(), "text".to_owned()];
-    words.extend(append.split_whitespace().map(str::to_owned));
-    words.push(format!("ipa-api-url={}", params.api_url.trim_end_matches('/')));
-    words.extend(params.kernel_args.iter().cloned());
+    append.split_whitespace().map(str::to_owned).collect()
+}
+
+fn one_line(words: &[String]) -> Result<String> {
     let line = words.join(" ");
     if line.chars().any(char::is_control) {
         return Err(DriverError::Invalid {
@@ -36,6 +56,9 @@ pub(super) fn kernel_line(node: &NodeView, params: &RamdiskParams, settings: &Px
     }
     Ok(line)
 }
+
+/// File names of an instance's kernel and ramdisk in a node's folder.
+pub(super) const INSTANCE_FILES: (&str, &str) = ("kernel", "ramdisk");
 
 /// A node's script for iPXE: tries ten times with growing pauses, then switches the machine off.
 pub(super) fn ipxe_config(base: &str, kernel: &str, ramdisk: &str, line: &str) -> String {

@@ -1,9 +1,9 @@
 //! Booting machines that do not exist.
 
 use async_trait::async_trait;
-use ferric_machine::BootDevice;
+use ferric_machine::{BootDevice, BootMode};
 
-use crate::interface::{BootInterface, NodeView, Property, RamdiskParams, Result};
+use crate::interface::{BootInterface, InstanceBoot, NodeView, Property, RamdiskParams, Result};
 
 /// Lays nothing out.
 pub struct FakeBoot;
@@ -27,6 +27,10 @@ impl BootInterface for FakeBoot {
     }
 
     async fn clean_up_ramdisk(&self, _node: &NodeView) -> Result<()> {
+        Ok(())
+    }
+
+    async fn prepare_instance(&self, _node: &NodeView, _boot: &InstanceBoot, _mode: BootMode) -> Result<()> {
         Ok(())
     }
 }

@@ -157,7 +157,7 @@ fn read_root(root: &Path, via: BootVia, ports: &PortIndex) -> io::Result<()> {
 }
 
 /// Writes a whole file under a temporary name and moves it into place.
-pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = temporary(path);
     fs::write(&temporary, content)?;
     fs::rename(&temporary, path)
@@ -171,19 +171,19 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 }
 
 /// Removes a file that need not be there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
 
-pub(super) fn io_error(path: &Path, error: &io::Error) -> DriverError {
+pub(crate) fn io_error(path: &Path, error: &io::Error) -> DriverError {
     DriverError::Io { path: path.display().to_string(), reason: error.to_string() }
 }
 
 /// Runs file work where it may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
 ) -> Result<T, DriverError> {
     match tokio::task::spawn_blocking(work).await {

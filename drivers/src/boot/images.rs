@@ -19,7 +19,7 @@ use crate::interface::Result;
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     File(PathBuf),
     Web(Url),
 }
@@ -27,8 +27,13 @@ pub(super) enum Source {
 impl Source {
     /// Reads a value of driver_info or of the configuration.
     pub(super) fn parse(key: &'static str, text: &str) -> Result<Source> {
+        Source::parse_of("driver_info", key, text)
+    }
+
+    /// Reads a value of the node field `section`.
+    pub(crate) fn parse_of(section: &'static str, key: &'static str, text: &str) -> Result<Source> {
         let wrong = |reason: &str| DriverError::Invalid {
-            section: "driver_info",
+            section,
             key: key.to_owned(),
             reason: format!("{reason}; give an absolute path, file://, http:// or https://"),
         };
@@ -63,7 +68,7 @@ impl Source {
     }
 
     /// Checks without the network: a local file must be there.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match self {
             Source::Web(_) => Ok(()),
             Source::File(path) => match fs::metadata(path) {
@@ -77,7 +82,7 @@ impl Source {
 
 /// Copies below a root, in `.images`; a node's folder has hard links to them.
 #[derive(Debug)]
-pub(super) struct ImageCache {
+pub(crate) struct ImageCache {
     folder: PathBuf,
     timeout: Duration,
     ttl: Duration,
@@ -86,13 +91,13 @@ pub(super) struct ImageCache {
 }
 
 impl ImageCache {
-    pub(super) fn new(root: &Path, timeout: Duration, ttl: Duration) -> ImageCache {
+    pub(crate) fn new(root: &Path, timeout: Duration, ttl: Duration) -> ImageCache {
         let folder = root.join(".images");
         ImageCache { folder, timeout, ttl, client: OnceLock::new(), busy: Mutex::default() }
     }
 
     /// Makes `target` the present content of `source`. Does nothing when it is already.
-    pub(super) async fn provide(&self, source: &Source, target: PathBuf) -> Result<()> {
+    pub(crate) async fn provide(&self, source: &Source, target: PathBuf) -> Result<()> {
         let key = digest(&source.shown());
         // two nodes that want the same image wait for one download
         let turn = {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ferric_machine::BootDevice;
+use ferric_machine::{BootDevice, BootMode};
 
 use super::netboot::{Netboot, PROPERTIES};
 use super::{BootVia, PortIndex, PxeSettings};
-use crate::interface::{BootInterface, NodeView, Property, RamdiskParams, Result};
+use crate::interface::{BootInterface, InstanceBoot, NodeView, Property, RamdiskParams, Result};
 
 /// Boots ramdisks by HTTP and iPXE.
 #[derive(Debug)]
@@ -41,5 +41,9 @@ impl BootInterface for IpxeBoot {
 
     async fn clean_up_ramdisk(&self, node: &NodeView) -> Result<()> {
         self.0.clean_up(node).await
+    }
+
+    async fn prepare_instance(&self, node: &NodeView, boot: &InstanceBoot, mode: BootMode) -> Result<()> {
+        self.0.prepare_instance(node, boot, mode).await
     }
 }

@@ -2,8 +2,8 @@
 
 mod artefacts;
 mod fake;
-mod folder;
-mod images;
+pub(crate) mod folder;
+pub(crate) mod images;
 mod ipxe;
 mod loaders;
 mod netboot;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use ferric_machine::BootMode;
 
-use super::artefacts::{file_names, grub_config, ipxe_config, kernel_line, pxelinux_config};
+use super::artefacts::{
+    INSTANCE_FILES, file_names, grub_config, instance_line, ipxe_config, kernel_line, pxelinux_config,
+};
 use super::folder::{Folder, blocking, io_error};
 use super::images::{ImageCache, Source};
 use super::{BootVia, Mac, PortIndex, PxeSettings};
 use crate::DriverError;
-use crate::interface::{NodeView, Property, RamdiskParams, RamdiskPurpose, Result};
+use crate::interface::{InstanceBoot, NodeView, Property, RamdiskParams, RamdiskPurpose, Result};
 
 /// The driver_info keys that both read.
 pub(super) const PROPERTIES: &[Property] = &[
@@ -57,17 +59,40 @@ impl Netboot {
     }
 
     pub(super) async fn prepare(&self, node: &NodeView, params: &RamdiskParams) -> Result<()> {
-        let macs = macs(node)?;
         let (kernel, ramdisk) = self.sources(node, params.purpose)?;
         let line = kernel_line(node, params, &self.settings)?;
-        let config = self.config(node, params, &line);
+        self.lay_out(node, (kernel, ramdisk), file_names(params.purpose), &line, params.boot_mode).await
+    }
+
+    /// Lays out kernel and ramdisk of an instance, at the same places as those of a ramdisk.
+    pub(super) async fn prepare_instance(
+        &self,
+        node: &NodeView,
+        boot: &InstanceBoot,
+        mode: BootMode,
+    ) -> Result<()> {
+        let source = |key, text| Source::parse_of("instance_info", key, text);
+        let images = (source("kernel", &boot.kernel)?, source("ramdisk", &boot.ramdisk)?);
+        let line = instance_line(node, boot, &self.settings)?;
+        self.lay_out(node, images, INSTANCE_FILES, &line, mode).await
+    }
+
+    async fn lay_out(
+        &self,
+        node: &NodeView,
+        (kernel, ramdisk): (Source, Source),
+        names: (&'static str, &'static str),
+        line: &str,
+        mode: BootMode,
+    ) -> Result<()> {
+        let macs = macs(node)?;
+        let config = self.config(node, names, mode, line);
         let folder = self.folder(node);
         let work = folder.clone();
         blocking(move || work.create().map_err(|error| io_error(&work.path(), &error))).await?;
-        let (kernel_name, ramdisk_name) = file_names(params.purpose);
-        self.images.provide(&kernel, folder.path().join(kernel_name)).await?;
-        self.images.provide(&ramdisk, folder.path().join(ramdisk_name)).await?;
-        let (mode, list) = (params.boot_mode, macs.clone());
+        self.images.provide(&kernel, folder.path().join(names.0)).await?;
+        self.images.provide(&ramdisk, folder.path().join(names.1)).await?;
+        let list = macs.clone();
         let before = blocking(move || {
             let before = folder.macs().map_err(|error| io_error(&folder.path(), &error))?;
             folder.publish(&list, mode, &config).map_err(|error| io_error(&folder.path(), &error))?;
@@ -111,10 +136,9 @@ impl Netboot {
         Folder { root, node: node.uuid, via: self.via }
     }
 
-    fn config(&self, node: &NodeView, params: &RamdiskParams, line: &str) -> String {
-        let (kernel, ramdisk) = file_names(params.purpose);
+    fn config(&self, node: &NodeView, (kernel, ramdisk): (&str, &str), mode: BootMode, line: &str) -> String {
         let folder = node.uuid.to_string();
-        match (self.via, params.boot_mode) {
+        match (self.via, mode) {
             (BootVia::Ipxe, BootMode::Bios | BootMode::Uefi) => {
                 let base = format!("{}/{folder}", self.settings.http_url.trim_end_matches('/'));
                 ipxe_config(&base, kernel, ramdisk, line)

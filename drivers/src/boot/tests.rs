@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::DriverError;
-use crate::interface::{BootInterface, Json, NodeView, PortView, RamdiskParams, RamdiskPurpose};
+use crate::interface::{
+    BootInterface, InstanceBoot, Json, NodeView, PortView, RamdiskParams, RamdiskPurpose,
+};
 
 const MAC: &str = "52:54:00:e2:e0:01";
 
@@ -203,4 +205,43 @@ async fn a_missing_loader_is_reported_with_its_package() {
     assert_eq!(missing, ["pxelinux.0", "ldlinux.c32", "grubx64.efi", "snponly.efi"]);
     assert!(report.missing[3].1.contains("apt-get install ipxe"), "{:?}", report.missing);
     assert!(text(settings.http_root.join("boot.ipxe")).contains("chain pxelinux.cfg/${mac:hexhyp}"));
+}
+
+#[tokio::test]
+async fn an_instance_that_boots_over_the_network_takes_the_place_of_the_ramdisk() {
+    let bench = bench();
+    let instance = InstanceBoot {
+        kernel: bench.settings.deploy_kernel.clone().unwrap(),
+        ramdisk: bench.settings.deploy_ramdisk.clone().unwrap(),
+        kernel_args: vec!["root=/dev/ram0".to_owned(), "quiet".to_owned()],
+    };
+    let node = node();
+    let boot = IpxeBoot::new(bench.settings.clone(), bench.ports.clone());
+    boot.prepare_ramdisk(&node, &params(BootMode::Uefi)).await.unwrap();
+    boot.prepare_instance(&node, &instance, BootMode::Uefi).await.unwrap();
+    let http = &bench.settings.http_root;
+    let script = text(http.join("pxelinux.cfg/52-54-00-e2-e0-01"));
+    let kernel = format!("kernel http://10.0.0.1:8080/{}/kernel ", node.uuid);
+    assert!(script.contains(&kernel), "{script}");
+    assert!(
+        script.contains("text nofb vga=normal root=/dev/ram0 quiet BOOTIF=${mac} initrd=ramdisk"),
+        "{script}"
+    );
+    assert!(!script.contains("ipa-api-url"), "{script}");
+    assert_eq!(text(http.join(format!("{}/ramdisk", node.uuid))), "ramdisk");
+    boot.clean_up_ramdisk(&node).await.unwrap();
+    assert_eq!(names(http), Vec::<String>::new());
+
+    let boot = PxeBoot::new(bench.settings.clone(), bench.ports.clone());
+    let tftp = &bench.settings.tftp_root;
+    boot.prepare_instance(&node, &instance, BootMode::Bios).await.unwrap();
+    let config = text(tftp.join("pxelinux.cfg/01-52-54-00-e2-e0-01"));
+    assert!(config.contains(&format!("append initrd={}/ramdisk text ", node.uuid)), "{config}");
+    boot.prepare_instance(&node, &instance, BootMode::Uefi).await.unwrap();
+    let config = text(tftp.join(format!("{MAC}.conf")));
+    assert!(config.contains("root=/dev/ram0 quiet BOOTIF=$net_default_mac"), "{config}");
+
+    let bad = InstanceBoot { kernel_args: vec!["a\nb".to_owned()], ..instance };
+    let error = boot.prepare_instance(&node, &bad, BootMode::Bios).await.unwrap_err();
+    assert!(matches!(error, DriverError::Invalid { .. }), "{error}");
 }
