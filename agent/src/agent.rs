@@ -16,6 +16,7 @@ use crate::console::say;
 use crate::disk::{self, Disk};
 use crate::image::hash::Expected;
 use crate::options::Options;
+use crate::partition::layout::Layout;
 use crate::server::{self, Identity};
 use crate::settle::{Patience, Watch};
 use crate::{VERSION, error};
@@ -47,6 +48,8 @@ pub struct Written {
     pub expected: Expected,
     /// Where it is.
     pub disk: Disk,
+    /// The partitions around it; None for a whole-disk image.
+    pub layout: Option<Layout>,
 }
 
 /// Why the agent gave up.

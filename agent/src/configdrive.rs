@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::error::Failure;
 use crate::image::fetch::Source;
 use crate::options::Limits;
-use crate::table::{self, CONFIG_BYTES};
+use crate::table::{self, CONFIG_BYTES, Span};
 
 /// The file system inside `given`: base64 of gzip, or an http(s) URL of that, of gzip, or of the file system itself.
 /// Errors: `ConfigDrive` for what is none of these or larger than 64 MiB; those of downloads.
@@ -63,7 +63,11 @@ fn sized(content: Vec<u8>) -> Result<Vec<u8>, Failure> {
 /// Puts the file system into the disk's config drive partition, made if there is none. The rest of the partition is
 /// zeroed so that nothing of an older one shows. Blocks.
 pub fn write(disk: &Disk, content: &[u8]) -> Result<(), Failure> {
-    let span = table::config_span(disk)?;
+    write_at(disk, table::config_span(disk)?, content)
+}
+
+/// As [`write`], into a partition that is known already. Blocks.
+pub fn write_at(disk: &Disk, span: Span, content: &[u8]) -> Result<(), Failure> {
     let len = content.len() as u64;
     if len > span.len {
         let reason = format!("it has {len} bytes, its partition {} bytes", span.len);

@@ -17,7 +17,10 @@ use crate::disk::Disk;
 use crate::error::Failure;
 use crate::image::fetch::Source;
 use crate::image::hash::Expected;
-use crate::image::{self, Job, ProgressCell};
+use crate::image::{self, Job, Place, ProgressCell};
+use crate::partition::layout::Wanted;
+use crate::partition::loader::{self, Install};
+use crate::partition::{self, Plan};
 use crate::{boot, configdrive, hints, logs, table};
 
 /// Our name among the hardware managers.
@@ -213,11 +216,6 @@ async fn write_image(
     let info = &args.image_info;
     let config = agent.session().map(|session| session.config).unwrap_or_default();
     let limits = &agent.options.limits;
-    if !info.is_whole_disk() {
-        return Err(Failure::Unsupported(
-            "partition images are not supported yet; use a whole-disk image".to_owned(),
-        ));
-    }
     let url = info.urls.first().ok_or_else(|| Failure::Parameters("image_info has no urls".to_owned()))?;
     let source = Source::new(agent.client.clone(), url, limits.clone())?
         .with_login(info.image_server_user.clone(), info.image_server_password.clone());
@@ -230,22 +228,41 @@ async fn write_image(
         Some(given) => Some(configdrive::load(&agent.client, given.reveal(), limits).await?),
         None => None,
     };
-    let done = Written { expected: expected.clone(), disk: disk.clone() };
+    let plan =
+        if info.is_whole_disk() { None } else { Some(plan(agent, info, &disk, drive.is_some()).await?) };
+    let layout = plan.as_ref().map(|plan| plan.layout.clone());
+    let done = Written { expected: expected.clone(), disk: disk.clone(), layout };
     if agent.written().as_ref() == Some(&done) {
         say(format!("image {} is already on {}", source.shown(), disk.name()));
     } else {
         agent.set_written(None);
         let permitted = &config.permitted_image_formats;
-        let job = Job { source: source.clone(), info, expected, permitted, disk: &disk, progress };
+        let place = plan.as_ref().map_or(Place::Disk, |plan| Place::Within {
+            span: plan.root(),
+            keep_table: plan.keeps_something(),
+        });
+        let job = Job { source: source.clone(), info, expected, permitted, disk: &disk, place, progress };
         let bytes = image::write(job).await?;
         say(format!("write done disk={} image_bytes={bytes}", disk.name()));
         agent.set_written(Some(done));
     }
     progress.update(|p| p.phase = WritePhase::Finishing);
-    let target = disk.clone();
-    blocking(move || finish_disk(&target, drive.as_deref())).await?;
+    let (target, sys, dev) = (disk.clone(), agent.options.sys.clone(), agent.options.dev.clone());
+    blocking(move || match plan {
+        None => finish_disk(&target, drive.as_deref()),
+        Some(plan) => partition::finish(&target, &plan, drive.as_deref(), &sys, &dev),
+    })
+    .await?;
     progress.update(|p| p.phase = WritePhase::Done);
     Ok(Value::from(format!("prepare_image: image ({}) written to device {}", info.id, disk.name())))
+}
+
+/// Where the parts of a partition image go, decided before anything is written.
+async fn plan(agent: &Agent, info: &ImageInfo, disk: &Disk, config_drive: bool) -> Result<Plan, Failure> {
+    let uefi = agent.options.sys.join("firmware/efi").exists();
+    let wanted = Wanted::read(info, uefi, config_drive)?;
+    let disk = disk.clone();
+    blocking(move || Plan::new(&disk, wanted)).await
 }
 
 /// Completes the partition table and adds the config drive. Without one a GPT that cannot be completed is no reason to
@@ -280,7 +297,32 @@ async fn expected_hash(
 }
 
 async fn install_bootloader(agent: &Agent, params: InstallBootloaderParams) -> Result<Value, Failure> {
-    if params.target_boot_mode.as_deref() != Some("uefi") {
+    let uefi = params.target_boot_mode.as_deref() == Some("uefi");
+    // a whole disk is named by its 32-bit identifier, a file system by its UUID
+    let file_system = params.root_uuid.clone().filter(|uuid| !uuid.is_empty() && !uuid.starts_with("0x"));
+    if let Some(root_uuid) = file_system {
+        if params.prep_boot_part_uuid.as_ref().is_some_and(|uuid| !uuid.is_empty()) {
+            return Err(Failure::Unsupported("PReP partitions (POWER) are not supported".to_owned()));
+        }
+        let disk = match written_disk(agent) {
+            Ok(disk) => disk,
+            // a rebuild may come to a ramdisk that has written nothing itself
+            Err(_) => {
+                let properties = agent.session().map(|session| Value::from(session.node.properties));
+                agent.disks.choose(&hints::gather(None, properties.as_ref())?).await?
+            }
+        };
+        let options = agent.options.clone();
+        return blocking(move || {
+            let esp_uuid = params.efi_system_part_uuid.as_deref();
+            let (sys, dev, scratch) = (&options.sys, &options.dev, &options.state);
+            let disk = &disk;
+            loader::install(&Install { disk, root_uuid: &root_uuid, esp_uuid, uefi, sys, dev, scratch })
+        })
+        .await
+        .map(Value::from);
+    }
+    if !uefi {
         return Ok(Value::from("nothing to install: a whole-disk image brings its own BIOS boot loader"));
     }
     let disk = written_disk(agent)?;
@@ -294,7 +336,10 @@ fn written_disk(agent: &Agent) -> Result<Disk, Failure> {
 }
 
 async fn partition_uuids(agent: &Agent) -> Result<Value, Failure> {
-    let Ok(disk) = written_disk(agent) else { return to_value(PartitionUuids::default()) };
-    let root = blocking(move || table::identifier(&disk)).await?;
+    let Some(written) = agent.written() else { return to_value(PartitionUuids::default()) };
+    if let Some(layout) = written.layout {
+        return blocking(move || partition::uuids(&written.disk, &layout)).await;
+    }
+    let root = blocking(move || table::identifier(&written.disk)).await?;
     to_value(PartitionUuids { root: Some(root), ..PartitionUuids::default() })
 }

@@ -20,7 +20,7 @@ pub const ESP_TYPE: [u8; 16] =
     [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
 
 /// Microsoft basic data, what a FAT or ISO file system lives in.
-const DATA_TYPE: [u8; 16] =
+pub(crate) const DATA_TYPE: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 
 const MIB: u64 = 1 << 20;
@@ -115,7 +115,7 @@ pub fn config_span(disk: &Disk) -> Result<Span, Failure> {
             "the image has an MBR, the disk has blocks of {block} bytes: a partition is only added with blocks of 512"
         )));
     }
-    let entries = mbr_entries(&mbr);
+    let entries = mbr_entries(&mbr, disk.block);
     if let Some(span) = entries.iter().flatten().find(|span| has_config_label(&file, **span)) {
         return Ok(*span);
     }
@@ -211,6 +211,20 @@ pub fn identifier(disk: &Disk) -> Result<String, Failure> {
     Ok(format!("0x{:08x}", u32::from_le_bytes(mbr[440..444].try_into().expect("four bytes"))))
 }
 
+/// Zeros over a small stretch, flushed.
+pub(crate) fn zero(disk: &Disk, span: Span) -> Result<(), Failure> {
+    let file = open(disk)?;
+    let zeros = vec![0; MIB as usize];
+    let mut at = span.at;
+    while at < span.at + span.len {
+        let len = (span.at + span.len - at).min(MIB);
+        file.write_all_at(&zeros[..len as usize], at)
+            .map_err(Failure::io(format!("zeroing {}", disk.name())))?;
+        at += len;
+    }
+    file.sync_all().map_err(Failure::io(format!("zeroing {}", disk.name())))
+}
+
 /// Lets the kernel read the table again. A file is no block device, a busy disk is read at the next boot anyway.
 pub fn tell_kernel(disk: &Disk) -> Result<(), Failure> {
     let mut file = open(disk)?;
@@ -221,27 +235,28 @@ pub fn tell_kernel(disk: &Disk) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_mbr(file: &File) -> Result<[u8; 512], Failure> {
+pub(crate) fn read_mbr(file: &File) -> Result<[u8; 512], Failure> {
     let mut mbr = [0; 512];
     file.read_exact_at(&mut mbr, 0).map_err(Failure::io("reading the partition table"))?;
     Ok(mbr)
 }
 
-fn is_mbr(mbr: &[u8; 512]) -> bool {
+pub(crate) fn is_mbr(mbr: &[u8; 512]) -> bool {
     mbr[510..] == [0x55, 0xaa]
 }
 
 /// Whether the MBR only says that there is a GPT.
-fn is_protective(mbr: &[u8; 512]) -> bool {
+pub(crate) fn is_protective(mbr: &[u8; 512]) -> bool {
     (0..4).any(|n| mbr[446 + n * 16 + 4] == 0xee)
 }
 
-fn mbr_entries(mbr: &[u8; 512]) -> [Option<Span>; 4] {
+/// The primary partitions; `block` is the unit the table counts in, bytes.
+pub(crate) fn mbr_entries(mbr: &[u8; 512], block: u64) -> [Option<Span>; 4] {
     std::array::from_fn(|n| {
         let entry = &mbr[446 + n * 16..446 + (n + 1) * 16];
         let at32 =
             |at: usize| u64::from(u32::from_le_bytes(entry[at..at + 4].try_into().expect("four bytes")));
-        (entry[4] != 0).then(|| Span { at: at32(8) * 512, len: at32(12) * 512 })
+        (entry[4] != 0).then(|| Span { at: at32(8) * block, len: at32(12) * block })
     })
 }
 
@@ -260,10 +275,10 @@ fn has_config_label(file: &File, span: Span) -> bool {
 }
 
 /// A disk whose end is where sysfs says it is, also where the device file is longer.
-struct Bounded<'a> {
-    file: &'a mut File,
-    size: u64,
-    at: u64,
+pub(crate) struct Bounded<'a> {
+    pub(crate) file: &'a mut File,
+    pub(crate) size: u64,
+    pub(crate) at: u64,
 }
 
 impl Read for Bounded<'_> {

@@ -18,6 +18,7 @@ use crate::error::Failure;
 use fetch::{Download, Source};
 use hash::{Expected, Hasher};
 use qcow2::{Header, Map};
+pub use sink::Place;
 use sink::{Linear, Sink};
 
 /// Chunks on their way from the network to the disk; bounds memory.
@@ -112,6 +113,8 @@ pub struct Job<'a> {
     pub permitted: &'a [String],
     /// The disk to write.
     pub disk: &'a Disk,
+    /// Where on it.
+    pub place: Place,
     /// Told how far it is.
     pub progress: &'a ProgressCell,
 }
@@ -141,9 +144,9 @@ pub async fn write(job: Job<'_>) -> Result<u64, Failure> {
         Format::Qcow2 => Some(Header::parse(&begin)?.virtual_size),
     };
     if let Some(image) = known_size
-        && image > job.disk.size
+        && image > job.place.room(job.disk)
     {
-        let (disk, size) = (job.disk.name(), job.disk.size);
+        let (disk, size) = (job.place.name(job.disk), job.place.room(job.disk));
         return Err(Failure::TooLarge { image, exact: format != Format::Zstd, disk, size });
     }
     let map = match format {
@@ -159,8 +162,8 @@ pub async fn write(job: Job<'_>) -> Result<u64, Failure> {
         *p = WriteProgress { phase: WritePhase::Writing, bytes_done: 0, bytes_total: remote.size }
     });
     let (chunks, queue) = mpsc::channel(QUEUED_CHUNKS);
-    let (disk, expected) = (job.disk.clone(), job.expected.clone());
-    let writer = tokio::task::spawn_blocking(move || drain(queue, format, map, &disk, &expected));
+    let (disk, place, expected) = (job.disk.clone(), job.place, job.expected.clone());
+    let writer = tokio::task::spawn_blocking(move || drain(queue, format, map, (&disk, place), &expected));
     let outcome = feed(&mut download, begin, chunks, job.progress).await;
     let written = writer.await.map_err(|e| Failure::io("the writer died")(io::Error::other(e)))?;
     // the writer's own failure explains why it stopped taking chunks; otherwise the download's is the reason
@@ -232,13 +235,13 @@ fn drain(
     mut queue: mpsc::Receiver<Chunk>,
     format: Format,
     map: Option<Map>,
-    disk: &Disk,
+    (disk, place): (&Disk, Place),
     expected: &Expected,
 ) -> Result<Option<u64>, Failure> {
-    let sink = Sink::open(disk)?;
+    let sink = Sink::open(disk, place)?;
     let outcome = write_all(&mut queue, format, map, disk, expected, sink);
     if !matches!(outcome, Ok(Some(_))) {
-        Sink::open(disk)?;
+        Sink::open(disk, place)?;
     }
     outcome
 }

@@ -8,9 +8,13 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::disk::Disk;
 use crate::error::Failure;
+use crate::table::Span;
 
 /// The first and last bytes that decide whether a disk boots, and what is wiped of a bad image.
 pub(crate) const END_BYTES: u64 = 1 << 20;
+
+/// The part of an MBR before the disk's identifier.
+const BOOT_CODE_BYTES: usize = 440;
 
 const BLOCK: usize = 1 << 20;
 const GRAIN: usize = 64 << 10;
@@ -21,20 +25,69 @@ const ALIGN: u64 = 4096;
 pub(crate) struct Sink {
     file: File,
     disk: String,
+    /// Where the image begins on the disk, bytes.
+    base: u64,
     size: u64,
     head: Vec<u8>,
 }
 
+/// Where on a disk an image goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// From its first byte on.
+    #[default]
+    Disk,
+    /// Into a stretch of it.
+    Within {
+        /// Which.
+        span: Span,
+        /// The disk's partition table must survive: something else on the disk is to be kept. Otherwise it goes, so
+        /// that nothing can boot while the image is incomplete.
+        keep_table: bool,
+    },
+}
+
+impl Place {
+    /// Bytes there are for an image.
+    pub(crate) fn room(self, disk: &Disk) -> u64 {
+        match self {
+            Self::Disk => disk.size,
+            Self::Within { span, .. } => span.len,
+        }
+    }
+
+    /// What an operator would call it.
+    pub(crate) fn name(self, disk: &Disk) -> String {
+        match self {
+            Self::Disk => disk.name(),
+            Self::Within { .. } => format!("{}'s root partition", disk.name()),
+        }
+    }
+}
+
 impl Sink {
-    /// Opens the disk and makes it unbootable (first and last MiB zero).
-    pub(crate) fn open(disk: &Disk) -> Result<Self, Failure> {
+    /// Opens the disk and makes it unbootable: the first and last MiB of it and of the image's place are zeroed; where
+    /// the partition table must stay, only the boot code before it.
+    pub(crate) fn open(disk: &Disk, place: Place) -> Result<Self, Failure> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(&disk.path)
             .map_err(Failure::io(format!("cannot open {}", disk.path.display())))?;
-        let head = vec![0; END_BYTES.min(disk.size) as usize];
-        let sink = Self { file, disk: disk.name(), size: disk.size, head };
+        let size = place.room(disk);
+        let head = vec![0; END_BYTES.min(size) as usize];
+        let whole = Self { file, disk: place.name(disk), base: 0, size: disk.size, head };
+        let Place::Within { span, keep_table } = place else {
+            whole.wipe_ends()?;
+            return Ok(whole);
+        };
+        if keep_table {
+            let boot_code = whole.file.write_all_at(&[0; BOOT_CODE_BYTES], 0);
+            boot_code.map_err(Failure::io(format!("wiping {}", disk.name())))?;
+        } else {
+            whole.wipe_ends()?;
+        }
+        let sink = Self { base: span.at, size, ..whole };
         sink.wipe_ends()?;
         Ok(sink)
     }
@@ -58,7 +111,7 @@ impl Sink {
             self.head[at as usize..at as usize + kept].copy_from_slice(&bytes[..kept]);
         }
         if kept < bytes.len() {
-            self.file.write_all_at(&bytes[kept..], at + kept as u64)?;
+            self.file.write_all_at(&bytes[kept..], self.base + at + kept as u64)?;
         }
         Ok(())
     }
@@ -73,14 +126,14 @@ impl Sink {
         if kept > 0 {
             self.head[at as usize..(at + kept) as usize].fill(0);
         }
-        zero_range(&self.file, at + kept, len - kept)
+        zero_range(&self.file, self.base + at + kept, len - kept)
     }
 
     /// Writes the kept-back first MiB and flushes everything down to the medium.
     pub(crate) fn complete(self) -> Result<(), Failure> {
         let name = &self.disk;
         self.file.sync_data().map_err(Failure::io(format!("flushing {name}")))?;
-        self.file.write_all_at(&self.head, 0).map_err(Failure::io(format!("writing {name}")))?;
+        self.file.write_all_at(&self.head, self.base).map_err(Failure::io(format!("writing {name}")))?;
         self.file.sync_all().map_err(Failure::io(format!("flushing {name}")))
     }
 
@@ -89,8 +142,8 @@ impl Sink {
         let end = END_BYTES.min(self.size);
         let zeros = vec![0; end as usize];
         self.file
-            .write_all_at(&zeros, 0)
-            .and_then(|()| self.file.write_all_at(&zeros, self.size - end))
+            .write_all_at(&zeros, self.base)
+            .and_then(|()| self.file.write_all_at(&zeros, self.base + self.size - end))
             .and_then(|()| self.file.sync_all())
             .map_err(Failure::io(format!("wiping {}", self.disk)))
     }
