@@ -61,6 +61,10 @@ pub enum Also {
     Port(Port),
     /// A port of the generation that it was read at.
     ChangePort(Port),
+    /// A port goes, by its id.
+    PortGone(Uuid),
+    /// All traits of a node.
+    Traits(Uuid, Vec<String>),
 }
 
 /// What is to be committed together.
@@ -89,6 +93,8 @@ pub struct Committed {
     pub event_seqs: Vec<i64>,
     /// The ports made and changed, in order; none for a port that the node had already.
     pub ports: Vec<Port>,
+    /// The ports taken away.
+    pub ports_gone: Vec<Uuid>,
 }
 
 /// Writes row, journal and events in the caller's transaction (that is: inside [`crate::Store::write`]).
@@ -115,6 +121,7 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
         }
     }
     let mut made = Vec::new();
+    let mut gone = Vec::new();
     for entry in &change.also {
         match entry {
             Also::History(line) => history::insert(c, line)?,
@@ -126,9 +133,14 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
                 }
             }
             Also::ChangePort(port) => made.push(ports::update(c, port, change.now)?),
+            Also::PortGone(port) => {
+                ports::delete(c, *port)?;
+                gone.push(*port);
+            }
+            Also::Traits(of, names) => nodes::set_traits(c, *of, names)?,
         }
     }
     // last, since the numbering makes PostgreSQL's other writers wait
     let event_seqs = events::append_all(c, &change.events)?;
-    Ok(Committed { node, steps, event_seqs, ports: made })
+    Ok(Committed { node, steps, event_seqs, ports: made, ports_gone: gone })
 }

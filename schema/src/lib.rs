@@ -7,6 +7,7 @@
 mod commit;
 pub mod conductors;
 mod conn;
+mod crud;
 mod error;
 pub mod events;
 pub mod history;
@@ -20,8 +21,11 @@ mod page;
 mod pool;
 mod port;
 pub mod ports;
+pub mod rules;
+pub mod runbooks;
 mod store;
 mod tables;
+pub mod templates;
 mod types;
 mod writer;
 
@@ -33,5 +37,5 @@ pub use node_query::{NodeQuery, NodeSort};
 pub use page::SortDir;
 pub use port::Port;
 pub use store::{Durability, Store, StoreOptions};
-pub use types::JsonText;
+pub use types::{JsonList, JsonText};
 pub use writer::WriterStats;

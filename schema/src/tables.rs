@@ -185,4 +185,58 @@ table! {
     }
 }
 
+table! {
+    deploy_templates (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        name -> Text,
+        steps -> Text,
+        extra -> Text,
+    }
+}
+
+table! {
+    runbooks (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        name -> Text,
+        steps -> Text,
+        extra -> Text,
+        disable_ramdisk -> Bool,
+        public -> Bool,
+        owner -> Nullable<Text>,
+        description -> Nullable<Text>,
+    }
+}
+
+table! {
+    runbook_traits (runbook_uuid, name) {
+        runbook_uuid -> Text,
+        name -> Text,
+    }
+}
+
+table! {
+    inspection_rules (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        description -> Nullable<Text>,
+        priority -> Integer,
+        phase -> Text,
+        scope -> Nullable<Text>,
+        sensitive -> Bool,
+        conditions -> Text,
+        actions -> Text,
+    }
+}
+
 allow_tables_to_appear_in_same_query!(nodes, ports, node_traits);

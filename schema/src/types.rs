@@ -119,6 +119,88 @@ impl FromSql<Text, MultiBackend> for JsonText {
     }
 }
 
+/// A JSON array, kept as its text, as [`JsonText`] keeps an object. `Debug` tells its size only.
+#[derive(Clone, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub struct JsonList(Box<RawValue>);
+
+impl JsonList {
+    /// The array's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The array, parsed.
+    ///
+    /// # Panics
+    /// When the text is not a JSON array, which no constructor lets in.
+    #[must_use]
+    pub fn parse(&self) -> Vec<Value> {
+        serde_json::from_str(self.as_str()).expect("JsonList holds a JSON array")
+    }
+
+    /// Takes a text after checking that it is a JSON array.
+    ///
+    /// # Errors
+    /// The parser's complaint.
+    pub fn from_text(text: impl Into<Box<str>>) -> Result<JsonList, serde_json::Error> {
+        let value = RawValue::from_string(String::from(text.into()))?;
+        if value.get().starts_with('[') {
+            Ok(JsonList(value))
+        } else {
+            Err(serde::de::Error::custom("a JSON array is needed here"))
+        }
+    }
+}
+
+impl PartialEq for JsonList {
+    /// By text, as [`JsonText`].
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for JsonList {}
+
+impl Default for JsonList {
+    fn default() -> Self {
+        JsonList::from(&[][..])
+    }
+}
+
+impl From<&[Value]> for JsonList {
+    fn from(items: &[Value]) -> Self {
+        JsonList(serde_json::value::to_raw_value(items).expect("values always serialise"))
+    }
+}
+
+impl fmt::Debug for JsonList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JsonList({} bytes)", self.as_str().len())
+    }
+}
+
+impl Serialize for JsonList {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(s)
+    }
+}
+
+impl ToSql<Text, MultiBackend> for JsonList {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, MultiBackend>) -> serialize::Result {
+        out.set_value((Text, self.as_str()));
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Text, MultiBackend> for JsonList {
+    fn from_sql(bytes: <MultiBackend as DieselBackend>::RawValue<'_>) -> deserialize::Result<Self> {
+        JsonList::from_text(<String as FromSql<Text, MultiBackend>>::from_sql(bytes)?)
+            .map_err(|e| format!("a JSON column holds no array: {e}").into())
+    }
+}
+
 /// A value on its way into a TEXT column.
 #[derive(Debug, AsExpression)]
 #[diesel(sql_type = Text)]

@@ -16,6 +16,11 @@ use ferric_schema::{
 use serde_json::json;
 use uuid::Uuid;
 
+pub use super::operators::{
+    a_runbook_has_its_set_of_traits, a_template_is_kept_changed_and_removed,
+    rules_run_by_priority_and_go_together, runbooks_are_seen_by_their_project,
+    templates_are_found_by_traits_and_paged,
+};
 use super::{T0, at, duplicate, fetch, node, put};
 
 /// Runs a macro over the list of promises, so that it is written once.
@@ -46,6 +51,11 @@ macro_rules! promises {
             an_inventory_is_replaced_and_goes_with_its_node
             a_failing_or_panicking_write_rolls_back_alone
             traits_are_a_set
+            a_template_is_kept_changed_and_removed
+            templates_are_found_by_traits_and_paged
+            runbooks_are_seen_by_their_project
+            a_runbook_has_its_set_of_traits
+            rules_run_by_priority_and_go_together
         }
     };
 }
