@@ -19,4 +19,4 @@ pub use pxe::PxeBoot;
 pub use settings::PxeSettings;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

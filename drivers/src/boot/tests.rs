@@ -15,7 +15,7 @@ use crate::interface::{
 
 const MAC: &str = "52:54:00:e2:e0:01";
 
-pub(super) fn node() -> NodeView {
+pub(crate) fn node() -> NodeView {
     NodeView {
         uuid: Uuid::from_u128(7),
         name: None,
@@ -24,7 +24,9 @@ pub(super) fn node() -> NodeView {
         driver_internal_info: Json::new(),
         properties: Json::new(),
         instance_info: Json::new(),
+        target_raid_config: Json::new(),
         ports: vec![PortView { uuid: Uuid::from_u128(8), address: MAC.to_owned(), pxe_enabled: true }],
+        target_raid_config: Json::new(),
         state: State::Deploying,
         power: None,
     }

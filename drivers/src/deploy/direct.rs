@@ -4,23 +4,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ferric_agent_wire::{
-    Command, CommandStatus, DeployStepResult, ImageInfo, InstallBootloaderParams, Step as WireStep,
-    WriteImageArgs, names,
+    Command, CommandStatus, DeployStepResult, ImageInfo, InstallBootloaderParams, PartitionUuids,
+    Step as WireStep, WriteImageArgs, names,
 };
 use ferric_machine::{Activity, BootMode, PowerState, PowerTarget};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::partition::{self, Layout};
+use super::served::{Served, ServedFiles};
 use super::image;
 use crate::error::DriverError;
 use crate::interface::{
-    AgentHandle, DeployInterface, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose, Result,
+    AgentHandle, DeployInterface, Found, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose, Result,
     Resume, Step, StepContext, StepOutcome, Steps,
 };
 use crate::protocol::agent::{AgentClient, worded};
 
 /// Key of driver_internal_info under which the image to write is remembered.
 const IMAGE: &str = "image_info";
+
+/// Key of driver_internal_info under which the root file system's UUID is remembered.
+const ROOT: &str = "root_uuid_or_disk_id";
 
 /// `[deploy]` and `[agent]` options that the steps need.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub struct DirectSettings {
     pub poll_interval: Duration,
     /// `[agent] command_wait_attempts` × `_interval`: how long an awaited command may run.
     pub command_within: Duration,
+    /// How `file://` images reach the agents; `None` refuses them.
+    pub files: Option<ServedFiles>,
 }
 
 impl Default for DirectSettings {
@@ -45,6 +52,7 @@ impl Default for DirectSettings {
             power_off_within: Duration::from_secs(30),
             poll_interval: Duration::from_millis(500),
             command_within: Duration::from_secs(600),
+            files: None,
         }
     }
 }
@@ -54,6 +62,7 @@ pub struct DirectDeploy {
     settings: DirectSettings,
     agents: AgentClient,
     http: reqwest::Client,
+    served: Option<Served>,
 }
 
 impl DirectDeploy {
@@ -67,7 +76,39 @@ impl DirectDeploy {
                     reason: error.to_string(),
                 }
             })?;
-        Ok(DirectDeploy { settings, agents, http })
+        let served = settings.files.clone().map(Served::new);
+        Ok(DirectDeploy { settings, agents, http, served })
+    }
+
+    /// How the machine boots, when nothing of the node says otherwise.
+    pub(super) fn boot_mode(&self, node: &NodeView) -> BootMode {
+        node.boot_mode(self.settings.default_boot_mode)
+    }
+
+    /// Takes away what was laid out for the agent to fetch.
+    async fn forget_image(&self, node: &NodeView) -> Result<()> {
+        match &self.served {
+            Some(served) => served.forget(node.uuid).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Which partitions the agent made; all absent for a whole-disk image.
+    async fn partitions(&self, agent: &AgentHandle, node: &NodeView) -> Result<Option<PartitionUuids>> {
+        if image_of(node)?.is_whole_disk() {
+            return Ok(None);
+        }
+        let told = self.agents.start(agent, names::GET_PARTITION_UUIDS, Json::new(), true).await?;
+        let uuids: PartitionUuids =
+            told.command_result.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
+        match uuids.root {
+            Some(_) => Ok(Some(uuids)),
+            None => Err(DriverError::AgentCommand {
+                command: names::GET_PARTITION_UUIDS.into(),
+                reason: "no root partition is known to the agent; was the machine restarted after the image was written?"
+                    .into(),
+            }),
+        }
     }
 
     fn agent<'a>(&self, context: &'a StepContext) -> Result<&'a AgentHandle> {
@@ -90,20 +131,12 @@ impl DirectDeploy {
         let listed = self.agents.start(agent, names::GET_DEPLOY_STEPS, params.clone(), true).await?;
         let version =
             listed.command_result.as_ref().and_then(|result| result.get("hardware_manager_version"));
-        let image: ImageInfo = context
-            .node
-            .driver_internal_info
-            .get(IMAGE)
-            .and_then(|value| serde_json::from_value(value.clone()).ok())
-            .ok_or_else(|| DriverError::Missing {
-                section: "driver_internal_info",
-                key: IMAGE.into(),
-                remedy: "deploy again; the image is looked up when a deployment begins".into(),
-            })?;
-        let args = WriteImageArgs {
-            image_info: image,
-            configdrive: context.node.instance_str("configdrive").map(ferric_agent_wire::Secret::new),
-        };
+        let mut image = image_of(&context.node)?;
+        let configdrive = context.node.instance_str("configdrive").map(ferric_agent_wire::Secret::new);
+        if !image.is_whole_disk() {
+            image.configdrive = configdrive.clone();
+        }
+        let args = WriteImageArgs { image_info: image, configdrive };
         let args = serde_json::to_value(args).expect("write_image's arguments are plain data");
         let step = json!({"interface": "deploy", "step": "write_image", "priority": 80, "args": args});
         params.insert("step".into(), step);
@@ -157,12 +190,19 @@ impl DirectDeploy {
     }
 
     async fn prepare_instance_boot(&self, context: &StepContext) -> Result<StepOutcome> {
-        if context.node.boot_mode(self.settings.default_boot_mode) == BootMode::Uefi {
+        let mode = self.boot_mode(&context.node);
+        let partitions = match image_of(&context.node)?.is_whole_disk() {
+            true => None,
+            false => self.partitions(self.agent(context)?, &context.node).await?,
+        };
+        if mode == BootMode::Uefi || partitions.is_some() {
             let agent = self.agent(context)?;
+            let known = partitions.clone().unwrap_or_default();
             let params = InstallBootloaderParams {
-                root_uuid: Some("0x00000000".into()),
-                target_boot_mode: Some(BootMode::Uefi.as_str().into()),
-                ..InstallBootloaderParams::default()
+                root_uuid: Some(known.root.unwrap_or_else(|| "0x00000000".into())),
+                efi_system_part_uuid: known.efi_system_partition,
+                prep_boot_part_uuid: known.prep_boot_partition,
+                target_boot_mode: Some(mode.as_str().into()),
             };
             let params = serde_json::to_value(params).expect("plain data");
             let Value::Object(params) = params else { unreachable!("a struct serialises to an object") };
@@ -194,7 +234,11 @@ impl DirectDeploy {
             }
         }
         context.asks.boot_from_disk().await?;
-        Ok(StepOutcome::Done)
+        let Some(root) = partitions.and_then(|uuids| uuids.root) else { return Ok(StepOutcome::Done) };
+        let mut keep = Json::new();
+        keep.insert(ROOT.into(), Value::String(root));
+        keep.insert(partition::LAST.into(), Value::Object(Layout::of(&context.node)?.remember()));
+        Ok(StepOutcome::Found(Box::new(Found { keep, ..Found::default() })))
     }
 
     /// Starts the command, or finds the one that was started before a restart of this process. An agent that is busy
@@ -249,6 +293,16 @@ impl DirectDeploy {
         context.asks.set_power(PowerTarget::Off).await?;
         Ok(StepOutcome::Done)
     }
+}
+
+/// The image that `prepare` looked up.
+fn image_of(node: &NodeView) -> Result<ImageInfo> {
+    let known = node.driver_internal_info.get(IMAGE);
+    known.and_then(|value| serde_json::from_value(value.clone()).ok()).ok_or_else(|| DriverError::Missing {
+        section: "driver_internal_info",
+        key: IMAGE.into(),
+        remedy: "deploy again; the image is looked up when a deployment begins".into(),
+    })
 }
 
 fn failed(name: &str, command: &Command) -> DriverError {
@@ -310,7 +364,10 @@ impl Steps for DirectDeploy {
             }
             "write_image" => self.write_image(context).await,
             "prepare_instance_boot" => self.prepare_instance_boot(context).await,
-            "tear_down_agent" => self.tear_down_agent(context).await,
+            "tear_down_agent" => {
+                self.forget_image(&context.node).await?;
+                self.tear_down_agent(context).await
+            }
             // the network interfaces built so far (noop, flat without Neutron) have nothing to switch
             "switch_to_tenant_network" => Ok(StepOutcome::Done),
             "boot_instance" => {
@@ -320,6 +377,7 @@ impl Steps for DirectDeploy {
             "tear_down" => {
                 context.asks.set_power(PowerTarget::Off).await?;
                 context.asks.clean_up_ramdisk().await?;
+                self.forget_image(&context.node).await?;
                 Ok(StepOutcome::Done)
             }
             // an instance on its own disk needs nothing from us to boot
@@ -360,17 +418,10 @@ impl DeployInterface for DirectDeploy {
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
-        image::source(node)?;
+        image::check_place(&image::source(node)?, self.served.as_ref())?;
         image::checksum(node)?;
-        match node.instance_str("image_type") {
-            None | Some("whole-disk" | "whole-disk-image") => {}
-            Some(other) => {
-                return Err(DriverError::Invalid {
-                    section: "instance_info",
-                    key: "image_type".into(),
-                    reason: format!("'{other}' images are not part of this release; use a whole-disk image"),
-                });
-            }
+        if partition::is_partition(node)? {
+            Layout::of(node)?;
         }
         match node.instance_str("image_disk_format") {
             None | Some("raw" | "qcow2") => Ok(()),
@@ -385,11 +436,16 @@ impl DeployInterface for DirectDeploy {
     }
 
     async fn prepare(&self, node: &NodeView) -> Result<Json> {
-        let mode = node.boot_mode(self.settings.default_boot_mode);
-        let image = image::resolve(&self.http, node, mode.as_str()).await?;
+        let mode = self.boot_mode(node);
+        let mut image = image::resolve(&self.http, self.served.as_ref(), node, mode.as_str()).await?;
         let mut keep = Json::new();
+        let is_partition = partition::is_partition(node)?;
+        if is_partition {
+            Layout::of(node)?.apply(&mut image, mode);
+        }
         keep.insert(IMAGE.into(), serde_json::to_value(image).expect("image_info is plain data"));
-        keep.insert("is_whole_disk_image".into(), Value::Bool(true));
+        keep.insert("is_whole_disk_image".into(), Value::Bool(!is_partition));
+        keep.insert(ROOT.into(), Value::Null);
         keep.insert("deploy_boot_mode".into(), json!(mode));
         Ok(keep)
     }
@@ -398,6 +454,7 @@ impl DeployInterface for DirectDeploy {
         if self.settings.power_off_after_failure {
             context.asks.set_power(PowerTarget::Off).await?;
         }
+        self.forget_image(&context.node).await?;
         context.asks.clean_up_ramdisk().await
     }
 }

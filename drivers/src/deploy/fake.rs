@@ -57,6 +57,10 @@ impl DeployInterface for FakeDeploy {
         Ok(())
     }
 
+    fn uses_agent(&self, _node: &NodeView, _activity: Activity) -> bool {
+        false
+    }
+
     async fn prepare(&self, _node: &NodeView) -> Result<Json> {
         Ok(Json::new())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ferric_agent_wire::ImageInfo;
 use reqwest::{StatusCode, Url, header};
 
+use super::served::Served;
 use crate::error::DriverError;
 use crate::interface::{NodeView, Result};
 
@@ -19,7 +20,7 @@ pub(crate) fn source(node: &NodeView) -> Result<Url> {
     let text = node.instance_str("image_source").ok_or_else(|| DriverError::Missing {
         section: "instance_info",
         key: "image_source".into(),
-        remedy: "set it to the http(s) URL of a whole-disk image".into(),
+        remedy: "set it to the http(s) URL of an image".into(),
     })?;
     let url = Url::parse(text).map_err(|error| {
         invalid(
@@ -28,10 +29,11 @@ pub(crate) fn source(node: &NodeView) -> Result<Url> {
         )
     })?;
     match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => {
-            Err(invalid("image_source", format!("scheme '{other}' is not supported; use http or https")))
-        }
+        "http" | "https" | "file" => Ok(url),
+        other => Err(invalid(
+            "image_source",
+            format!("scheme '{other}' is not supported; use http, https or file"),
+        )),
     }
 }
 
@@ -100,10 +102,34 @@ fn value_of(key: &str, algorithm: &str, value: &str) -> Result<Checksum> {
     Ok(Checksum::Value(algorithm, value))
 }
 
+/// Checks a `file://` image without touching it; others pass.
+pub(crate) fn check_place(url: &Url, served: Option<&Served>) -> Result<()> {
+    match (url.scheme(), served) {
+        ("file", Some(served)) => served.check(url).map(|_| ()),
+        ("file", None) => Err(invalid(
+            "image_source",
+            "file:// images are not served by this conductor; use http or https".into(),
+        )),
+        (_, _) => Ok(()),
+    }
+}
+
 /// Makes sure that the image is there, fetches a checksum file if one is named, and gives what the agent needs.
-pub(crate) async fn resolve(http: &reqwest::Client, node: &NodeView, boot_mode: &str) -> Result<ImageInfo> {
+pub(crate) async fn resolve(
+    http: &reqwest::Client,
+    served: Option<&Served>,
+    node: &NodeView,
+    boot_mode: &str,
+) -> Result<ImageInfo> {
     let url = source(node)?;
-    probe(http, &url).await?;
+    check_place(&url, served)?;
+    let from = match served.filter(|_| url.scheme() == "file") {
+        Some(served) => served.serve(node.uuid, &url).await?,
+        None => {
+            probe(http, &url).await?;
+            url.clone()
+        }
+    };
     let (algorithm, value) = match checksum(node)? {
         Checksum::Value(algorithm, value) => (algorithm, value),
         Checksum::File(file) => fetch(http, &file, &url).await?,
@@ -112,7 +138,7 @@ pub(crate) async fn resolve(http: &reqwest::Client, node: &NodeView, boot_mode: 
     let id = url.path_segments().and_then(|mut all| all.next_back()).filter(|name| !name.is_empty());
     Ok(ImageInfo {
         id: id.unwrap_or("image").to_owned(),
-        urls: vec![url.to_string()],
+        urls: vec![from.to_string()],
         disk_format: node.instance_str("image_disk_format").map(str::to_owned),
         container_format: Some(node.instance_str("image_container_format").unwrap_or("bare").to_owned()),
         stream_raw_images: Some(true),

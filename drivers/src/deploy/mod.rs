@@ -1,10 +1,19 @@
 //! Deploy interfaces.
 
 mod configdrive;
+mod custom_agent;
 mod direct;
 mod fake;
 mod image;
+mod noop;
+mod partition;
+mod ramdisk;
+mod served;
 
 pub use configdrive::build as build_configdrive;
+pub use custom_agent::CustomAgentDeploy;
 pub use direct::{DirectDeploy, DirectSettings};
 pub use fake::FakeDeploy;
+pub use noop::NoopDeploy;
+pub use ramdisk::RamdiskDeploy;
+pub use served::ServedFiles;

@@ -1,0 +1,61 @@
+//! Deploy interface `noop`: the operator deploys; a deployment here only changes the state.
+
+use async_trait::async_trait;
+use ferric_machine::Activity;
+
+use crate::error::DriverError;
+use crate::interface::{
+    DeployInterface, Json, NodeView, Property, Result, Step, StepContext, StepOutcome, Steps,
+};
+
+/// Touches nothing.
+pub struct NoopDeploy;
+
+#[async_trait]
+impl Steps for NoopDeploy {
+    fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
+        match activity {
+            Activity::TearDown => vec![Step::new("deploy", "tear_down", 0)],
+            Activity::Adopt => vec![Step::new("deploy", "take_over", 0)],
+            Activity::Deploy
+            | Activity::Verify
+            | Activity::Clean
+            | Activity::Inspect
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
+    }
+
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
+        match context.step.step.as_str() {
+            "tear_down" | "take_over" => Ok(StepOutcome::Done),
+            other => {
+                Err(DriverError::Unsupported { interface: "noop".into(), what: format!("step {other}") })
+            }
+        }
+    }
+
+    async fn poll(&self, _context: &StepContext) -> Result<StepOutcome> {
+        Ok(StepOutcome::Done)
+    }
+}
+
+#[async_trait]
+impl DeployInterface for NoopDeploy {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _node: &NodeView) -> Result<()> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _node: &NodeView) -> Result<Json> {
+        Ok(Json::new())
+    }
+
+    async fn clean_up(&self, _context: &StepContext) -> Result<()> {
+        Ok(())
+    }
+}
