@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ferric_agent_wire::{Heartbeat, LookupConfig, LookupNode, Secret};
 use reqwest::{Client, Url};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::api::{Api, ApiError};
 use crate::command::Commands;
@@ -19,13 +20,19 @@ use crate::options::Options;
 use crate::partition::layout::Layout;
 use crate::server::{self, Identity};
 use crate::settle::{Patience, Watch};
-use crate::{VERSION, error};
+use crate::{VERSION, error, inspect};
 
 /// Bounds of the pause between lookups.
 const LOOKUP_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Bounds of the pause after a heartbeat that failed.
 const BEAT_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// Time for the last answer to leave before the agent does.
+const BEFORE_LEAVING: Duration = Duration::from_secs(1);
+
+/// The file in the state folder that holds the token.
+const TOKEN: &str = "ferric-agent.token";
 
 /// Refused heartbeats in a row after which the node is looked up again.
 const REFUSALS: u32 = 3;
@@ -100,6 +107,8 @@ pub struct Agent {
     pub started_at: f64,
     session: RwLock<Option<Session>>,
     written: Mutex<Option<Written>>,
+    inspected: OnceLock<String>,
+    leaving: Notify,
 }
 
 impl Agent {
@@ -111,6 +120,11 @@ impl Agent {
     /// The image that is completely on a disk.
     pub fn written(&self) -> Option<Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the agent, API and heartbeats, once the answer to the present command is out.
+    pub fn leave(&self) {
+        self.leaving.notify_one();
     }
 
     /// Remembers or forgets it.
@@ -141,7 +155,16 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         started_at,
         session: RwLock::new(None),
         written: Mutex::new(None),
+        inspected: OnceLock::new(),
+        leaving: Notify::new(),
     });
+    if let Some(uuid) = inspect::run(&agent).await {
+        agent.inspected.get_or_init(|| uuid);
+    }
+    if !agent.options.has_api() {
+        say("inspection is all that was asked for: waiting to be switched off");
+        return std::future::pending().await;
+    }
     let api = find_node(&agent).await?;
     let ip = agent.options.advertise.unwrap_or_else(|| local_ip(api.url()));
     let identity = if agent.options.tls { Some(Identity::new(ip)?) } else { None };
@@ -158,6 +181,13 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     tokio::select! {
         () = server::serve(listener, identity, serving) => Ok(()),
         outcome = keep_beating(&agent, api, beat) => outcome,
+        () = agent.leaving.notified() => {
+            // the port is closed by now; answers on their way out have this long
+            tokio::time::sleep(BEFORE_LEAVING).await;
+            let _ = std::fs::remove_file(agent.options.state.join(TOKEN));
+            say("the agent leaves");
+            Ok(())
+        }
     }
 }
 
@@ -225,8 +255,9 @@ async fn look_up(agent: &Agent, url: &str) -> Result<(Api, Session), ApiError> {
     let options = &agent.options;
     let macs = disk::macs(&options.sys, options.boot_mac.as_deref());
     let api = Api::discover(agent.client.clone(), url).await?;
-    let found = api.lookup(&macs, options.node_uuid.as_deref()).await?;
-    let kept = options.state.join("ferric-agent.token");
+    let node = agent.inspected.get().or(options.node_uuid.as_ref());
+    let found = api.lookup(&macs, node.map(String::as_str)).await?;
+    let kept = options.state.join(TOKEN);
     let token = match found.config.agent_token.clone().filter(|token| !token.reveal().is_empty()) {
         Some(token) if !token.is_masked() => {
             keep_secret(&kept, token.reveal());

@@ -1,12 +1,11 @@
 //! What each command does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferric_agent_wire::{
-    CleanSteps, DeployStepResult, DeploySteps, ImageInfo, InstallBootloaderParams, PartitionUuids, Step,
-    StepParams, SystemLogs, WriteImageArgs, WritePhase, names,
+    FinalizeRescueParams, ImageInfo, InstallBootloaderParams, PartitionUuids, Step, StepParams, SystemLogs,
+    WriteImageArgs, WritePhase, names,
 };
 use serde_json::{Map, Value, json};
 
@@ -21,13 +20,8 @@ use crate::image::{self, Job, Place, ProgressCell};
 use crate::partition::layout::Wanted;
 use crate::partition::loader::{self, Install};
 use crate::partition::{self, Plan};
-use crate::{boot, configdrive, hints, logs, table};
-
-/// Our name among the hardware managers.
-const MANAGER: &str = "FerricHardwareManager";
-
-/// The version of our step list; a conductor that knows another one reads it again.
-const MANAGER_VERSION: &str = "1";
+use crate::steps::{self, Activity};
+use crate::{boot, configdrive, hints, inspect, logs, rescue, table};
 
 /// The longest text of a checksum file, bytes.
 const CHECKSUM_FILE_BYTES: u64 = 1 << 20;
@@ -54,21 +48,12 @@ pub async fn dispatch(
 ) -> Result<Arc<Entry>, Rejected> {
     let commands = &agent.commands;
     match name {
-        names::GET_DEPLOY_STEPS => Ok(commands.record(name, to_value(deploy_steps()))),
-        names::GET_CLEAN_STEPS => Ok(commands.record(name, to_value(clean_steps()))),
-        names::EXECUTE_DEPLOY_STEP => {
-            let params: StepParams = read(params)?;
-            let step: Step = read(params.step.clone())?;
-            start(agent, name, move |agent, progress| async move {
-                let result = execute_deploy_step(&agent, &progress, &params, step).await?;
-                to_value(DeployStepResult { deploy_result: result, deploy_step: params.step })
-            })
-        }
-        names::EXECUTE_CLEAN_STEP => {
-            let params: StepParams = read(params)?;
-            let step: Step = read(params.step)?;
-            start(agent, name, move |_, _| async move { Err(unknown_step("clean", &step)) })
-        }
+        names::GET_CLEAN_STEPS => Ok(commands.record(name, steps::list(Activity::Clean))),
+        names::GET_DEPLOY_STEPS => Ok(commands.record(name, steps::list(Activity::Deploy))),
+        names::GET_SERVICE_STEPS => Ok(commands.record(name, steps::list(Activity::Service))),
+        names::EXECUTE_CLEAN_STEP => run_step(agent, name, Activity::Clean, params),
+        names::EXECUTE_DEPLOY_STEP => run_step(agent, name, Activity::Deploy, params),
+        names::EXECUTE_SERVICE_STEP => run_step(agent, name, Activity::Service, params),
         names::PREPARE_IMAGE => {
             let args: WriteImageArgs = read(params)?;
             start(agent, name, move |agent, progress| async move {
@@ -88,10 +73,19 @@ pub async fn dispatch(
             });
             Ok(commands.record(name, synced.await))
         }
+        names::FINALIZE_RESCUE => {
+            let outcome = finalize_rescue(agent, read(params)?).await;
+            let rescued = outcome.is_ok();
+            let entry = commands.record(name, outcome);
+            if rescued {
+                agent.leave();
+            }
+            Ok(entry)
+        }
         names::COLLECT_SYSTEM_LOGS => {
-            let with_kernel = agent.options.machine;
+            let roots = agent.options.machine.then(|| inspect::roots(agent));
             let collected = blocking(move || {
-                let system_logs = logs::collect(with_kernel).map_err(Failure::io("collecting logs"))?;
+                let system_logs = logs::collect(roots.as_ref()).map_err(Failure::io("collecting logs"))?;
                 to_value(SystemLogs { system_logs })
             });
             Ok(commands.record(name, collected.await))
@@ -111,6 +105,19 @@ pub async fn dispatch(
     }
 }
 
+fn run_step(
+    agent: &Arc<Agent>,
+    name: &str,
+    activity: Activity,
+    params: Map<String, Value>,
+) -> Result<Arc<Entry>, Rejected> {
+    let params: StepParams = read(params)?;
+    let step: Step = read(params.step.clone())?;
+    start(agent, name, move |agent, progress| async move {
+        steps::execute(&agent, &progress, activity, params, step).await
+    })
+}
+
 fn start<F>(
     agent: &Arc<Agent>,
     name: &str,
@@ -120,7 +127,7 @@ where
     F: Future<Output = Result<Value, Failure>> + Send + 'static,
 {
     let progress = Arc::new(ProgressCell::default());
-    let shown = matches!(name, names::EXECUTE_DEPLOY_STEP | names::PREPARE_IMAGE).then(|| progress.clone());
+    let shown = (name == names::PREPARE_IMAGE || name.ends_with("_step")).then(|| progress.clone());
     agent.commands.start(name, shown, || work(agent.clone(), progress)).map_err(Rejected::Busy)
 }
 
@@ -134,79 +141,28 @@ fn read<T: serde::de::DeserializeOwned>(params: impl Into<Value>) -> Result<T, R
     })
 }
 
-fn to_value(result: impl serde::Serialize) -> Result<Value, Failure> {
+/// The arguments of a step. Errors: `Parameters`.
+pub(crate) fn read_args<T: serde::de::DeserializeOwned>(args: Map<String, Value>) -> Result<T, Failure> {
+    read(args).map_err(|rejected| match rejected {
+        Rejected::Invalid(failure) => failure,
+        Rejected::Unknown | Rejected::Busy(_) => Failure::Parameters("unreadable".to_owned()),
+    })
+}
+
+pub(crate) fn to_value(result: impl serde::Serialize) -> Result<Value, Failure> {
     serde_json::to_value(result).map_err(|error| Failure::Unsupported(error.to_string()))
 }
 
 /// Runs what blocks on a thread for that.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let joined = tokio::task::spawn_blocking(work).await;
     joined.map_err(|error| Failure::io("a worker died")(std::io::Error::other(error)))?
 }
 
-fn versions() -> BTreeMap<String, String> {
-    BTreeMap::from([(MANAGER.to_owned(), MANAGER_VERSION.to_owned())])
-}
-
-fn deploy_steps() -> DeploySteps {
-    let argument = |text: &str, required: bool| json!({"description": text, "required": required});
-    let step = Step {
-        interface: "deploy".to_owned(),
-        step: "write_image".to_owned(),
-        priority: 0,
-        argsinfo: Some(Map::from_iter([
-            ("image_info".to_owned(), argument("Which image to write and its hash.", true)),
-            ("configdrive".to_owned(), argument("base64 of a gzipped file system, or its URL.", false)),
-        ])),
-        reboot_requested: Some(false),
-        ..Step::default()
-    };
-    DeploySteps {
-        deploy_steps: BTreeMap::from([(MANAGER.to_owned(), vec![step])]),
-        hardware_manager_version: versions(),
-    }
-}
-
-fn clean_steps() -> CleanSteps {
-    CleanSteps {
-        clean_steps: BTreeMap::from([(MANAGER.to_owned(), Vec::new())]),
-        hardware_manager_version: versions(),
-    }
-}
-
-fn unknown_step(kind: &str, step: &Step) -> Failure {
-    Failure::Unsupported(format!("this agent has no {kind} step {}.{}", step.interface, step.step))
-}
-
-async fn execute_deploy_step(
-    agent: &Agent,
-    progress: &ProgressCell,
-    params: &StepParams,
-    step: Step,
-) -> Result<Value, Failure> {
-    let known = params.deploy_version.as_object().is_some_and(|version| !version.is_empty());
-    if known && params.deploy_version != json!(versions()) {
-        return Err(Failure::VersionMismatch { ours: MANAGER_VERSION.to_owned() });
-    }
-    if (step.interface.as_str(), step.step.as_str()) != ("deploy", "write_image") {
-        return Err(unknown_step("deploy", &step));
-    }
-    let args: WriteImageArgs = match read(step.args) {
-        Ok(args) => args,
-        Err(Rejected::Invalid(failure)) => return Err(failure),
-        Err(Rejected::Unknown | Rejected::Busy(_)) => {
-            return Err(Failure::Parameters("unreadable".to_owned()));
-        }
-    };
-    let from_lookup = agent.session().map(|session| Value::from(session.node.properties));
-    let properties = params.node.get("properties").cloned().or(from_lookup);
-    write_image(agent, progress, args, params.node.get("instance_info"), properties.as_ref()).await
-}
-
 /// Finds the disk, writes the image and the config drive, completes the partition table.
-async fn write_image(
+pub(crate) async fn write_image(
     agent: &Agent,
     progress: &ProgressCell,
     args: WriteImageArgs,
@@ -277,6 +233,15 @@ fn finish_disk(disk: &Disk, drive: Option<&[u8]>) -> Result<(), Failure> {
         configdrive::write(disk, content)?;
     }
     table::tell_kernel(disk)
+}
+
+async fn finalize_rescue(agent: &Agent, params: FinalizeRescueParams) -> Result<Value, Failure> {
+    let Some(etc) = agent.options.rescue_etc.clone() else {
+        return Err(Failure::Unsupported("there is nobody to rescue outside a ramdisk".to_owned()));
+    };
+    let state = agent.options.state.clone();
+    blocking(move || rescue::finalize(&etc, &state, &params)).await?;
+    Ok(Value::Null)
 }
 
 async fn expected_hash(

@@ -7,22 +7,29 @@
 pub mod agent;
 pub mod api;
 pub mod boot;
+pub mod burnin;
 pub mod command;
 pub mod configdrive;
 pub mod console;
+pub mod crypt;
 pub mod disk;
+pub mod erase;
 pub mod error;
 pub mod extension;
+pub mod firmware;
 pub mod hints;
 pub mod image;
+pub mod inspect;
 pub mod inventory;
 pub mod ipmi;
 pub mod lldp;
 pub mod logs;
 pub mod options;
 pub mod partition;
+pub mod rescue;
 pub mod server;
 pub mod settle;
+pub mod steps;
 pub mod table;
 
 /// The agent's version as heartbeats carry it.

@@ -56,6 +56,7 @@ fn options(flags: Vec<String>) -> Result<Options, OptionsError> {
     options.machine = Path::new(RAMDISK_MARKER).exists();
     if options.machine {
         options.read_kernel_line(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+        options.rescue_etc = Some("/etc".into());
         options.power_off = Arc::new(|| {
             let Err(error) = reboot(RebootMode::RB_POWER_OFF);
             say(format!("power off failed: {error}"));

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ferric_agent_wire::{AGENT_PORT, Secret};
 use thiserror::Error;
 
+use crate::inspect;
+
 /// How `standby.power_off` switches off. Called once, on a thread of its own.
 pub type PowerOff = Arc<dyn Fn() + Send + Sync>;
 
@@ -62,8 +64,14 @@ pub struct Options {
     pub sys: PathBuf,
     /// Folder of the device files, `/dev`.
     pub dev: PathBuf,
+    /// Folder of processes and the kernel's numbers, `/proc`; only read.
+    pub proc: PathBuf,
     /// Folder for what must survive a restart of the agent within one boot (the token).
     pub state: PathBuf,
+    /// Folder of the ramdisk's `shadow`, which `rescue.finalize_rescue` writes; None: there is nobody to rescue here.
+    pub rescue_etc: Option<PathBuf>,
+    /// What to find out and where to send it before the lookup.
+    pub inspection: inspect::Settings,
     /// A token given beforehand (virtual media).
     pub token: Option<Secret>,
     /// Node to ask for, if known.
@@ -102,10 +110,11 @@ pub const RAMDISK_MARKER: &str = "/etc/ferric-ramdisk";
 pub const HELP: &str = "ferric-agent: the deploy ramdisk's agent
 
 usage: ferric-agent [--api-url URL] [--listen IP:PORT] [--advertise IP] [--node UUID] [--no-tls] [--insecure] [--debug]
-                    [--sys DIR --dev DIR --state DIR]
+                    [--inspect URL] [--sys DIR --dev DIR --state DIR] [--proc DIR]
 
 In a deploy ramdisk it takes everything from the kernel command line: ipa-api-url, BOOTIF, ipa-insecure, ipa-debug,
-ipa-agent-token, ipa-node-uuid, ferric-no-tls, ferric-advertise. Elsewhere it only works on a fake machine:
+ipa-agent-token, ipa-node-uuid, ferric-no-tls, ferric-advertise, ipa-inspection-callback-url, ipa-inspection-collectors
+(default, logs, pci-devices, lldp), ipa-collect-lldp, ipa-lldp-timeout. Elsewhere it only works on a fake machine:
   ferric-agent --api-url http://127.0.0.1:6385 --sys /tmp/m/sys --dev /tmp/m/dev --state /tmp/m";
 
 impl Options {
@@ -121,7 +130,10 @@ impl Options {
             advertise: None,
             sys: PathBuf::from("/sys"),
             dev: PathBuf::from("/dev"),
+            proc: PathBuf::from("/proc"),
             state: PathBuf::from("/run"),
+            rescue_etc: None,
+            inspection: inspect::Settings::default(),
             token: None,
             node_uuid: None,
             machine: false,
@@ -136,6 +148,17 @@ impl Options {
             let (key, value) = word.split_once('=').unwrap_or((word, "1"));
             match key {
                 "ipa-api-url" => self.api_urls = split_urls(value),
+                "ipa-inspection-callback-url" => self.inspection.callback = split_urls(value),
+                "ipa-inspection-collectors" => self.inspection.collectors = Some(split_names(value)),
+                "ipa-collect-lldp" => self.inspection.lldp = truth(value),
+                "ipa-lldp-timeout" => {
+                    // anything else leaves the default
+                    if let Ok(seconds) = value.parse::<f32>()
+                        && seconds.is_finite()
+                    {
+                        self.inspection.lldp_timeout = Duration::from_secs_f32(seconds.clamp(0.0, 600.0));
+                    }
+                }
                 "BOOTIF" => self.boot_mac = boot_mac(value),
                 "ipa-insecure" => self.insecure = truth(value),
                 "ipa-debug" => self.debug = truth(value),
@@ -161,6 +184,8 @@ impl Options {
                 "--advertise" => {
                     self.advertise = Some(value()?.parse().map_err(|_| OptionsError::Flag(flag.clone()))?);
                 }
+                "--inspect" => self.inspection.callback = split_urls(&value()?),
+                "--proc" => self.proc = PathBuf::from(value()?),
                 "--node" => self.node_uuid = Some(value()?),
                 "--sys" => self.sys = PathBuf::from(value()?),
                 "--dev" => self.dev = PathBuf::from(value()?),
@@ -174,9 +199,14 @@ impl Options {
         Ok(())
     }
 
+    /// Whether there is an API to find the node at. Ironic names none to a ramdisk that is only to inspect.
+    pub fn has_api(&self) -> bool {
+        self.api_urls.iter().any(|url| !url.is_empty())
+    }
+
     /// Checks that the whole makes sense. Errors: no API; real disks outside a ramdisk.
     pub fn check(&self) -> Result<(), OptionsError> {
-        if self.api_urls.iter().all(String::is_empty) {
+        if !self.has_api() && self.inspection.targets(&self.api_urls).is_empty() {
             return Err(OptionsError::NoApi);
         }
         let real = |path: &PathBuf, system: &str| path.as_path() == std::path::Path::new(system);
@@ -193,6 +223,10 @@ fn split_urls(value: &str) -> Vec<String> {
         .map(|url| url.trim().trim_end_matches('/').to_owned())
         .filter(|url| !url.is_empty())
         .collect()
+}
+
+fn split_names(value: &str) -> Vec<String> {
+    value.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
 fn truth(value: &str) -> bool {
@@ -222,6 +256,31 @@ mod tests {
         options.read_kernel_line("BOOTIF=52:54:00:aa:bb:02 ferric-no-tls ipa-insecure=0");
         assert_eq!(options.boot_mac.as_deref(), Some("52:54:00:aa:bb:02"));
         assert!(!options.tls && !options.insecure);
+    }
+
+    #[test]
+    fn a_kernel_line_that_only_asks_for_inspection_is_enough() {
+        let mut options = Options::new("");
+        options.machine = true;
+        assert!(options.check().is_err());
+        options.read_kernel_line("ipa-inspection-callback-url=http://10.0.0.1:6385/v1/continue_inspection");
+        options.check().expect("somewhere to report to");
+        let targets = options.inspection.targets(&options.api_urls);
+        assert_eq!(targets, ["http://10.0.0.1:6385/v1/continue_inspection"]);
+        options.read_kernel_line(
+            "ipa-inspection-collectors=default,,pci-devices ipa-collect-lldp=1 ipa-lldp-timeout=2.5",
+        );
+        assert_eq!(
+            options.inspection.collectors.as_deref(),
+            Some(&["default".into(), "pci-devices".into()][..])
+        );
+        assert!(options.inspection.lldp && options.inspection.lldp_timeout == Duration::from_millis(2500));
+        options.read_kernel_line("ipa-lldp-timeout=NaN ipa-lldp-timeout=x");
+        assert_eq!(options.inspection.lldp_timeout, Duration::from_millis(2500));
+        let mut api = Options::new("http://10.0.0.1:6385");
+        assert!(api.inspection.targets(&api.api_urls).is_empty(), "an API alone asks for no inspection");
+        api.read_kernel_line("ipa-inspection-collectors=default");
+        assert_eq!(api.inspection.targets(&api.api_urls), ["http://10.0.0.1:6385/v1/continue_inspection"]);
     }
 
     #[test]

@@ -93,6 +93,17 @@ impl Watch {
         }
     }
 
+    /// All disks, once no more of them appear or the time for waiting is over. Errors: `Io`.
+    pub async fn settled(&self) -> Result<Vec<Disk>, Failure> {
+        loop {
+            let disks = self.look().await?;
+            match self.verdict(Instant::now()) {
+                Verdict::Settled | Verdict::Final => return Ok(disks),
+                Verdict::Changing => tokio::time::sleep(self.patience.every).await,
+            }
+        }
+    }
+
     async fn look(&self) -> Result<Vec<Disk>, Failure> {
         let (sys, dev) = (self.sys.clone(), self.dev.clone());
         let disks = tokio::task::spawn_blocking(move || disk::list(&sys, &dev))

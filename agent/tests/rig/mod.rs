@@ -35,6 +35,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub const NODE: &str = "1be26c0b-03f2-4d2e-ae87-c02d7f33c123";
+/// The node that an inspection's answer names.
+pub const INSPECTED: &str = "5d4f1b70-0b8e-4f1c-9d22-2b0a2c8b7e11";
 pub const TOKEN: &str = "a-token-of-32-characters-or-more-0001";
 pub const MAC: &str = "52:54:00:aa:bb:01";
 pub const GIB: u64 = 1 << 30;
@@ -79,6 +81,8 @@ pub struct World {
     pub lookups: Mutex<Vec<String>>,
     pub lookup_trouble: Mutex<Vec<StatusCode>>,
     pub beat_trouble: Mutex<Vec<StatusCode>>,
+    pub inspections: Mutex<Vec<(String, Value)>>,
+    pub inspection_trouble: Mutex<Vec<StatusCode>>,
     pub properties: Mutex<Value>,
     pub versions: Mutex<Vec<String>>,
     gate: watch::Sender<bool>,
@@ -148,6 +152,7 @@ async fn answer(world: &Arc<World>, request: Request<Incoming>) -> Response<Body
     let path = request.uri().path().to_owned();
     let version =
         request.headers().get("X-OpenStack-Ironic-API-Version").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let version = version.to_owned();
     if path.starts_with("/images/") {
         return image(world, &path, &request);
     }
@@ -156,6 +161,14 @@ async fn answer(world: &Arc<World>, request: Request<Incoming>) -> Response<Body
         return full(StatusCode::OK, body.to_string());
     }
     world.versions.lock().expect("not poisoned").push(format!("{path} {version}"));
+    if path == "/v1/continue_inspection" {
+        let body = request.into_body().collect().await.expect("whole body").to_bytes();
+        let body = serde_json::from_slice(&body).expect("json");
+        world.inspections.lock().expect("not poisoned").push((version, body));
+        let trouble = world.inspection_trouble.lock().expect("not poisoned").pop();
+        let answer = json!({"uuid": INSPECTED}).to_string();
+        return trouble.map_or_else(|| full(StatusCode::ACCEPTED, answer), |status| full(status, "{}"));
+    }
     if path == "/v1/lookup" {
         world.lookups.lock().expect("not poisoned").push(request.uri().query().unwrap_or("").to_owned());
         if let Some(status) = world.lookup_trouble.lock().expect("not poisoned").pop() {
