@@ -81,6 +81,12 @@ pub enum DriverError {
     /// The agent is working on another command (HTTP 409); wait for its next heartbeat.
     #[error("the agent is busy with another command")]
     AgentBusy,
+    /// What an inspection found cannot be used, or a rule refuses the machine.
+    #[error("{reason}")]
+    Inspection {
+        /// Whole sentence, as Ironic words it.
+        reason: String,
+    },
     /// The file system of this host refuses.
     #[error("{path}: {reason}")]
     Io {
@@ -104,6 +110,7 @@ impl DriverError {
             | DriverError::Unsupported { .. }
             | DriverError::Image { .. }
             | DriverError::AgentCommand { .. }
+            | DriverError::Inspection { .. }
             | DriverError::Io { .. } => false,
         }
     }

@@ -38,6 +38,8 @@ pub struct NodeView {
     pub properties: Json,
     /// The instance wanted or running; unmasked.
     pub instance_info: Json,
+    /// The RAID configuration that is wanted; empty when none is.
+    pub target_raid_config: Json,
     /// Its ports.
     pub ports: Vec<PortView>,
     /// Its provision state at the time.
@@ -188,6 +190,10 @@ pub trait BootInterface: Send + Sync {
     fn properties(&self) -> &'static [Property];
     /// Checks driver_info, ports and files without touching the machine.
     fn validate(&self, node: &NodeView) -> Result<()>;
+    /// The same for a ramdisk of this purpose: the rescue ramdisk has kernel and image of its own.
+    fn validate_ramdisk(&self, node: &NodeView, _purpose: RamdiskPurpose) -> Result<()> {
+        self.validate(node)
+    }
     /// The boot device that leads to what `prepare_ramdisk` laid out.
     fn ramdisk_device(&self) -> BootDevice;
     /// Lays out everything that the machine will fetch. Idempotent: running it again gives the same files.
@@ -320,6 +326,8 @@ pub struct Found {
     pub node: Vec<NodeChange>,
     /// Ports to create. An address that the node has already is left alone.
     pub ports: Vec<FoundPort>,
+    /// Ports of the node to change.
+    pub ports_changed: Vec<PortChange>,
     /// Ports of the node to take away, by their id.
     pub ports_gone: Vec<Uuid>,
     /// What an inspection found, for `GET …/inventory`: `inventory` and `plugin_data`.
@@ -364,6 +372,21 @@ pub struct FoundPort {
     pub local_link_connection: Json,
     /// `physical_network`.
     pub physical_network: Option<String>,
+}
+
+/// New, whole values of a port's fields; `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PortChange {
+    /// The port's id.
+    pub uuid: Uuid,
+    /// Whether the machine may network-boot from it.
+    pub pxe_enabled: Option<bool>,
+    /// `extra`.
+    pub extra: Option<Json>,
+    /// `local_link_connection`.
+    pub local_link_connection: Option<Json>,
+    /// `physical_network`; the inner `None` takes it away.
+    pub physical_network: Option<Option<String>>,
 }
 
 /// A step that is under way in the ramdisk.
@@ -509,6 +532,8 @@ pub struct AgentOffer {
     pub steps: Vec<Step>,
     /// `hardware_manager_version`.
     pub version: Json,
+    /// Interface and name of those steps after which the machine must boot the ramdisk anew (`reboot_requested`).
+    pub reboot_after: Vec<(String, String)>,
 }
 
 /// The steps that agents carry out.
@@ -516,6 +541,10 @@ pub struct AgentOffer {
 pub trait AgentSteps: Steps {
     /// Asks the agent of `context` what it can do for `context.activity`.
     async fn offer(&self, context: &StepContext) -> Result<AgentOffer>;
+    /// The ramdisk's logs as a tar.gz; `None` where there are none to be had.
+    async fn logs(&self, _context: &StepContext) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
 }
 
 /// Puts an image onto a machine. Its steps for [`Activity::Deploy`] are those of deploy.md §B.1; for
@@ -526,6 +555,15 @@ pub trait DeployInterface: Steps {
     fn properties(&self) -> &'static [Property];
     /// Checks instance_info without touching the network.
     fn validate(&self, node: &NodeView) -> Result<()>;
+    /// Whether an agent in a ramdisk takes part in this work. Deploying: when there is something for it to do
+    /// (an image to write, or itself to be switched off at the end).
+    fn uses_agent(&self, node: &NodeView, activity: Activity) -> bool {
+        activity != Activity::Deploy
+            || self
+                .steps(node, Activity::Deploy)
+                .iter()
+                .any(|step| matches!(step.step.as_str(), "write_image" | "tear_down_agent"))
+    }
     /// Checks what only the network can tell (does the image exist?) before the machine is touched, and gives
     /// the keys to remember in driver_internal_info for the steps to come.
     async fn prepare(&self, node: &NodeView) -> Result<Json>;

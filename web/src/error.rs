@@ -142,6 +142,14 @@ impl ApiError {
         error.into()
     }
 
+    /// For resources whose late fields are unknown to older clients and not merely too new: 400 in place of 406.
+    pub(crate) fn unknown_not_new(self) -> ApiError {
+        match self {
+            ApiError::Refused { status: StatusCode::NOT_ACCEPTABLE, text, .. } => ApiError::bad_request(text),
+            ApiError::Refused { .. } | ApiError::NotRouted { .. } | ApiError::OverLimit { .. } => self,
+        }
+    }
+
     /// Whether the negotiated version is absent from the response.
     pub(crate) fn hides_version(&self) -> bool {
         match self {
@@ -245,6 +253,7 @@ impl From<DriverError> for ApiError {
             | DriverError::RejectedCredentials { .. }
             | DriverError::Refused { .. }
             | DriverError::AgentCommand { .. }
+            | DriverError::Inspection { .. }
             | DriverError::Io { .. } => ApiError::refused(StatusCode::INTERNAL_SERVER_ERROR, text),
         }
     }

@@ -7,7 +7,9 @@ use ferric_machine::{BootDevice, BootMode};
 
 use super::netboot::{Netboot, PROPERTIES};
 use super::{BootVia, PortIndex, PxeSettings};
-use crate::interface::{BootInterface, InstanceBoot, NodeView, Property, RamdiskParams, Result};
+use crate::interface::{
+    BootInterface, InstanceBoot, NodeView, Property, RamdiskParams, RamdiskPurpose, Result,
+};
 
 /// Boots ramdisks by HTTP and iPXE.
 #[derive(Debug)]
@@ -28,7 +30,11 @@ impl BootInterface for IpxeBoot {
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
-        self.0.validate(node)
+        self.0.validate(node, RamdiskPurpose::Deploy)
+    }
+
+    fn validate_ramdisk(&self, node: &NodeView, purpose: RamdiskPurpose) -> Result<()> {
+        self.0.validate(node, purpose)
     }
 
     fn ramdisk_device(&self) -> BootDevice {

@@ -43,9 +43,9 @@ impl Netboot {
         Netboot { settings, ports, images, via }
     }
 
-    pub(super) fn validate(&self, node: &NodeView) -> Result<()> {
+    pub(super) fn validate(&self, node: &NodeView, purpose: RamdiskPurpose) -> Result<()> {
         macs(node)?;
-        let (kernel, ramdisk) = self.sources(node, RamdiskPurpose::Deploy)?;
+        let (kernel, ramdisk) = self.sources(node, purpose)?;
         kernel.check()?;
         ramdisk.check()?;
         if self.via == BootVia::Ipxe && self.settings.http_url.is_empty() {

@@ -188,6 +188,8 @@ fn what_is_missing_is_named_before_the_machine_is_touched() {
     let nowhere = Some("/nowhere/kernel".to_owned());
     let error = boot(PxeSettings { deploy_kernel: nowhere, ..plain.clone() }).validate(&node()).unwrap_err();
     assert!(matches!(&error, DriverError::Image { image, .. } if image == "/nowhere/kernel"), "{error}");
+    let error = boot(plain.clone()).validate_ramdisk(&node(), RamdiskPurpose::Rescue).unwrap_err();
+    assert!(error.to_string().contains("rescue_kernel"), "{error}");
     let error = boot(PxeSettings { http_url: String::new(), ..plain }).validate(&node()).unwrap_err();
     assert!(error.to_string().contains("http_url"), "{error}");
 }
