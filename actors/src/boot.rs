@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use ferric_drivers::DriverError;
-use ferric_drivers::interface::{RamdiskParams, RamdiskPurpose};
+use ferric_drivers::interface::{InstanceBoot, RamdiskParams, RamdiskPurpose};
 use ferric_machine::{BootDevice, PowerState, PowerTarget};
 use uuid::Uuid;
 
@@ -52,6 +52,14 @@ pub(crate) struct LayOut {
 #[rtype(result = "Result<(), DriverError>")]
 pub(crate) struct BootFromDisk(pub(crate) Job);
 
+/// Lays out an instance that boots over the network and makes that its boot device, for good.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct BootInstance {
+    pub(crate) job: Job,
+    pub(crate) boot: InstanceBoot,
+}
+
 /// Takes the ramdisk's files away.
 #[derive(Message)]
 #[rtype(result = "Result<(), DriverError>")]
@@ -63,7 +71,18 @@ impl BootActor {
             purpose,
             boot_mode: job.view.boot_mode(self.world.settings.default_boot_mode),
             api_url: self.world.settings.api_url.clone(),
-            kernel_args: Vec::new(),
+            kernel_args: match purpose {
+                RamdiskPurpose::Inspect => {
+                    let api = self.world.settings.api_url.trim_end_matches('/');
+                    let mut all = vec![format!("ipa-inspection-callback-url={api}/v1/continue_inspection")];
+                    all.extend(self.world.settings.inspect_kernel_args.iter().cloned());
+                    all
+                }
+                RamdiskPurpose::Deploy
+                | RamdiskPurpose::Clean
+                | RamdiskPurpose::Rescue
+                | RamdiskPurpose::Service => Vec::new(),
+            },
         }
     }
 }
@@ -132,6 +151,24 @@ impl Handler<BootFromDisk> for BootActor {
             let job = ask.0;
             job.bound.boot.clean_up_ramdisk(&job.view).await?;
             let set = SetDevice { job, device: BootDevice::Disk, persistent: true, mode };
+            or_firmware_decides(id, answered("setting the boot device", power.send(set).await))
+        }))
+    }
+}
+
+impl Handler<BootInstance> for BootActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: BootInstance, _: &mut Context<Self>) -> Self::Result {
+        let (power, id) = (self.power.clone(), self.id);
+        let mode = ask.job.view.boot_mode(self.world.settings.default_boot_mode);
+        let turn = self.turn.clone();
+        Box::pin(isolated("laying out the instance", ask.job.cancel.clone(), async move {
+            let _turn = turn.lock().await;
+            let job = ask.job;
+            job.bound.boot.prepare_instance(&job.view, &ask.boot, mode).await?;
+            let device = job.bound.boot.ramdisk_device();
+            let set = SetDevice { job, device, persistent: true, mode };
             or_firmware_decides(id, answered("setting the boot device", power.send(set).await))
         }))
     }

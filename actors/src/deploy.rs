@@ -1,4 +1,4 @@
-//! Runs the steps of one node, one at a time, in a task of its own. It decides nothing and writes nothing: what it
+//! Runs the steps of one node, of every kind of work, one at a time, in a task of its own. It decides nothing and writes nothing: what it
 //! is to do is in the journal before it hears of it, and what became of it goes back to the node.
 
 use std::future::Future;
@@ -8,15 +8,17 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message};
 use async_trait::async_trait;
 use ferric_drivers::DriverError;
-use ferric_drivers::interface::{AgentHandle, Asks, Json, RamdiskPurpose, Result, StepContext, StepOutcome};
-use ferric_machine::{PowerState, PowerTarget};
-use tokio::sync::OwnedSemaphorePermit;
+use ferric_drivers::interface::{
+    AgentHandle, Asks, Child, InstanceBoot, RamdiskPurpose, Result, Step, StepContext, StepOutcome,
+};
+use ferric_machine::{Activity, PowerState, PowerTarget};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::boot::{BootActor, BootFromDisk, BootRamdisk, CleanUpRamdisk};
+use crate::boot::{BootActor, BootFromDisk, BootInstance, BootRamdisk, CleanUpRamdisk};
+use crate::family;
 use crate::job::{Job, answered, stopped};
-use crate::node::{ChildStopped, CleanedUp, NodeActor, Prepared, StepEnded, TornDown};
+use crate::node::{ChildStopped, NodeActor, StepEnded};
 use crate::power::{PowerActor, ReadPower, SetPower, Stop};
 use crate::world::World;
 
@@ -41,14 +43,6 @@ impl Actor for DeployActor {
     }
 }
 
-/// Waits for a place among the deployments, then looks the image up. Answers with [`Prepared`].
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Prepare {
-    pub(crate) job: Job,
-    pub(crate) operation: Uuid,
-}
-
 /// Runs a step. Answers with [`StepEnded`].
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -64,31 +58,19 @@ pub(crate) struct Run {
     pub(crate) job: Job,
     pub(crate) operation: Uuid,
     pub(crate) at: usize,
-    pub(crate) step: String,
+    pub(crate) activity: Activity,
+    pub(crate) step: Arc<Step>,
     pub(crate) agent: Option<AgentHandle>,
     pub(crate) resumed: bool,
     pub(crate) checkpoint: Option<String>,
 }
-
-/// Leaves the machine as a failed or aborted deployment should. Answers with [`CleanedUp`].
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct CleanUp {
-    pub(crate) job: Job,
-    /// Only the boot files: an abort does not switch the machine off.
-    pub(crate) files_only: bool,
-}
-
-/// Takes the instance away. Answers with [`TornDown`].
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct TearDown(pub(crate) Job);
 
 /// The node's other actors, as a step sees them.
 struct Siblings {
     job: Job,
     boot: Addr<BootActor>,
     power: Addr<PowerActor>,
+    world: Arc<World>,
     /// How long a power change may take.
     within: Duration,
     /// How long an ask may take with everything it waits for: turns, commits, hardware.
@@ -103,7 +85,17 @@ impl Asks for Siblings {
     }
 
     async fn set_power(&self, target: PowerTarget) -> Result<PowerState> {
-        let ask = SetPower { job: self.job.clone(), to: target, within: self.within };
+        let mut to = target;
+        if self.job.keeps_power {
+            // this machine must not be switched off: where others go off and on again, it is restarted
+            let seen = self.power_state().await?;
+            match target {
+                PowerTarget::Off | PowerTarget::SoftOff => return Ok(seen),
+                PowerTarget::On if seen == PowerState::On => to = PowerTarget::Reboot,
+                PowerTarget::On | PowerTarget::Reboot | PowerTarget::SoftReboot => {}
+            }
+        }
+        let ask = SetPower { job: self.job.clone(), to, within: self.within };
         answered("changing the power state", self.power.send(ask).timeout(self.ask_within).await)
     }
 
@@ -121,28 +113,39 @@ impl Asks for Siblings {
         let ask = CleanUpRamdisk(self.job.clone());
         answered("cleaning up the ramdisk", self.boot.send(ask).timeout(self.ask_within).await)
     }
+
+    async fn boot_from_network(&self, boot: InstanceBoot) -> Result<()> {
+        let ask = BootInstance { job: self.job.clone(), boot };
+        answered("laying out the instance", self.boot.send(ask).timeout(self.ask_within).await)
+    }
+
+    async fn children(&self) -> Result<Vec<Child>> {
+        family::children(&self.world, self.job.view.uuid).await
+    }
+
+    async fn set_child_power(&self, child: Uuid, target: PowerTarget) -> Result<()> {
+        family::set_power(&self.world, child, target).await
+    }
 }
 
 impl DeployActor {
-    fn context(
-        &self,
-        job: &Job,
-        agent: Option<AgentHandle>,
-        resumed: bool,
-        checkpoint: Option<String>,
-    ) -> StepContext {
+    fn context(&self, run: &Run) -> StepContext {
         StepContext {
-            node: job.view.clone(),
-            agent,
+            node: run.job.view.clone(),
+            bound: run.job.bound.clone(),
+            activity: run.activity,
+            step: run.step.clone(),
+            agent: run.agent.clone(),
             asks: Arc::new(Siblings {
-                job: job.clone(),
+                job: run.job.clone(),
                 boot: self.boot.clone(),
                 power: self.power.clone(),
+                world: self.world.clone(),
                 within: self.world.settings.power_change_timeout,
                 ask_within: self.world.settings.step_within,
             }),
-            resumed,
-            checkpoint,
+            resumed: run.resumed,
+            checkpoint: run.checkpoint.clone(),
         }
     }
 
@@ -187,38 +190,17 @@ async fn limited<T>(limit: Duration, what: &'static str, work: impl Future<Outpu
     })
 }
 
-impl Handler<Prepare> for DeployActor {
-    type Result = ();
-
-    fn handle(&mut self, ask: Prepare, _: &mut Context<Self>) {
-        let (places, limit) = (self.world.deploys.clone(), self.world.settings.step_within);
-        let operation = ask.operation;
-        self.start(
-            "preparing the deployment",
-            async move {
-                // a place in the queue may take as long as it takes; looking the image up may not
-                let permit = places.acquire_owned().await.expect("the semaphore is never closed");
-                let look = ask.job.bound.deploy.prepare(&ask.job.view);
-                let keep = limited(limit, "looking the image up", look).await?;
-                Ok((keep, permit))
-            },
-            move |result: Result<(Json, OwnedSemaphorePermit)>| Prepared { operation, result },
-        );
-    }
-}
-
 impl Handler<Execute> for DeployActor {
     type Result = ();
 
     fn handle(&mut self, ask: Execute, _: &mut Context<Self>) {
         let run = ask.0;
-        let context = self.context(&run.job, run.agent, run.resumed, run.checkpoint);
-        let (operation, at, deploy) = (run.operation, run.at, run.job.bound.deploy.clone());
-        let limit = self.world.settings.step_within;
-        tracing::info!(node = %self.id, step = %run.step, resumed = run.resumed, "step begins");
+        let (context, world) = (self.context(&run), self.world.clone());
+        let (operation, at) = (run.operation, run.at);
+        tracing::info!(node = %self.id, work = %run.activity, step = %run.step.step, resumed = run.resumed, "step begins");
         self.start(
             "running a step",
-            async move { limited(limit, "the step", deploy.execute(&run.step, &context)).await },
+            async move { limited(world.settings.step_within, "the step", world.flow.execute(&context)).await },
             move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: false },
         );
     }
@@ -229,46 +211,14 @@ impl Handler<Poll> for DeployActor {
 
     fn handle(&mut self, ask: Poll, _: &mut Context<Self>) {
         let run = ask.0;
-        let context = self.context(&run.job, run.agent, run.resumed, run.checkpoint);
-        let (operation, at, deploy) = (run.operation, run.at, run.job.bound.deploy.clone());
-        let limit = self.world.settings.step_within;
+        let (context, world) = (self.context(&run), self.world.clone());
+        let (operation, at) = (run.operation, run.at);
         self.start(
             "looking at a step",
-            async move { limited(limit, "the look at the step", deploy.poll(&run.step, &context)).await },
-            move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: true },
-        );
-    }
-}
-
-impl Handler<CleanUp> for DeployActor {
-    type Result = ();
-
-    fn handle(&mut self, ask: CleanUp, _: &mut Context<Self>) {
-        let context = self.context(&ask.job, None, false, None);
-        let limit = self.world.settings.step_within;
-        self.start(
-            "cleaning up the deployment",
             async move {
-                if ask.files_only {
-                    return context.asks.clean_up_ramdisk().await;
-                }
-                limited(limit, "the clean-up", ask.job.bound.deploy.clean_up(&context)).await
+                limited(world.settings.step_within, "the look at the step", world.flow.poll(&context)).await
             },
-            |result: Result<()>| CleanedUp(result),
-        );
-    }
-}
-
-impl Handler<TearDown> for DeployActor {
-    type Result = ();
-
-    fn handle(&mut self, ask: TearDown, _: &mut Context<Self>) {
-        let context = self.context(&ask.0, None, false, None);
-        let limit = self.world.settings.step_within;
-        self.start(
-            "tearing the instance down",
-            async move { limited(limit, "the tear-down", ask.0.bound.deploy.tear_down(&context)).await },
-            |result: Result<()>| TornDown(result),
+            move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: true },
         );
     }
 }

@@ -1,29 +1,34 @@
 //! Node id → actor address: the only place that knows where a node lives.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Handler, MailboxError, Message};
 use dashmap::DashMap;
+use ferric_drivers::flow::Flow;
 use ferric_drivers::interface::Kind;
 use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::{BindError, Registry};
 use ferric_machine::Timestamp;
 use ferric_schema::events::NewEvent;
-use ferric_schema::{JsonText, Node, Port, Store, StoreError, conductors, events, journal, nodes, ports};
-use tokio::sync::Semaphore;
+use ferric_schema::{
+    JsonText, Node, Port, Store, StoreError, conductors, events, history, journal, nodes, ports,
+};
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::doing::Doing;
 use crate::error::NodeError;
 use crate::governor::Governor;
-use crate::message::{DriverInfo, UpdatePort};
+use crate::message::{DriverInfo, Told, UpdatePort};
 use crate::node::{Leave, NodeActor, ReloadPorts, Turn};
+use crate::places::Places;
 use crate::ports::PortBook;
 use crate::settings::Settings;
 use crate::supervisor::{Serve, Supervisor};
+use crate::usual::Usual;
 use crate::view;
 use crate::world::World;
 
@@ -41,6 +46,18 @@ const PURGE: Duration = Duration::from_secs(3600);
 pub struct Directory {
     inner: Arc<Inner>,
 }
+
+/// The way back from an actor to the directory, which does not keep it alive.
+pub(crate) struct WeakDirectory(Weak<Inner>);
+
+impl WeakDirectory {
+    pub(crate) fn upgrade(&self) -> Option<Directory> {
+        self.0.upgrade().map(|inner| Directory { inner })
+    }
+}
+
+/// How many happenings a slow listener may be behind.
+const TOLD: usize = 4096;
 
 struct Inner {
     world: Arc<World>,
@@ -60,7 +77,13 @@ impl Directory {
         let supervisor = Supervisor::default().start();
         let world = Arc::new(World {
             governor: Governor::new(settings.bmc_backoff, settings.bmc_backoff_most),
-            deploys: Arc::new(Semaphore::new(settings.max_concurrent_deploys)),
+            deploys: Places::new(settings.max_concurrent_deploys),
+            cleans: Places::new(settings.max_concurrent_cleans),
+            flow: Flow::new(settings.flow.clone()),
+            usual: Usual::default(),
+            told: broadcast::channel(TOLD).0,
+            power_done: broadcast::channel(TOLD).0,
+            directory: OnceLock::new(),
             supervisor: supervisor.clone(),
             doing: DashMap::new(),
             ports: PortBook::new(index),
@@ -71,6 +94,10 @@ impl Directory {
         let arbiters = (0..world.settings.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
         let directory = Directory { inner: Arc::new(Inner { world, nodes: DashMap::new(), arbiters }) };
         supervisor.do_send(Serve(directory.clone()));
+        let weak = WeakDirectory(Arc::downgrade(&directory.inner));
+        assert!(directory.inner.world.directory.set(weak).is_ok(), "a world has one directory");
+        let known = directory.store().read(journal::durations).await?;
+        directory.inner.world.usual.fill(known);
         directory.register().await?;
         directory.load().await?;
         directory.keep_alive();
@@ -79,14 +106,17 @@ impl Directory {
 
     async fn load(&self) -> Result<(), StoreError> {
         let mut after = 0;
+        let open: Arc<HashSet<Uuid>> =
+            Arc::new(self.store().read(journal::open_nodes).await?.into_iter().collect());
         loop {
+            let busy = open.clone();
             let page = self
                 .store()
                 .read(move |conn| {
                     let rows = nodes::all(conn, after, PAGE)?;
                     let mut out = Vec::with_capacity(rows.len());
                     for node in rows {
-                        let open = if node.provision_state.activity().is_some() {
+                        let open = if busy.contains(&node.uuid) {
                             journal::open_of_node(conn, node.uuid)?
                         } else {
                             Vec::new()
@@ -155,8 +185,13 @@ impl Directory {
         let world = &self.inner.world;
         let kept = i64::try_from(world.settings.history_for.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp(world.now().0.saturating_sub(kept));
+        let days = Duration::from_secs(u64::from(world.settings.node_history_days) * 24 * 3600);
+        let days = i64::try_from(days.as_micros()).unwrap_or(i64::MAX);
+        let lines_before = Timestamp(world.now().0.saturating_sub(days));
+        let most = i64::try_from(world.settings.node_history_most).unwrap_or(i64::MAX);
         let purged = world.store.write(move |conn| {
             journal::purge(conn, before)?;
+            history::purge(conn, most, lines_before)?;
             events::purge(conn, events::Retention { before: Some(before), keep: None })
         });
         purged.await.map(|_| ())
@@ -335,13 +370,41 @@ impl Directory {
     /// What a node is doing at this moment, if it is doing anything.
     #[must_use]
     pub fn doing(&self, node: Uuid) -> Option<Doing> {
-        self.inner.world.doing.get(&node).map(|entry| entry.clone())
+        let doing = self.inner.world.doing.get(&node).map(|entry| entry.clone())?;
+        Some(self.with_place(node, doing))
     }
 
     /// What all nodes are doing at this moment; those at rest are left out.
     #[must_use]
     pub fn all_doing(&self) -> Vec<(Uuid, Doing)> {
         self.inner.world.doing.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    /// Everything that happens from now on: committed events, and progress. A receiver that is too slow is told how
+    /// much it missed; what was committed it finds in the events table.
+    #[must_use]
+    pub fn stream(&self) -> broadcast::Receiver<Arc<Told>> {
+        self.inner.world.told.subscribe()
+    }
+
+    /// Who waits for a place, by kind of work (`deploy`, `clean`), the next one first.
+    #[must_use]
+    pub fn queue(&self) -> BTreeMap<&'static str, Vec<Uuid>> {
+        let world = &self.inner.world;
+        BTreeMap::from([("deploy", world.deploys.waiting()), ("clean", world.cleans.waiting())])
+    }
+
+    /// Says in what is shown of a node that waits for a place, which place it has.
+    fn with_place(&self, node: Uuid, mut doing: Doing) -> Doing {
+        if doing.number == 0 {
+            for (kind, line) in self.queue() {
+                if let Some(at) = line.iter().position(|one| *one == node) {
+                    doing.waiting_for =
+                        Some(format!("place {} of {} in the {kind} queue", at + 1, line.len()));
+                }
+            }
+        }
+        doing
     }
 
     /// This conductor's name.

@@ -15,6 +15,8 @@ pub(crate) struct Job {
     pub(crate) bound: Arc<Bound>,
     /// Cancelled when the node goes on to something else: whatever still runs for this work ends.
     pub(crate) cancel: CancellationToken,
+    /// `disable_power_off`: the machine is restarted where others are switched off.
+    pub(crate) keeps_power: bool,
 }
 
 /// Runs driver code in a task of its own: a panic in it becomes an error of this one call, and it ends where it is

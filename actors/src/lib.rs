@@ -9,14 +9,17 @@ mod deploy;
 mod directory;
 mod doing;
 mod error;
+mod family;
 mod governor;
 mod job;
 pub mod message;
 mod node;
+mod places;
 mod ports;
 mod power;
 mod settings;
 mod supervisor;
+mod usual;
 mod view;
 mod world;
 

@@ -45,7 +45,7 @@ pub struct Wanted {
     /// Boot no ramdisk for them.
     pub disable_ramdisk: bool,
     /// Already hashed (`[conductor] rescue_password_hash_algorithm`).
-    pub rescue_password: Option<Secret>,
+    pub rescue_password: Option<Secret<String>>,
 }
 
 /// `POST /v1/continue_inspection`, after the web has found the node. Answers once it is in the journal.
@@ -191,6 +191,18 @@ pub struct Heartbeat {
 #[derive(Message)]
 #[rtype(result = "Result<(), NodeError>")]
 pub struct DeleteNode;
+
+/// `PUT` or `DELETE …/traits`.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub enum ChangeTraits {
+    /// Exactly these.
+    Set(Vec<String>),
+    /// One more; it may be there already.
+    Add(String),
+    /// One less; it must be there.
+    Remove(String),
+}
 
 /// `POST /v1/ports`.
 #[derive(Message)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferric_drivers::flow::FlowSettings;
 use ferric_machine::{BootMode, DeadlineOption, power::SyncPolicy};
 
 /// `[conductor]`, `[deploy]`, `[agent]`, `[api]` options that decide how nodes are worked on.
@@ -17,6 +18,28 @@ pub struct Settings {
     pub default_boot_mode: BootMode,
     /// `[conductor] deploy_callback_timeout`; zero is for ever.
     pub deploy_callback_timeout: Duration,
+    /// `[conductor] clean_callback_timeout`; zero is for ever.
+    pub clean_callback_timeout: Duration,
+    /// `[conductor] inspect_wait_timeout`; zero is for ever.
+    pub inspect_wait_timeout: Duration,
+    /// `[conductor] rescue_callback_timeout`; zero is for ever.
+    pub rescue_callback_timeout: Duration,
+    /// `[conductor] service_callback_timeout`; zero is for ever.
+    pub service_callback_timeout: Duration,
+    /// `[conductor] automated_clean`: nodes are cleaned on their way to `available`, unless they say otherwise.
+    pub automated_clean: bool,
+    /// `[conductor] max_concurrent_clean`: how many cleanings work at once; more wait in line.
+    pub max_concurrent_cleans: usize,
+    /// `[inspector] extra_kernel_params`, split: further kernel arguments of an inspection's ramdisk.
+    pub inspect_kernel_args: Vec<String>,
+    /// `[conductor] node_history`: whether errors are kept in the nodes' histories.
+    pub node_history: bool,
+    /// `[conductor] node_history_max_entries`, per node.
+    pub node_history_most: usize,
+    /// `[conductor] node_history_minimum_days`: younger entries are kept whatever their number.
+    pub node_history_days: u32,
+    /// What operations consist of.
+    pub flow: FlowSettings,
     /// `[conductor] power_state_change_timeout`.
     pub power_change_timeout: Duration,
     /// `[conductor] soft_power_off_timeout`.
@@ -66,6 +89,17 @@ impl Default for Settings {
             api_url: "http://127.0.0.1:6385".into(),
             default_boot_mode: BootMode::Uefi,
             deploy_callback_timeout: ferric_machine::DEFAULT_WAIT,
+            clean_callback_timeout: ferric_machine::DEFAULT_WAIT,
+            inspect_wait_timeout: ferric_machine::DEFAULT_WAIT,
+            rescue_callback_timeout: ferric_machine::DEFAULT_WAIT,
+            service_callback_timeout: ferric_machine::DEFAULT_WAIT,
+            automated_clean: true,
+            max_concurrent_cleans: 50,
+            inspect_kernel_args: Vec::new(),
+            node_history: true,
+            node_history_most: 300,
+            node_history_days: 0,
+            flow: FlowSettings::default(),
             power_change_timeout: Duration::from_secs(60),
             soft_power_off_timeout: Duration::from_secs(600),
             power_sync_interval: Duration::from_secs(120),
@@ -95,10 +129,10 @@ impl Settings {
     pub fn wait_limit(&self, option: DeadlineOption) -> Duration {
         match option {
             DeadlineOption::Deploy => self.deploy_callback_timeout,
-            DeadlineOption::Clean
-            | DeadlineOption::Inspect
-            | DeadlineOption::Rescue
-            | DeadlineOption::Service => ferric_machine::DEFAULT_WAIT,
+            DeadlineOption::Clean => self.clean_callback_timeout,
+            DeadlineOption::Inspect => self.inspect_wait_timeout,
+            DeadlineOption::Rescue => self.rescue_callback_timeout,
+            DeadlineOption::Service => self.service_callback_timeout,
         }
     }
 }

@@ -14,12 +14,26 @@ pub(crate) mod keys {
     pub(crate) const VERSION: &str = "agent_version";
     /// Its certificate.
     pub(crate) const VERIFY_CA: &str = "agent_verify_ca";
-    /// The clean-up that a failed deployment still needs: `all`, or `files`.
-    pub(crate) const CLEAN_UP: &str = "clean_up";
+    /// How an instance boots that boots over the network; laid out again after a restart.
+    pub(crate) const INSTANCE_BOOT: &str = "instance_boot";
+    /// In instance_info: the hash of the rescue password.
+    pub(crate) const RESCUE_PASSWORD: &str = "hashed_rescue_password";
+    /// What an installer that is no agent says of itself (deploy.md §E, `anaconda`).
+    pub(crate) const AGENT_STATUS: &str = "agent_status";
+    /// Goes with it.
+    pub(crate) const AGENT_STATUS_MESSAGE: &str = "agent_status_message";
     /// The power change that was asked for: `{target, within}`.
     pub(crate) const POWER_WISH: &str = "power_wish";
     /// What a deployment leaves there, besides the agent's.
-    pub(crate) const OF_DEPLOY: &[&str] = &["image_info", "is_whole_disk_image", "deploy_boot_mode"];
+    pub(crate) const OF_DEPLOY: &[&str] = &[
+        "image_info",
+        "is_whole_disk_image",
+        "deploy_boot_mode",
+        "root_uuid_or_disk_id",
+        INSTANCE_BOOT,
+        AGENT_STATUS,
+        AGENT_STATUS_MESSAGE,
+    ];
 }
 
 /// The snapshot that drivers work with.
@@ -32,6 +46,7 @@ pub(crate) fn node_view(node: &Node, ports: &[Port]) -> NodeView {
         driver_internal_info: node.driver_internal_info.parse(),
         properties: node.properties.parse(),
         instance_info: node.instance_info.parse(),
+        target_raid_config: node.target_raid_config.parse(),
         ports: ports
             .iter()
             .map(|port| PortView {

@@ -1,21 +1,26 @@
 //! What every actor of this process shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use dashmap::DashMap;
 use ferric_drivers::Registry;
+use ferric_drivers::flow::Flow;
 use ferric_machine::Timestamp;
 use ferric_schema::{Commit, Committed, Store, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::directory::{Directory, WeakDirectory};
 use crate::doing::Doing;
 use crate::governor::Governor;
+use crate::message::Told;
+use crate::places::Places;
 use crate::ports::PortBook;
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
+use crate::usual::Usual;
 
 /// Shared by reference among all actors.
 pub(crate) struct World {
@@ -24,8 +29,20 @@ pub(crate) struct World {
     pub(crate) registry: Arc<Registry>,
     pub(crate) governor: Governor,
     pub(crate) supervisor: Addr<Supervisor>,
-    /// Deployments that may work at once; fair, so that nobody waits for ever.
-    pub(crate) deploys: Arc<Semaphore>,
+    /// What operations consist of.
+    pub(crate) flow: Flow,
+    /// Deployments that may work at once.
+    pub(crate) deploys: Places,
+    /// Cleanings that may work at once.
+    pub(crate) cleans: Places,
+    /// How long steps usually take.
+    pub(crate) usual: Usual,
+    /// What happens, for whoever listens now.
+    pub(crate) told: broadcast::Sender<Arc<Told>>,
+    /// Power changes that ended, for those that wait for a related node's.
+    pub(crate) power_done: broadcast::Sender<(Uuid, Result<(), String>)>,
+    /// The way to other nodes; set once all actors can be reached.
+    pub(crate) directory: OnceLock<WeakDirectory>,
     /// What nodes are doing at this moment; not stored.
     pub(crate) doing: DashMap<Uuid, Doing>,
     /// Whose ports are whose.
@@ -39,9 +56,45 @@ impl World {
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// Commits once; what the database says is the answer.
+    /// The way to other nodes; `None` while the process starts or stops.
+    pub(crate) fn directory(&self) -> Option<Directory> {
+        self.directory.get().and_then(WeakDirectory::upgrade)
+    }
+
+    /// Commits once; what the database says is the answer. What was committed is told.
     pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
-        self.store.write(move |conn| ferric_schema::commit(conn, commit)).await
+        let events = if self.told.receiver_count() > 0 { commit.events.clone() } else { Vec::new() };
+        let done = self.store.write(move |conn| ferric_schema::commit(conn, commit)).await?;
+        for (event, seq) in events.into_iter().zip(&done.event_seqs) {
+            // nobody may be listening any more
+            let _ = self.told.send(Arc::new(Told {
+                seq: Some(*seq),
+                node: event.node,
+                at: event.at,
+                kind: event.kind,
+                severity: event.severity,
+                text: event.text,
+                data: event.data.parse(),
+            }));
+        }
+        Ok(done)
+    }
+
+    /// Tells how far a step is; that is not stored.
+    pub(crate) fn tell_progress(&self, node: Uuid, doing: &Doing) {
+        if self.told.receiver_count() == 0 {
+            return;
+        }
+        let data = serde_json::to_value(doing).ok().and_then(|value| value.as_object().cloned());
+        let _ = self.told.send(Arc::new(Told {
+            seq: None,
+            node: Some(node),
+            at: self.now(),
+            kind: "progress".into(),
+            severity: "INFO".into(),
+            text: format!("{}: {}", doing.step, doing.progress.doing),
+            data: data.unwrap_or_default(),
+        }));
     }
 
     /// Commits what has already happened: goes on trying while the database is full, busy or away. What no waiting

@@ -85,6 +85,18 @@ pub fn all_ids(c: &mut Conn) -> Result<Vec<Uuid>, StoreError> {
     Ok(dsl::nodes.order_by(dsl::id).select(dsl::uuid).load(c)?)
 }
 
+/// The nodes whose parent is `parent`.
+///
+/// # Errors
+/// The database's.
+pub fn children(c: &mut Conn, parent: Uuid) -> Result<Vec<Node>, StoreError> {
+    Ok(dsl::nodes
+        .filter(dsl::parent_node.eq(Some(TextCol::from(parent))))
+        .order_by(dsl::id)
+        .select(Node::as_select())
+        .load(c)?)
+}
+
 /// How many nodes are in each state; states without any are left out.
 ///
 /// # Errors

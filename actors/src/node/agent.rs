@@ -73,7 +73,9 @@ impl Handler<Heartbeat> for NodeActor {
                         looks up again.";
             return self.refuse(NodeError::Invalid(text.into()));
         }
-        if text(keys::URL).is_some_and(|known| known != beat.callback_url) {
+        // an installer that is no agent has no address, only a status (deploy.md §E, anaconda)
+        let installer = beat.callback_url.is_empty();
+        if !installer && text(keys::URL).is_some_and(|known| known != beat.callback_url) {
             let text =
                 "Detected change in ramdisk provided \"callback_url\"; it may only change with a reboot.";
             return self.refuse(NodeError::Invalid(text.into()));
@@ -89,16 +91,21 @@ impl Handler<Heartbeat> for NodeActor {
         }
         let mut change = self.change();
         view::edit(&mut change.node.driver_internal_info, |info| {
-            info.insert(keys::URL.into(), Value::String(beat.callback_url));
-            for (key, value) in [(keys::VERSION, beat.agent_version), (keys::VERIFY_CA, beat.agent_verify_ca)]
-            {
+            let url = (!installer).then_some(beat.callback_url);
+            for (key, value) in [
+                (keys::URL, url),
+                (keys::VERSION, beat.agent_version),
+                (keys::VERIFY_CA, beat.agent_verify_ca),
+                (keys::AGENT_STATUS, beat.agent_status),
+                (keys::AGENT_STATUS_MESSAGE, beat.agent_status_message),
+            ] {
                 if let Some(value) = value {
                     info.insert(key.into(), Value::String(value));
                 }
             }
         });
         let drive = move |act: &mut NodeActor, ctx: &mut Context<NodeActor>| match meaning {
-            Meaning::Drive => act.look_at_ramdisk(ctx, true),
+            Meaning::Drive => act.look_at_step(ctx, true),
             Meaning::Stop(activity) => act.fire(ctx, Event::Fail, Some(stopped_message(activity))),
             Meaning::Record | Meaning::Ignore => {}
         };

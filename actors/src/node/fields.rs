@@ -8,7 +8,7 @@ use actix::{
 };
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
-use ferric_machine::BootDevice;
+use ferric_machine::{Activity, BootDevice};
 use ferric_schema::{Conn, JsonText, Node, Port, StoreError, events, nodes, ports};
 use serde_json::json;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::NodeActor;
 use crate::error::NodeError;
 use crate::job::answered;
 use crate::message::{
-    CreatePort, DeleteNode, DeletePort, Describe, GetBootDevice, SetBootDevice, SetMaintenance,
+    ChangeTraits, CreatePort, DeleteNode, DeletePort, Describe, GetBootDevice, SetBootDevice, SetMaintenance,
     SupportedBootDevices, Update, UpdatePort, Validate, Verdict,
 };
 use crate::power::{QUESTION, ReadBootDevice, SetDevice};
@@ -127,6 +127,23 @@ fn verdict(result: Result<(), DriverError>) -> Verdict {
     }
 }
 
+/// The work that an interface of a kind is there for, where it is there for one.
+fn work_of(kind: Kind) -> Option<Activity> {
+    match kind {
+        Kind::Inspect => Some(Activity::Inspect),
+        Kind::Rescue => Some(Activity::Rescue),
+        Kind::Bios | Kind::Firmware | Kind::Raid => Some(Activity::Clean),
+        Kind::Boot
+        | Kind::Console
+        | Kind::Deploy
+        | Kind::Management
+        | Kind::Network
+        | Kind::Power
+        | Kind::Storage
+        | Kind::Vendor => None,
+    }
+}
+
 impl Handler<Validate> for NodeActor {
     type Result = MessageResult<Validate>;
 
@@ -165,7 +182,10 @@ impl Handler<Validate> for NodeActor {
                 | Kind::Raid
                 | Kind::Rescue
                 | Kind::Storage
-                | Kind::Vendor => Verdict { result: Some(true), reason: None },
+                | Kind::Vendor => match (bound.steps_of(kind), work_of(kind)) {
+                    (Some(steps), Some(activity)) => verdict(steps.validate_for(view, activity)),
+                    (_, _) => Verdict { result: Some(true), reason: None },
+                },
             };
             all.insert(kind, one);
         }
@@ -285,6 +305,52 @@ impl Handler<DeleteNode> for NodeActor {
             ctx.stop();
             Ok(())
         })))
+    }
+}
+
+/// How many traits a node may have (Ironic's limit).
+const MOST_TRAITS: usize = 50;
+
+/// Makes the change, or says why not before anything is written.
+fn change_traits(
+    conn: &mut Conn,
+    node: Uuid,
+    change: &ChangeTraits,
+) -> Result<Result<(), NodeError>, StoreError> {
+    let mut traits = nodes::traits(conn, node)?;
+    match change {
+        ChangeTraits::Set(names) => {
+            traits.clone_from(names);
+            traits.sort_unstable();
+            traits.dedup();
+        }
+        ChangeTraits::Add(name) if traits.contains(name) => {}
+        ChangeTraits::Add(name) => traits.push(name.clone()),
+        ChangeTraits::Remove(name) => {
+            let Some(at) = traits.iter().position(|other| other == name) else {
+                let id = format!("'{name}' of node {node}");
+                return Ok(Err(NodeError::NotFound { what: "Trait", id }));
+            };
+            traits.remove(at);
+        }
+    }
+    if traits.len() > MOST_TRAITS {
+        let text = format!("Node {node} would have {} traits; it may have {MOST_TRAITS}.", traits.len());
+        return Ok(Err(NodeError::Invalid(text)));
+    }
+    nodes::set_traits(conn, node, &traits).map(Ok)
+}
+
+impl Handler<ChangeTraits> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, ask: ChangeTraits, _: &mut Context<Self>) -> Self::Result {
+        if self.node.reservation.is_some() {
+            return self.refuse(self.locked());
+        }
+        let (store, uuid) = (self.world.store.clone(), self.uuid());
+        let write = async move { store.write(move |conn| change_traits(conn, uuid, &ask)).await };
+        AtomicResponse::new(Box::pin(write.into_actor(self).map(|result, _: &mut Self, _| result?)))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod agent;
 mod fields;
+mod found;
 mod operation;
 mod power;
 mod provision;
@@ -20,9 +21,13 @@ use actix::{
     SpawnHandle,
 };
 use ferric_drivers::DriverError;
-use ferric_machine::{Facts, Outcome, State, Work};
+use ferric_drivers::interface::Kind;
+use ferric_machine::{Activity, Facts, Outcome, State};
 use ferric_schema::events::NewEvent;
-use ferric_schema::{Commit, JournalChange, JsonText, Node, Port, StoreError, journal::StepRow};
+use ferric_schema::history::{NewHistory, Severity};
+use ferric_schema::{
+    Also, Commit, Committed, JournalChange, JsonText, Node, Port, StoreError, journal::StepRow,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -33,11 +38,11 @@ use crate::error::NodeError;
 use crate::job::Job;
 use crate::power::{PowerActor, Stop};
 use crate::supervisor::NodeDown;
-use crate::view::{self, keys};
+use crate::view;
 use crate::world::World;
 
 pub(crate) use fields::{ReloadPorts, Turn};
-pub(crate) use operation::{CleanedUp, Prepared, StepEnded, TornDown};
+pub(crate) use operation::StepEnded;
 pub(crate) use power::{AgentGoes, PowerObserved};
 
 use operation::Operation;
@@ -49,7 +54,7 @@ pub struct NodeActor {
     node: Node,
     ports: Vec<Port>,
     siblings: Option<Siblings>,
-    /// The deployment under way, or taken up again after a restart.
+    /// The work under way, or taken up again after a restart.
     operation: Option<Operation>,
     /// Bad power readings in a row.
     power_failures: u32,
@@ -89,9 +94,14 @@ pub(crate) struct Change {
     node: Node,
     events: Vec<NewEvent>,
     journal: Vec<JournalChange>,
+    also: Vec<Also>,
 }
 
 impl Change {
+    fn of(node: &Node) -> Change {
+        Change { node: node.clone(), events: Vec::new(), journal: Vec::new(), also: Vec::new() }
+    }
+
     fn tell(&mut self, world: &World, severity: &str, kind: &str, text: String, data: Value) {
         let Value::Object(data) = data else { unreachable!("event data is written as an object") };
         self.events.push(NewEvent {
@@ -135,31 +145,60 @@ impl NodeActor {
     }
 
     fn facts(&self) -> Facts {
+        self.facts_of(&self.node)
+    }
+
+    /// As [`NodeActor::facts`], for a row that is about to be committed.
+    fn facts_of(&self, node: &Node) -> Facts {
         Facts {
-            state: self.node.provision_state,
-            target: self.node.target_provision_state,
-            maintenance: self.node.maintenance,
-            protected: self.node.protected,
-            retired: self.node.retired,
+            state: node.provision_state,
+            target: node.target_provision_state,
+            maintenance: node.maintenance,
+            protected: node.protected,
+            retired: node.retired,
             allow_provisioning_in_maintenance: self.world.settings.allow_provisioning_in_maintenance,
             step_abortable: self.operation.as_ref().and_then(Operation::abortable),
-            inspection_abortable: true,
+            inspection_abortable: self.can_stop_inspection(),
         }
+    }
+
+    fn can_stop_inspection(&self) -> bool {
+        if self.node.provision_state != State::InspectWait {
+            return true;
+        }
+        let steps = self.job().ok().and_then(|job| job.bound.steps_of(Kind::Inspect));
+        steps.is_none_or(|steps| steps.can_abort())
     }
 
     /// The node as a driver gets it now.
     fn job(&self) -> Result<Job, NodeError> {
+        self.job_of(&self.node)
+    }
+
+    /// As [`NodeActor::job`], for a row that is about to be committed.
+    fn job_of(&self, node: &Node) -> Result<Job, NodeError> {
         let bound = self
             .world
             .registry
-            .bind(&self.node.driver, &view::chosen(&self.node))
+            .bind(&node.driver, &view::chosen(node))
             .map_err(|error| NodeError::Invalid(error.to_string()))?;
-        let view = Arc::new(view::node_view(&self.node, &self.ports));
-        Ok(Job { view, bound: Arc::new(bound), cancel: self.cancel.clone() })
+        let view = Arc::new(view::node_view(node, &self.ports));
+        let keeps_power = node.disable_power_off;
+        Ok(Job { view, bound: Arc::new(bound), cancel: self.cancel.clone(), keeps_power })
     }
 
     fn change(&self) -> Change {
-        Change { node: self.node.clone(), events: Vec::new(), journal: Vec::new() }
+        Change::of(&self.node)
+    }
+
+    /// A line of the node's history: what it says outlives `last_error`.
+    fn record(&self, change: &mut Change, about: &str, text: &str) {
+        if !self.world.settings.node_history {
+            return;
+        }
+        let (node, host) = (change.node.uuid, &self.world.settings.host);
+        let line = NewHistory::new(node, host, about, Severity::Error, text, self.world.now());
+        change.also.push(Also::History(line));
     }
 
     /// Writes what the state machine decided into the row.
@@ -188,32 +227,6 @@ impl NodeActor {
         }
         if outcome.clears_instance {
             view::wipe_instance(node);
-        }
-        // so that a restart knows what the machine still needs; CleanedUp takes it away
-        let clean_up = match outcome.work {
-            Work::CleanUp => Some("all"),
-            Work::AbortDeploy => Some("files"),
-            Work::None
-            | Work::Verify
-            | Work::Deploy
-            | Work::TearDown
-            | Work::Clean
-            | Work::Inspect
-            | Work::Adopt
-            | Work::Rescue
-            | Work::Unrescue
-            | Work::Service
-            | Work::Continue
-            | Work::AbortClean
-            | Work::AbortInspect
-            | Work::AbortRescue
-            | Work::AbortService => None,
-        };
-        if clean_up.is_some() || outcome.work.begins() {
-            view::edit(&mut node.driver_internal_info, |info| {
-                info.remove(keys::CLEAN_UP);
-                info.extend(clean_up.map(|how| (keys::CLEAN_UP.to_owned(), json!(how))));
-            });
         }
         if outcome.clears_power {
             node.power_state = None;
@@ -245,6 +258,9 @@ impl NodeActor {
             let severity = if error.is_some() { "ERROR" } else { "INFO" };
             change.tell(&self.world, severity, "provision_set", text, data);
         }
+        if let Some(error) = &error {
+            self.record(change, outcome.from.activity().map_or("provision", Activity::as_str), error);
+        }
     }
 
     /// Commits what has already happened, holding the mailbox, however long the database takes; then goes on.
@@ -259,7 +275,7 @@ impl NodeActor {
         let write = async move { world.commit_until_done(commit).await };
         ctx.wait(write.into_actor(self).map(move |result, act, ctx| match result {
             Ok(done) => {
-                act.committed(done.node, ctx);
+                act.committed(done, ctx);
                 then(act, ctx);
             }
             Err(error) => act.lost(&error, ctx),
@@ -278,7 +294,7 @@ impl NodeActor {
         AtomicResponse::new(Box::pin(write.into_actor(self).map(
             |result, act: &mut Self, ctx| match result {
                 Ok(done) => {
-                    act.committed(done.node, ctx);
+                    act.committed(done, ctx);
                     Ok(then(act, ctx))
                 }
                 Err(StoreError::Stale { id, .. }) => {
@@ -300,14 +316,22 @@ impl NodeActor {
             node: change.node,
             events: change.events,
             journal: change.journal,
-            also: Vec::new(),
+            also: change.also,
             now: self.world.now(),
         }
     }
 
-    fn committed(&mut self, node: Node, ctx: &mut Context<Self>) {
+    fn committed(&mut self, done: Committed, ctx: &mut Context<Self>) {
         let before = self.node.provision_state;
-        self.node = node;
+        self.node = done.node;
+        if !done.ports.is_empty() || !done.ports_gone.is_empty() {
+            self.ports.retain(|known| !done.ports_gone.contains(&known.uuid));
+            for port in done.ports {
+                self.ports.retain(|known| known.uuid != port.uuid);
+                self.ports.push(port);
+            }
+            self.world.ports.set(self.node.uuid, &self.ports);
+        }
         if before != self.state() {
             let error = if self.state().is_failed() { self.node.last_error.as_deref() } else { None };
             tracing::info!(node = %self.uuid(), error, "{before} → {}", self.state());
@@ -362,7 +386,7 @@ impl Actor for NodeActor {
         self.siblings = Some(Siblings { power, boot, deploy });
         self.schedule_power_sync(ctx, true);
         ctx.run_interval(self.world.settings.progress_interval.max(Duration::from_millis(50)), |act, ctx| {
-            act.look_at_ramdisk(ctx, false);
+            act.look_at_step(ctx, false);
         });
         self.arm(ctx);
         self.take_up(ctx);

@@ -1,33 +1,30 @@
-//! A deployment from its first step to its last: what runs, what is written before and after, what a restart finds.
+//! A piece of work from its first step to its last: what runs, what is written before and after, what a restart finds.
+//!
+//! Deploying, cleaning, tearing down, inspecting, rescuing, adopting, servicing, verifying and the cleaning-up after a
+//! failure are all the same here: a list of steps in the journal. What the steps are and do is `drivers::flow`'s.
 
 use actix::fut::WrapFuture;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message};
 use ferric_drivers::DriverError;
-use ferric_drivers::interface::{
-    DeployStep, Json, Progress, Progressed, RamdiskPurpose, Resume, StepOutcome,
+use ferric_drivers::flow::Ending;
+use ferric_drivers::interface::{Found, Progress, Progressed, RamdiskPurpose, Resume, Step, StepOutcome};
+use ferric_machine::{
+    Activity, Event, Facts, Fault, Outcome, Timestamp, Work, abort_after_step, end_of_cleaning, steps,
+    transition,
 };
-use ferric_machine::steps::{self, Ranked};
-use ferric_machine::{Activity, Event, State, StepKind, Timestamp, abort_after_step, transition};
 use ferric_schema::journal::{NewStep, StepKey, StepRow, StepState};
 use ferric_schema::{JournalChange, JsonText};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use super::found;
 use super::{Change, NodeActor};
 use crate::boot::LayOut;
-use crate::deploy::{Execute, Poll, Prepare, Run};
+use crate::deploy::{Execute, Poll, Run};
 use crate::doing::Doing;
 use crate::job::{Job, answered};
+use crate::places::{Place, Places};
 use crate::view;
-
-/// What the image's look-up found, with the place among the deployments.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Prepared {
-    pub(crate) operation: Uuid,
-    pub(crate) result: Result<(Json, OwnedSemaphorePermit), DriverError>,
-}
 
 /// A step ended, waits in the ramdisk, or failed.
 #[derive(Message)]
@@ -40,52 +37,49 @@ pub(crate) struct StepEnded {
     pub(crate) polled: bool,
 }
 
-/// The machine is as a failed deployment leaves it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct CleanedUp(pub(crate) Result<(), DriverError>);
-
-/// The instance is off the machine.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct TornDown(pub(crate) Result<(), DriverError>);
-
-struct Planned {
-    interface: String,
-    step: String,
-    priority: i32,
-    abortable: bool,
-    resume: Resume,
+/// What an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The work of the state that the node is in; its end moves the node on.
+    Work(Activity),
+    /// Tidying up after work that did not come to its end; it moves nothing.
+    CleanUp(Activity),
 }
 
-impl Ranked for Planned {
-    fn interface(&self) -> &str {
-        &self.interface
+impl Purpose {
+    fn word(self) -> String {
+        match self {
+            Purpose::Work(activity) => activity.as_str().to_owned(),
+            Purpose::CleanUp(activity) => format!("{AFTER}{activity}"),
+        }
     }
 
-    fn priority(&self) -> i32 {
-        self.priority
+    fn from_word(word: &str) -> Option<Purpose> {
+        match word.strip_prefix(AFTER) {
+            Some(of) => of.parse().ok().map(Purpose::CleanUp),
+            None => word.parse().ok().map(Purpose::Work),
+        }
     }
-}
 
-impl From<DeployStep> for Planned {
-    fn from(step: DeployStep) -> Planned {
-        Planned {
-            interface: step.interface.to_owned(),
-            step: step.step.to_owned(),
-            priority: step.priority,
-            abortable: step.abortable,
-            resume: step.resume,
+    /// The work that it is, or was.
+    pub(crate) fn activity(self) -> Activity {
+        match self {
+            Purpose::Work(activity) | Purpose::CleanUp(activity) => activity,
         }
     }
 }
 
-/// A deployment under way. Its truth is the journal; this is the actor's copy.
+const AFTER: &str = "clean up after ";
+const RERUN: &str = "rerun";
+const REATTACH: &str = "reattach";
+
+/// Work under way. Its truth is the journal; this is the actor's copy.
 pub(crate) struct Operation {
     id: Uuid,
     node: Uuid,
-    steps: Vec<Planned>,
-    /// The step that runs or waits; `None` until the image has been looked up.
+    pub(super) purpose: Purpose,
+    steps: Vec<Step>,
+    /// The step that runs or waits; `None` until there is a place for the operation.
     at: Option<usize>,
     checkpoint: Option<String>,
     /// A task works on the step at this moment.
@@ -95,22 +89,15 @@ pub(crate) struct Operation {
     /// The operator asked for an abort during a step that may not be interrupted.
     pub(super) abort_after: bool,
     since: Timestamp,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
-const RERUN: &str = "rerun";
-const REATTACH: &str = "reattach";
-
 impl Operation {
-    pub(super) fn deploy(job: &Job, node: Uuid) -> Operation {
-        let all: Vec<Planned> = job.bound.deploy.steps(&job.view).into_iter().map(Planned::from).collect();
-        Operation::over(Uuid::new_v4(), node, steps::plan(all, StepKind::Deploy))
-    }
-
-    fn over(id: Uuid, node: Uuid, steps: Vec<Planned>) -> Operation {
+    pub(super) fn new(node: Uuid, purpose: Purpose, steps: Vec<Step>) -> Operation {
         Operation {
-            id,
+            id: Uuid::new_v4(),
             node,
+            purpose,
             steps,
             at: None,
             checkpoint: None,
@@ -118,7 +105,7 @@ impl Operation {
             look_again: false,
             abort_after: false,
             since: Timestamp::default(),
-            _place: None,
+            place: None,
         }
     }
 
@@ -126,162 +113,453 @@ impl Operation {
     fn from_rows(rows: &[StepRow], node: Uuid) -> Option<Operation> {
         let open =
             rows.iter().position(|row| matches!(row.state, StepState::Running | StepState::Pending))?;
-        let begun = rows[open].state == StepState::Running;
         let steps = rows
             .iter()
-            .map(|row| Planned {
+            .map(|row| Step {
                 interface: row.interface.clone(),
                 step: row.step.clone(),
                 priority: row.priority,
                 abortable: row.abortable,
                 resume: if row.resume == REATTACH { Resume::Reattach } else { Resume::Rerun },
+                source: row.source.parse().unwrap_or(ferric_drivers::interface::StepSource::Interface),
+                args: row.args.parse(),
+                argsinfo: row.argsinfo.parse(),
+                requires_ramdisk: row.requires_ramdisk,
             })
             .collect();
-        let mut operation = Operation::over(rows[open].op, node, steps);
-        operation.at = begun.then_some(open);
-        operation.checkpoint.clone_from(&rows[open].checkpoint);
-        operation.since = rows[open].started_at.unwrap_or_default();
+        let mut operation = Operation::new(node, Purpose::from_word(&rows[open].kind)?, steps);
+        operation.id = rows[open].op;
+        if rows[open].state == StepState::Running {
+            operation.at = Some(open);
+            operation.checkpoint.clone_from(&rows[open].checkpoint);
+            operation.since = rows[open].started_at.unwrap_or_default();
+        }
         Some(operation)
     }
 
-    pub(super) fn as_new_steps(&self) -> Vec<NewStep> {
-        self.steps
-            .iter()
-            .zip(0..)
-            .map(|(step, idx)| NewStep {
+    fn rows(&self, from: usize) -> Vec<NewStep> {
+        (0..)
+            .zip(&self.steps)
+            .skip(from)
+            .map(|(idx, step)| NewStep {
                 node_uuid: self.node,
                 op: self.id,
-                kind: "deploy".into(),
+                kind: self.purpose.word(),
                 idx,
                 interface: step.interface.clone(),
                 step: step.step.clone(),
                 priority: step.priority,
                 abortable: step.abortable,
-                args: JsonText::default(),
+                args: JsonText::from(step.args.clone()),
                 resume: match step.resume {
                     Resume::Rerun => RERUN,
                     Resume::Reattach => REATTACH,
                 }
                 .into(),
-                source: "interface".into(),
-                argsinfo: JsonText::default(),
-                requires_ramdisk: true,
+                source: step.source.as_str().into(),
+                argsinfo: JsonText::from(step.argsinfo.clone()),
+                requires_ramdisk: step.requires_ramdisk,
             })
             .collect()
     }
 
-    fn current(&self) -> Option<&Planned> {
+    fn current(&self) -> Option<&Step> {
         self.at.map(|at| &self.steps[at])
     }
 
-    /// Whether the running step may be interrupted; `None` when none runs.
+    /// Whether the running step may be interrupted; `None` when no step runs that clients know of.
     pub(super) fn abortable(&self) -> Option<bool> {
-        self.current().map(|step| step.abortable)
+        match self.purpose {
+            Purpose::Work(_) => self.current().filter(|step| step.is_shown()).map(|step| step.abortable),
+            Purpose::CleanUp(_) => None,
+        }
+    }
+
+    /// `interface.step` of the running step, if clients know of it.
+    pub(super) fn shown_name(&self) -> Option<String> {
+        self.current().filter(|step| step.is_shown()).map(name)
     }
 
     /// `interface.step` of the running step.
     pub(super) fn name(&self) -> Option<String> {
-        self.current().map(|step| format!("{}.{}", step.interface, step.step))
+        self.current().map(name)
+    }
+
+    /// The step that waits for something from outside, and the place after it.
+    pub(super) fn waiting_step(&self) -> Option<Waiting> {
+        let at = self.at.filter(|_| !self.in_flight)?;
+        let next = i32::try_from(at + 1).expect("an operation has few steps");
+        Some(Waiting { operation: self.id, ended: self.key(at), next })
+    }
+
+    /// The row of a step put in after the present one, instead of those that were planned there.
+    pub(super) fn rows_with(&self, step: Step) -> (Vec<NewStep>, StepKey) {
+        let from = self.at.map_or(0, |at| at + 1);
+        let mut changed = Operation::new(self.node, self.purpose, self.steps[..from].to_vec());
+        changed.id = self.id;
+        changed.steps.push(step);
+        (changed.rows(from), self.key(from))
     }
 
     fn key(&self, at: usize) -> StepKey {
         StepKey::At { op: self.id, idx: i32::try_from(at).expect("an operation has few steps") }
     }
+}
 
-    /// The node's `deploy_step` field while step `at` runs.
-    fn shown(&self, at: usize) -> JsonText {
-        let step = &self.steps[at];
-        let Value::Object(map) = json!({
+/// A step that waits.
+pub(super) struct Waiting {
+    pub(super) operation: Uuid,
+    pub(super) ended: StepKey,
+    /// The place after it.
+    pub(super) next: i32,
+}
+
+fn name(step: &Step) -> String {
+    format!("{}.{}", step.interface, step.step)
+}
+
+/// The node's `*_step` field while `step` runs; empty between the steps and for other kinds of work.
+fn set_step_field(change: &mut Change, activity: Activity, step: Option<&Step>) {
+    let shown = step.filter(|step| step.is_shown()).map(|step| {
+        let Value::Object(mut map) = json!({
             "interface": step.interface, "step": step.step, "priority": step.priority,
-            "abortable": step.abortable, "argsinfo": null,
+            "abortable": step.abortable, "argsinfo": null, "requires_ramdisk": step.requires_ramdisk,
         }) else {
             unreachable!("written as an object")
         };
+        if !step.argsinfo.is_empty() {
+            map.insert("argsinfo".into(), Value::Object(step.argsinfo.clone()));
+        }
+        if !step.args.is_empty() {
+            map.insert("args".into(), Value::Object(view::masked(step.args.clone())));
+        }
         JsonText::from(map)
+    });
+    let node = &mut change.node;
+    let field = match activity {
+        Activity::Deploy => &mut node.deploy_step,
+        Activity::Clean => &mut node.clean_step,
+        Activity::Service => &mut node.service_step,
+        Activity::Verify
+        | Activity::TearDown
+        | Activity::Inspect
+        | Activity::Adopt
+        | Activity::Rescue
+        | Activity::Unrescue => return,
+    };
+    *field = shown.unwrap_or_default();
+}
+
+/// For which work the ramdisk is up that the node waits for.
+fn ramdisk_of(activity: Activity) -> Option<RamdiskPurpose> {
+    match activity {
+        Activity::Deploy => Some(RamdiskPurpose::Deploy),
+        Activity::Clean => Some(RamdiskPurpose::Clean),
+        Activity::Inspect => Some(RamdiskPurpose::Inspect),
+        Activity::Rescue => Some(RamdiskPurpose::Rescue),
+        Activity::Service => Some(RamdiskPurpose::Service),
+        Activity::Verify | Activity::TearDown | Activity::Adopt | Activity::Unrescue => None,
     }
 }
 
+/// What is to be done once a decision is committed.
+#[derive(Default)]
+pub(super) struct Next {
+    work: Option<Work>,
+    /// The operation that was is over.
+    ends: bool,
+    /// The one that begins.
+    operation: Option<Operation>,
+    /// There is nothing to do for this work: its end, or why it cannot begin.
+    at_once: Option<(Event, Option<String>)>,
+}
+
 impl NodeActor {
-    pub(super) fn end_operation(&self, change: &mut Change, state: StepState) {
-        if self.operation.is_none()
-            && let Some(row) = self.open_steps.first()
-        {
-            // a resting node never took its operation up
-            change.journal.push(JournalChange::Close { op: row.op, state });
-        }
-        if let Some(operation) = &self.operation {
-            if let (Some(at), StepState::Failed) = (operation.at, state) {
-                let error = change.node.last_error.clone();
-                change.journal.push(JournalChange::End { key: operation.key(at), state, error });
-                change.journal.push(JournalChange::Close { op: operation.id, state: StepState::Aborted });
-            } else {
-                change.journal.push(JournalChange::Close { op: operation.id, state });
-            }
+    /// Where the fleet's limit for such work is kept; `None` when it has none.
+    fn places(&self, purpose: Purpose) -> Option<Places> {
+        match purpose {
+            Purpose::Work(Activity::Deploy) => Some(self.world.deploys.clone()),
+            Purpose::Work(Activity::Clean) => Some(self.world.cleans.clone()),
+            Purpose::Work(
+                Activity::Verify
+                | Activity::TearDown
+                | Activity::Inspect
+                | Activity::Adopt
+                | Activity::Rescue
+                | Activity::Unrescue
+                | Activity::Service,
+            )
+            | Purpose::CleanUp(_) => None,
         }
     }
 
-    fn show(&self, progress: Progress, waiting_for: Option<String>) {
+    /// Writes a new operation into the journal; it starts at once unless it has to wait for its place.
+    fn write_plan(&self, change: &mut Change, mut operation: Operation) -> Operation {
+        change.journal.push(JournalChange::Plan(operation.rows(0)));
+        let places = self.places(operation.purpose);
+        operation.place = places.as_ref().and_then(Places::try_enter);
+        if places.is_none() || operation.place.is_some() {
+            operation.at = Some(0);
+            operation.since = self.world.now();
+            change.journal.push(JournalChange::Start(operation.key(0)));
+            if let Purpose::Work(activity) = operation.purpose {
+                set_step_field(change, activity, Some(&operation.steps[0]));
+            }
+        }
+        operation
+    }
+
+    /// Writes what `outcome` does into `change`, with the plan of the work that it begins and the end of the one
+    /// that it ends. `planned` are the steps of work that a client asked for, checked already.
+    pub(super) fn enter(
+        &self,
+        change: &mut Change,
+        outcome: &Outcome,
+        error: Option<String>,
+        planned: Option<Vec<Step>>,
+    ) -> Next {
+        let ending = if outcome.event == Event::Fail {
+            StepState::Failed
+        } else if outcome.from.is_stable()
+            || matches!(outcome.event, Event::Done | Event::Clean | Event::Manage)
+        {
+            StepState::Done
+        } else {
+            StepState::Aborted
+        };
+        self.apply(change, outcome, error);
+        let mut next = Next { work: Some(outcome.work), ..Next::default() };
+        let begins = match outcome.work {
+            Work::None | Work::Continue => None,
+            Work::Verify
+            | Work::Deploy
+            | Work::TearDown
+            | Work::Clean
+            | Work::Inspect
+            | Work::Adopt
+            | Work::Rescue
+            | Work::Unrescue
+            | Work::Service => outcome.to.activity().map(Purpose::Work),
+            Work::CleanUp
+            | Work::AbortDeploy
+            | Work::AbortClean
+            | Work::AbortInspect
+            | Work::AbortRescue
+            | Work::AbortService => outcome.from.activity().map(Purpose::CleanUp),
+        };
+        if outcome.clears_steps || begins.is_some() {
+            self.end_operation(change, ending);
+            next.ends = true;
+        }
+        let Some(purpose) = begins else { return next };
+        let steps = match (purpose, planned) {
+            (Purpose::Work(_), Some(steps)) => Ok(steps),
+            (Purpose::Work(activity), None) => self.plan_by_itself(&change.node, activity),
+            (Purpose::CleanUp(activity), _) => {
+                let how = if outcome.event == Event::Abort { Ending::Aborted } else { Ending::Failed };
+                Ok(self.world.flow.clean_up(activity, how))
+            }
+        };
+        match steps {
+            Ok(steps) if steps.is_empty() => {
+                let event = purpose_end(purpose, &self.facts_of(&change.node));
+                next.at_once = event.map(|event| (event, None));
+            }
+            Ok(steps) => {
+                next.operation = Some(self.write_plan(change, Operation::new(self.uuid(), purpose, steps)));
+            }
+            Err(why) => next.at_once = Some((Event::Fail, Some(why))),
+        }
+        next
+    }
+
+    /// What [`NodeActor::enter`] prepared is committed.
+    pub(super) fn go_on(&mut self, next: Next, ctx: &mut Context<Self>) {
+        if next.ends {
+            // whatever of the work before still runs must not undo what comes now
+            std::mem::take(&mut self.cancel).cancel();
+            self.operation = None;
+            self.world.doing.remove(&self.uuid());
+        }
+        if let Some(operation) = next.operation {
+            self.operation = Some(operation);
+            self.start_operation(ctx);
+        } else if let Some((event, error)) = next.at_once {
+            self.fire(ctx, event, error);
+        } else if next.work == Some(Work::Continue) {
+            self.look_at_step(ctx, true);
+        }
+    }
+
+    /// An event from inside: transition, commit, work. An event that the state does not know is a late answer and is
+    /// dropped.
+    pub(super) fn fire(&mut self, ctx: &mut Context<Self>, event: Event, error: Option<String>) {
+        let outcome = match transition(&self.facts(), event) {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                tracing::warn!(node = %self.uuid(), %refusal, "event comes too late");
+                return;
+            }
+        };
+        let mut change = self.change();
+        let next = self.enter(&mut change, &outcome, error, None);
+        self.save(ctx, change, move |act, ctx| act.go_on(next, ctx));
+    }
+
+    /// Plans the work of the present state anew.
+    pub(super) fn enter_again(&self, change: &mut Change, activity: Activity) -> Next {
+        let purpose = Purpose::Work(activity);
+        let mut next = Next::default();
+        self.end_operation(change, StepState::Aborted);
+        match self.plan_by_itself(&change.node, activity) {
+            Ok(steps) if steps.is_empty() => {
+                next.at_once = purpose_end(purpose, &self.facts()).map(|event| (event, None));
+            }
+            Ok(steps) => {
+                next.operation = Some(self.write_plan(change, Operation::new(self.uuid(), purpose, steps)));
+            }
+            Err(why) => next.at_once = Some((Event::Fail, Some(why))),
+        }
+        next
+    }
+
+    /// The waiting step got what it waited for: `step` comes next and is in the journal already.
+    pub(super) fn goes_on_with(&mut self, step: Step, ctx: &mut Context<Self>) {
+        let Some(operation) = &mut self.operation else { return };
+        let next = operation.at.map_or(0, |at| at + 1);
+        operation.steps.truncate(next);
+        operation.steps.push(step);
+        self.stands_at(next);
+        self.run_step(ctx, next, false);
+    }
+
+    fn end_operation(&self, change: &mut Change, state: StepState) {
+        let Some(operation) = &self.operation else {
+            if let Some(row) = self.open_steps.first() {
+                // a resting node never took its operation up
+                change.journal.push(JournalChange::Close { op: row.op, state });
+            }
+            return;
+        };
+        if let (Some(at), StepState::Failed) = (operation.at, state) {
+            let error = change.node.last_error.clone();
+            change.journal.push(JournalChange::End { key: operation.key(at), state, error });
+            change.journal.push(JournalChange::Close { op: operation.id, state: StepState::Aborted });
+        } else {
+            change.journal.push(JournalChange::Close { op: operation.id, state });
+        }
+    }
+
+    pub(super) fn show(&self, progress: Progress, waiting_for: Option<String>) {
         let Some(operation) = &self.operation else { return };
+        let kind = operation.purpose.word();
+        let step = operation.current();
         let doing = Doing {
-            step: operation.name().unwrap_or_else(|| "deploy.prepare".to_owned()),
+            operation: kind.clone(),
+            step: step.map_or_else(|| "conductor.wait_for_place".to_owned(), name),
             number: operation.at.map_or(0, |at| at + 1),
             of: operation.steps.len(),
             since: operation.since,
+            usual_seconds: step.and_then(|step| self.world.usual.seconds(&kind, &step.interface, &step.step)),
             progress,
             waiting_for,
         };
+        self.world.tell_progress(self.uuid(), &doing);
         self.world.doing.insert(self.uuid(), doing);
     }
 
-    /// The transition to `deploying` is committed: look the image up.
-    pub(super) fn prepare_deploy(&mut self, ctx: &mut Context<Self>) {
-        let now = self.world.now();
+    /// Runs the first step, once there is a place for the work.
+    fn start_operation(&mut self, ctx: &mut Context<Self>) {
         let Some(operation) = &mut self.operation else { return };
-        operation.since = now;
-        operation.in_flight = true;
-        let id = operation.id;
-        let free = self.world.deploys.available_permits() > 0;
-        self.show(
-            Progress { doing: "looking the image up".into(), ..Progress::default() },
-            (!free).then(|| "a place among the deployments ([conductor] max_concurrent_deploy)".to_owned()),
-        );
-        self.with_job(ctx, |act, job, _| act.siblings().deploy.do_send(Prepare { job, operation: id }));
+        if let Some(at) = operation.at {
+            return self.run_step(ctx, at, false);
+        }
+        operation.since = self.world.now();
+        let (id, purpose) = (operation.id, operation.purpose);
+        let places = self.places(purpose);
+        let Some(places) = places else { return };
+        self.show(Progress { doing: "waiting for its turn".into(), ..Progress::default() }, None);
+        let node = self.uuid();
+        let enter = async move { places.enter(node).await };
+        ctx.spawn(enter.into_actor(self).map(move |place, act, ctx| {
+            let Some(operation) = act.operation.as_mut().filter(|operation| operation.id == id) else {
+                return; // aborted or torn down meanwhile; the place is free again
+            };
+            operation.place = Some(place);
+            act.start_step(ctx, 0);
+        }));
     }
 
-    /// After a restart, in `deploying` or `wait call-back`.
-    pub(super) fn take_up_deploy(&mut self, ctx: &mut Context<Self>) {
-        let rows = std::mem::take(&mut self.open_steps);
-        let Some(mut operation) = Operation::from_rows(&rows, self.uuid()) else {
-            let text = "the step journal has nothing of this deployment; deploy again".to_owned();
-            self.fire(ctx, Event::Fail, Some(text));
-            return;
-        };
-        if operation.at.is_some() {
-            // one whose image is not looked up yet waits in line again, see prepare_deploy
-            operation._place = self.world.deploys.clone().try_acquire_owned().ok();
+    /// Commits that step `at` begins, and runs it.
+    fn start_step(&mut self, ctx: &mut Context<Self>, at: usize) {
+        let Some(operation) = &self.operation else { return };
+        let mut change = self.change();
+        change.journal.push(JournalChange::Start(operation.key(at)));
+        if let Purpose::Work(activity) = operation.purpose {
+            set_step_field(&mut change, activity, Some(&operation.steps[at]));
         }
-        operation.abort_after = self.node.deploy_step.get("abort_after").is_some();
-        let at = operation.at;
-        tracing::info!(node = %self.uuid(), step = ?operation.name(), "taking the deployment up again");
+        self.save(ctx, change, move |act, ctx| {
+            act.stands_at(at);
+            act.run_step(ctx, at, false);
+        });
+    }
+
+    fn stands_at(&mut self, at: usize) {
+        let now = self.world.now();
+        if let Some(operation) = &mut self.operation {
+            operation.at = Some(at);
+            operation.checkpoint = None;
+            operation.since = now;
+        }
+    }
+
+    /// After a restart: goes on with what the journal holds. Returns whether it held anything.
+    pub(super) fn take_up_operation(&mut self, ctx: &mut Context<Self>) -> bool {
+        let rows = std::mem::take(&mut self.open_steps);
+        let Some(mut operation) = Operation::from_rows(&rows, self.uuid()) else { return false };
+        let fits = match operation.purpose {
+            Purpose::Work(activity) => self.state().activity() == Some(activity) && !self.state().is_failed(),
+            Purpose::CleanUp(_) => !self.state().stuck_as_fail() && !self.state().is_wait(),
+        };
+        if !fits {
+            tracing::error!(node = %self.uuid(), state = %self.state(), "the journal's work is not that of the state");
+            self.open_steps = rows;
+            return false;
+        }
+        let steps = [&self.node.deploy_step, &self.node.clean_step, &self.node.service_step];
+        operation.abort_after = steps.iter().any(|step| step.get("abort_after").is_some());
+        let (at, purpose) = (operation.at, operation.purpose);
+        if at.is_some() {
+            // it had its place; one that never began waits in line again
+            operation.place = self.places(purpose).as_ref().and_then(Places::try_enter);
+        }
+        tracing::info!(node = %self.uuid(), work = %purpose.word(), step = ?operation.name(), "taking work up again");
         self.operation = Some(operation);
         self.show(Progress { doing: "taken up after a restart".into(), ..Progress::default() }, None);
-        match (self.state(), at) {
-            (State::DeployWait, _) => {
-                // what the machine may be about to fetch was known to the old process only
-                self.with_job(ctx, |act, job, ctx| {
-                    let ask = act.siblings().boot.send(LayOut { job, purpose: RamdiskPurpose::Deploy });
-                    ctx.spawn(ask.into_actor(act).map(|result, act, _| {
-                        if let Err(error) = answered("laying out the ramdisk", result) {
-                            tracing::error!(node = %act.uuid(), %error, "the ramdisk is not laid out again");
-                            act.silent = Some(error);
-                        }
-                    }));
-                });
-                self.look_at_ramdisk(ctx, true);
+        match at {
+            None => self.start_operation(ctx),
+            Some(_) if self.state().is_hold() => {}
+            Some(_) if self.state().is_wait() => {
+                self.lay_out_again(ctx, purpose.activity());
+                self.look_at_step(ctx, true);
             }
-            (_, Some(at)) => self.run_step(ctx, at, true),
-            (_, None) => self.prepare_deploy(ctx),
+            Some(at) => self.run_step(ctx, at, true),
         }
+        true
+    }
+
+    /// What the machine may be about to fetch was known to the old process only.
+    fn lay_out_again(&mut self, ctx: &mut Context<Self>, activity: Activity) {
+        let Some(purpose) = ramdisk_of(activity) else { return };
+        self.with_job(ctx, |act, job, ctx| {
+            let ask = act.siblings().boot.send(LayOut { job, purpose });
+            ctx.spawn(ask.into_actor(act).map(|result, act, _| {
+                if let Err(error) = answered("laying out the ramdisk", result) {
+                    tracing::error!(node = %act.uuid(), %error, "the ramdisk is not laid out again");
+                    act.silent = Some(error);
+                }
+            }));
+        });
     }
 
     fn run_step(&mut self, ctx: &mut Context<Self>, at: usize, resumed: bool) {
@@ -304,20 +582,25 @@ impl NodeActor {
             job,
             operation: operation.id,
             at,
-            step: operation.steps[at].step.clone(),
+            activity: operation.purpose.activity(),
+            step: std::sync::Arc::new(operation.steps[at].clone()),
             agent: view::agent(&self.node),
             resumed,
             checkpoint: operation.checkpoint.clone(),
         }
     }
 
-    /// Looks at the step that waits in the ramdisk: after a heartbeat, and now and then in between.
-    pub(super) fn look_at_ramdisk(&mut self, ctx: &mut Context<Self>, heartbeat: bool) {
-        if self.state() != State::DeployWait || self.node.maintenance || view::agent(&self.node).is_none() {
+    /// Looks at the step that waits: after a heartbeat, and now and then in between.
+    pub(super) fn look_at_step(&mut self, ctx: &mut Context<Self>, heartbeat: bool) {
+        if !self.state().is_wait() || self.node.maintenance {
             return;
         }
+        let no_agent = view::agent(&self.node).is_none();
         let Some(operation) = &mut self.operation else { return };
         let Some(at) = operation.at else { return };
+        if no_agent && operation.steps[at].requires_ramdisk {
+            return;
+        }
         if operation.in_flight {
             operation.look_again |= heartbeat;
             return;
@@ -329,139 +612,196 @@ impl NodeActor {
         });
     }
 
-    fn step_done(&mut self, ctx: &mut Context<Self>) {
+    /// Step `at` is over: what it found, what comes next and what becomes of the node, in one commit.
+    pub(super) fn step_done(&mut self, ctx: &mut Context<Self>, found: Found) {
         let now = self.world.now();
-        let Some(operation) = &self.operation else { return };
+        let Some(operation) = &mut self.operation else { return };
         let Some(at) = operation.at else { return };
-        let name = operation.name();
-        let mut change = self.change();
-        let end = JournalChange::End { key: operation.key(at), state: StepState::Done, error: None };
-        change.journal.push(end);
-        let mut facts = self.facts();
-        if operation.abort_after
-            && let Ok(outcome) = abort_after_step(&facts)
-        {
-            let text = steps::aborted_message(Activity::Deploy, name.as_deref());
-            self.apply(&mut change, &outcome, Some(text));
-            self.end_operation(&mut change, StepState::Aborted);
-            self.save(ctx, change, move |act, ctx| act.begin(outcome.work, ctx));
-            return;
+        let step = operation.steps[at].clone();
+        let (purpose, shown, name) = (operation.purpose, operation.shown_name(), name(&step));
+        self.world.usual.learn(&purpose.word(), &step.interface, &step.step, operation.since, now);
+        let mut change = Change::of(&self.node);
+        change.journal.push(JournalChange::End {
+            key: operation.key(at),
+            state: StepState::Done,
+            error: None,
+        });
+        if let Some(next) = &found.next {
+            let from = at + 1;
+            let first = i32::try_from(from).expect("an operation has few steps");
+            change.journal.push(JournalChange::Drop { op: operation.id, from: first });
+            operation.steps.truncate(from);
+            operation.steps.extend(next.iter().cloned());
+            change.journal.push(JournalChange::Plan(operation.rows(from)));
         }
-        if self.state() == State::DeployWait {
-            let resumed = transition(&facts, Event::Resume).expect("TABLE has wait call-back, resume");
+        let data =
+            json!({"step": name, "operation": purpose.word(), "number": at + 1, "of": operation.steps.len()});
+        let (abort_after, more) = (operation.abort_after, at + 1 < operation.steps.len());
+        found::apply(&mut change, found, &self.ports, now);
+        if step.is_shown() {
+            change.tell(&self.world, "INFO", "step_done", format!("step {name} done"), data);
+        }
+        let Purpose::Work(activity) = purpose else {
+            return self.clean_up_goes_on(ctx, change, at, more);
+        };
+        let mut facts = self.facts_of(&change.node);
+        if abort_after && let Ok(outcome) = abort_after_step(&facts) {
+            let text = steps::aborted_message(activity, shown.as_deref());
+            let next = self.enter(&mut change, &outcome, Some(text), None);
+            return self.save(ctx, change, move |act, ctx| act.go_on(next, ctx));
+        }
+        if self.state().is_wait() {
+            let resumed = transition(&facts, Event::Resume).expect("TABLE lets every wait state resume");
             self.apply(&mut change, &resumed, None);
-            facts.state = resumed.to;
-            facts.target = resumed.target;
+            facts = self.facts_of(&change.node);
         }
-        let data = json!({"step": name, "number": at + 1, "of": operation.steps.len()});
-        change.tell(
-            &self.world,
-            "INFO",
-            "step_done",
-            format!("step {} done", name.unwrap_or_default()),
-            data,
-        );
-        let next = at + 1;
-        if next < operation.steps.len() {
+        if more {
+            let operation = self.operation.as_ref().expect("it was there above");
+            let next = at + 1;
             change.journal.push(JournalChange::Start(operation.key(next)));
-            change.node.deploy_step = operation.shown(next);
-            self.save(ctx, change, move |act, ctx| {
-                if let Some(operation) = &mut act.operation {
-                    operation.at = Some(next);
-                    operation.checkpoint = None;
-                    operation.since = now;
-                }
+            set_step_field(&mut change, activity, Some(&operation.steps[next]));
+            return self.save(ctx, change, move |act, ctx| {
+                act.stands_at(next);
                 act.run_step(ctx, next, false);
             });
-            return;
         }
-        let outcome = transition(&facts, Event::Done).expect("TABLE has deploying, done");
-        self.apply(&mut change, &outcome, None);
-        view::wipe_agent(&mut change.node);
-        self.save(ctx, change, |act, _| {
-            act.operation = None;
-            act.world.doing.remove(&act.uuid());
+        let Some(event) = purpose_end(purpose, &facts) else { return };
+        let outcome = transition(&facts, event).expect("TABLE ends every kind of work");
+        let next = self.enter(&mut change, &outcome, None, None);
+        if next.operation.is_none() {
+            view::wipe_agent(&mut change.node);
+        }
+        self.save(ctx, change, move |act, ctx| act.go_on(next, ctx));
+    }
+
+    fn clean_up_goes_on(&mut self, ctx: &mut Context<Self>, mut change: Change, at: usize, more: bool) {
+        if !more {
+            return self.save(ctx, change, |act, _| act.clean_up_over());
+        }
+        let operation = self.operation.as_ref().expect("a step of it just ended");
+        change.journal.push(JournalChange::Start(operation.key(at + 1)));
+        self.save(ctx, change, move |act, ctx| {
+            act.stands_at(at + 1);
+            act.run_step(ctx, at + 1, false);
         });
     }
 
-    fn step_waits(&mut self, ctx: &mut Context<Self>, progressed: Progressed) {
+    fn clean_up_over(&mut self) {
+        self.operation = None;
+        self.world.doing.remove(&self.uuid());
+    }
+
+    /// The clean-up itself went wrong: that changes no state, but the operator has to know.
+    fn clean_up_failed(&mut self, ctx: &mut Context<Self>, of: Activity, error: &DriverError) {
+        tracing::warn!(node = %self.uuid(), %error, "cleaning up after the {of} failed");
+        let mut change = self.change();
+        let before = change.node.last_error.take().unwrap_or_default();
+        let text = view::printable(format!("{before} Also, cleaning up failed: {error}").trim());
+        change.node.last_error = Some(text.clone());
+        if of == Activity::Rescue {
+            // the password may still open the machine (states.md §3)
+            change.node.maintenance = true;
+            change.node.fault = Some(Fault::RescueAbortFailure);
+            change.node.maintenance_reason.get_or_insert_with(|| text.clone());
+        }
+        self.record(&mut change, of.as_str(), &text);
+        self.end_operation(&mut change, StepState::Failed);
+        self.save(ctx, change, |act, _| act.clean_up_over());
+    }
+
+    fn step_waits(&mut self, ctx: &mut Context<Self>, progressed: Progressed, event: Event) {
         self.silent = None;
         self.show(progressed.progress, None);
         let Some(operation) = &mut self.operation else { return };
         let again = std::mem::take(&mut operation.look_again);
         let Some(at) = operation.at else { return };
-        let mut change = Change { node: self.node.clone(), events: Vec::new(), journal: Vec::new() };
+        let mut change = Change::of(&self.node);
         if progressed.checkpoint.is_some() && progressed.checkpoint != operation.checkpoint {
             operation.checkpoint.clone_from(&progressed.checkpoint);
             let text = progressed.checkpoint.unwrap_or_default();
             change.journal.push(JournalChange::Checkpoint(operation.key(at), text));
         }
-        if self.state() == State::Deploying {
-            let outcome = transition(&self.facts(), Event::Wait).expect("TABLE has deploying, wait");
-            self.apply(&mut change, &outcome, None);
+        let mut moves = false;
+        if self.state().stuck_as_fail() || event == Event::Hold {
+            match transition(&self.facts(), event) {
+                Ok(outcome) => {
+                    self.apply(&mut change, &outcome, None);
+                    moves = true;
+                }
+                Err(refusal) => {
+                    let text = format!("this kind of work cannot wait: {refusal}");
+                    return self.fire(ctx, Event::Fail, Some(text));
+                }
+            }
         }
-        if change.journal.is_empty() && self.state() == State::DeployWait {
+        if change.journal.is_empty() && !moves {
             if again {
-                self.look_at_ramdisk(ctx, false);
+                self.look_at_step(ctx, false);
             }
             return;
         }
         self.save(ctx, change, move |act, ctx| {
             if again {
-                act.look_at_ramdisk(ctx, false);
+                act.look_at_step(ctx, false);
             }
         });
     }
 
     /// The ramdisk is gone in which a step was running: nobody will ever answer for it.
     pub(super) fn ramdisk_lost(&mut self, ctx: &mut Context<Self>, why: &str) {
-        let inside = self
-            .operation
-            .as_ref()
-            .and_then(Operation::current)
-            .is_some_and(|step| step.resume == Resume::Reattach);
-        if inside && self.state() == State::DeployWait {
-            let name = self.operation.as_ref().and_then(Operation::name).unwrap_or_default();
-            let text =
-                format!("Failed to deploy. Step {name}: {why} while it ran in the ramdisk; deploy again");
+        let Some(operation) = &self.operation else { return };
+        let inside = operation.current().is_some_and(|step| step.resume == Resume::Reattach);
+        if inside && self.state().is_wait() {
+            let name = operation.name().unwrap_or_default();
+            let reason = format!("{why} while it ran in the ramdisk; start the work again");
+            let text = failed_text(operation.purpose.activity(), self.uuid(), &name, &reason);
             self.fire(ctx, Event::Fail, Some(text));
         }
     }
 
     fn step_failed(&mut self, ctx: &mut Context<Self>, error: &DriverError) {
-        let name =
-            self.operation.as_ref().and_then(Operation::name).unwrap_or_else(|| "deploy.prepare".into());
-        self.fire(ctx, Event::Fail, Some(format!("Failed to deploy. Step {name}: {error}")));
+        let Some(operation) = &self.operation else { return };
+        let name = operation.name().unwrap_or_default();
+        match operation.purpose {
+            Purpose::Work(activity) => {
+                let text = failed_text(activity, self.uuid(), &name, &error.to_string());
+                self.fire(ctx, Event::Fail, Some(text));
+            }
+            Purpose::CleanUp(activity) => self.clean_up_failed(ctx, activity, error),
+        }
     }
 }
 
-impl Handler<Prepared> for NodeActor {
-    type Result = ();
+/// The event that ends work whose steps are all done; a clean-up moves nothing.
+fn purpose_end(purpose: Purpose, facts: &Facts) -> Option<Event> {
+    match purpose {
+        Purpose::Work(Activity::Clean) => Some(end_of_cleaning(facts)),
+        Purpose::Work(Activity::TearDown) => Some(Event::Clean),
+        Purpose::Work(
+            Activity::Verify
+            | Activity::Deploy
+            | Activity::Inspect
+            | Activity::Adopt
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service,
+        ) => Some(Event::Done),
+        Purpose::CleanUp(_) => None,
+    }
+}
 
-    fn handle(&mut self, told: Prepared, ctx: &mut Context<Self>) {
-        let now = self.world.now();
-        let Some(operation) = self.operation.as_mut().filter(|operation| operation.id == told.operation)
-        else {
-            return;
-        };
-        operation.in_flight = false;
-        let (keep, place) = match told.result {
-            Ok(found) => found,
-            Err(error) => return self.step_failed(ctx, &error),
-        };
-        operation._place = Some(place);
-        operation.since = now;
-        let (key, shown) = (operation.key(0), operation.shown(0));
-        let mut change = self.change();
-        view::edit(&mut change.node.driver_internal_info, |info| info.extend(keep));
-        change.node.deploy_step = shown;
-        change.journal.push(JournalChange::Start(key));
-        self.save(ctx, change, |act, ctx| {
-            if let Some(operation) = &mut act.operation {
-                operation.at = Some(0);
-            }
-            act.run_step(ctx, 0, false);
-        });
+/// `last_error` of work that failed in a step.
+fn failed_text(activity: Activity, node: Uuid, step: &str, why: &str) -> String {
+    match activity {
+        Activity::Verify => format!("Failed to get power state for node {node}. Error: {why}"),
+        Activity::TearDown => format!("Failed to tear down: {why}"),
+        Activity::Inspect => format!("Failed to inspect hardware. Reason: {why}"),
+        Activity::Adopt => format!("Adoption of node {node} failed: {why}"),
+        Activity::Deploy => format!("Failed to deploy. Step {step}: {why}"),
+        Activity::Clean => format!("Failed to clean node {node}. Step {step}: {why}"),
+        Activity::Rescue => format!("Failed to rescue: {why}"),
+        Activity::Unrescue => format!("Failed to unrescue: {why}"),
+        Activity::Service => format!("Failed to service node {node}. Step {step}: {why}"),
     }
 }
 
@@ -469,8 +809,14 @@ impl Handler<StepEnded> for NodeActor {
     type Result = ();
 
     fn handle(&mut self, told: StepEnded, ctx: &mut Context<Self>) {
-        let at_work = matches!(self.state(), State::Deploying | State::DeployWait);
+        let state = self.state();
         let Some(operation) = &mut self.operation else { return };
+        let at_work = match operation.purpose {
+            Purpose::Work(activity) => {
+                state.activity() == Some(activity) && (state.stuck_as_fail() || state.is_wait())
+            }
+            Purpose::CleanUp(_) => true,
+        };
         if !at_work || operation.id != told.operation || operation.at != Some(told.at) {
             tracing::debug!(node = %self.node.uuid, "a step's answer comes too late");
             return;
@@ -478,54 +824,27 @@ impl Handler<StepEnded> for NodeActor {
         operation.in_flight = false;
         let reattaches = operation.current().is_some_and(|step| step.resume == Resume::Reattach);
         match told.result {
-            Ok(StepOutcome::Done) => self.step_done(ctx),
-            Ok(StepOutcome::Wait(progressed)) => self.step_waits(ctx, progressed),
+            Ok(StepOutcome::Done) => self.step_done(ctx, Found::default()),
+            Ok(StepOutcome::Found(found)) => self.step_done(ctx, *found),
+            Ok(StepOutcome::Wait(progressed)) => self.step_waits(ctx, progressed, Event::Wait),
+            Ok(StepOutcome::Hold) => {
+                let doing = Progress { doing: "on hold".into(), ..Progress::default() };
+                self.step_waits(ctx, Progressed { progress: doing.clone(), checkpoint: None }, Event::Hold);
+                self.show(doing, Some("the operator's unhold".into()));
+            }
             // the ramdisk may answer next time; its deadline decides how often we ask
             Err(error) if error.is_transient() && (told.polled || reattaches) => {
                 let waiting = error.to_string();
                 tracing::info!(node = %self.node.uuid, %error, "asking the ramdisk again later");
                 let doing = Progress { doing: "waiting for the ramdisk".into(), ..Progress::default() };
-                if self.state() == State::Deploying {
-                    self.step_waits(ctx, Progressed { progress: doing.clone(), checkpoint: None });
+                if state.stuck_as_fail() {
+                    let progressed = Progressed { progress: doing.clone(), checkpoint: None };
+                    self.step_waits(ctx, progressed, Event::Wait);
                 }
                 self.show(doing, Some(waiting));
                 self.silent = Some(error);
             }
             Err(error) => self.step_failed(ctx, &error),
-        }
-    }
-}
-
-impl Handler<CleanedUp> for NodeActor {
-    type Result = ();
-
-    fn handle(&mut self, told: CleanedUp, ctx: &mut Context<Self>) {
-        // the mark is gone when the node has begun something else meanwhile
-        if self.node.driver_internal_info.get(view::keys::CLEAN_UP).is_none() {
-            return;
-        }
-        let mut change = self.change();
-        view::edit(&mut change.node.driver_internal_info, |info| drop(info.remove(view::keys::CLEAN_UP)));
-        if let Err(error) = told.0 {
-            tracing::warn!(node = %self.uuid(), %error, "clean-up after a failed deployment failed");
-            let before = change.node.last_error.take().unwrap_or_default();
-            let text = format!("{before} Also, cleaning up failed: {error}");
-            change.node.last_error = Some(view::printable(text.trim()));
-        }
-        self.save(ctx, change, |_, _| {});
-    }
-}
-
-impl Handler<TornDown> for NodeActor {
-    type Result = ();
-
-    fn handle(&mut self, told: TornDown, ctx: &mut Context<Self>) {
-        if self.state() != State::Deleting {
-            return;
-        }
-        match told.0 {
-            Ok(()) => self.fire(ctx, Event::Clean, None),
-            Err(error) => self.fire(ctx, Event::Fail, Some(format!("Failed to tear down: {error}"))),
         }
     }
 }

@@ -136,7 +136,13 @@ impl NodeActor {
         let power = node.power_state;
         change.tell(&self.world, severity, "power_set", text, json!({"target": to, "power_state": power}));
         let done = severity == "INFO";
+        let news = if done { Ok(()) } else { Err(change.node.last_error.clone().unwrap_or_default()) };
+        if let Err(text) = &news {
+            self.record(&mut change, "power", text);
+        }
         self.save(ctx, change, move |act, ctx| {
+            // nobody may be waiting for it
+            let _ = act.world.power_done.send((act.uuid(), news));
             if done && to.wipes_agent() {
                 act.ramdisk_lost(ctx, &format!("the machine was asked to go to '{to}'"));
             }
@@ -286,7 +292,7 @@ impl Handler<AgentGoes> for NodeActor {
         let (world, commit) = (self.world.clone(), self.commit_of(change));
         let write = async move { world.commit_until_done(commit).await };
         AtomicResponse::new(Box::pin(write.into_actor(self).map(|result, act, ctx| match result {
-            Ok(done) => act.committed(done.node, ctx),
+            Ok(done) => act.committed(done, ctx),
             Err(error) => act.lost(&error, ctx),
         })))
     }

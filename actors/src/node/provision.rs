@@ -1,36 +1,32 @@
-//! Verbs, and the work that follows a committed transition.
+//! Verbs, time-outs, and what a restart makes of the state it finds.
 
-use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler};
-use ferric_drivers::DriverError;
-use ferric_machine::{Deadline, Event, PowerState, Refusal, State, Verb, Work, end_of_cleaning, transition};
-use ferric_schema::{JournalChange, journal::StepState};
-use serde_json::Value;
+use actix::{AtomicResponse, Context, Handler};
+use ferric_drivers::flow::Order;
+use ferric_drivers::interface::Step;
+use ferric_machine::steps::aborted_message;
+use ferric_machine::{Activity, Deadline, Event, PowerState, Refusal, State, Verb, Work, transition};
+use ferric_schema::{JournalChange, Node, journal::StepState};
+use serde_json::{Value, json};
 
-use super::NodeActor;
-use super::operation::Operation;
-use crate::deploy::{CleanUp, TearDown};
+use super::operation::{Next, Operation};
+use super::{Change, NodeActor};
 use crate::error::NodeError;
-use crate::message::Provision;
-use crate::power::{QUESTION, ReadPower};
-use crate::view::{self, keys};
+use crate::message::{ContinueInspection, Provision};
+use crate::view;
 
 impl Handler<Provision> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
     fn handle(&mut self, ask: Provision, _: &mut Context<Self>) -> Self::Result {
         match self.plan(&ask) {
-            Ok(Plan { change, work, operation, abort_after }) => {
+            Ok(Plan { change, next, abort_after }) => {
                 let asked = ask.verb;
                 self.commit(change, move |act, ctx| {
-                    if let Some(operation) = operation {
-                        act.operation = Some(operation);
-                    }
                     if let Some(running) = &mut act.operation {
                         running.abort_after |= abort_after;
                     }
                     tracing::info!(node = %act.uuid(), verb = %asked, "accepted");
-                    act.begin(work, ctx);
+                    act.go_on(next, ctx);
                 })
             }
             Err(error) => self.refuse(error),
@@ -41,11 +37,9 @@ impl Handler<Provision> for NodeActor {
 /// What a verb leads to.
 struct Plan {
     /// To commit.
-    change: super::Change,
+    change: Change,
     /// To begin afterwards.
-    work: Work,
-    /// The steps to run.
-    operation: Option<Operation>,
+    next: Next,
     /// The running step is to be the last one.
     abort_after: bool,
 }
@@ -60,110 +54,125 @@ impl NodeActor {
             return Err(self.locked());
         }
         let mut change = self.change();
-        self.apply(&mut change, &outcome, None);
-        let mut operation = None;
+        let mut error = None;
+        let mut steps = None;
         match outcome.work {
-            Work::None | Work::Verify | Work::CleanUp => {}
-            // a deployment may be torn down while it waits
-            Work::TearDown | Work::AbortDeploy => self.end_operation(&mut change, StepState::Aborted),
-            Work::Clean => {
-                if self.node.automated_clean == Some(true) || ask.verb == Verb::Clean {
-                    return Err(NodeError::NotBuilt { what: "Cleaning".into() });
-                }
-            }
-            Work::Deploy => {
-                operation = Some(self.plan_deploy(ask, &mut change)?);
-            }
-            Work::Inspect => return Err(NodeError::NotBuilt { what: "Inspection".into() }),
-            Work::Adopt => return Err(NodeError::NotBuilt { what: "Adoption".into() }),
-            Work::Rescue | Work::Unrescue | Work::AbortRescue => {
-                return Err(NodeError::NotBuilt { what: "Rescue".into() });
-            }
-            Work::Service | Work::AbortService => return Err(NodeError::NotBuilt { what: "Service".into() }),
-            Work::Continue => return Err(NodeError::NotBuilt { what: "Holding".into() }),
-            Work::AbortClean | Work::AbortInspect => {
-                return Err(NodeError::NotBuilt { what: "Aborting this".into() });
-            }
-        }
-        if outcome.marks_abort_after {
-            view::edit(&mut change.node.deploy_step, |step| {
-                step.insert("abort_after".into(), Value::Bool(true));
-            });
-        }
-        if outcome.work == Work::AbortDeploy {
-            let step = self.operation.as_ref().and_then(Operation::name);
-            let text =
-                ferric_machine::steps::aborted_message(ferric_machine::Activity::Deploy, step.as_deref());
-            change.node.last_error = Some(text);
-        }
-        Ok(Plan { change, work: outcome.work, operation, abort_after: outcome.marks_abort_after })
-    }
-
-    fn plan_deploy(&self, ask: &Provision, change: &mut super::Change) -> Result<Operation, NodeError> {
-        let job = self.job()?;
-        job.bound.power.validate(&job.view)?;
-        job.bound.boot.validate(&job.view)?;
-        job.bound.deploy.validate(&job.view)?;
-        let drive = match &ask.configdrive {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Object(parts)) => {
-                let name = job.view.instance_str("display_name").or(self.node.name.as_deref());
-                Some(ferric_drivers::deploy::build_configdrive(self.uuid(), name, parts)?)
-            }
-            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
-                return Err(NodeError::Invalid("configdrive must be a string or an object".into()));
-            }
-        };
-        if let Some(drive) = drive {
-            view::edit(&mut change.node.instance_info, |info| {
-                info.insert("configdrive".into(), Value::String(drive));
-            });
-        }
-        // what an earlier deployment left must not steer this one
-        view::wipe_agent(&mut change.node);
-        let operation = Operation::deploy(&job, self.uuid());
-        change.journal.push(JournalChange::Plan(operation.as_new_steps()));
-        Ok(operation)
-    }
-
-    /// Starts the work of a committed transition.
-    pub(super) fn begin(&mut self, work: Work, ctx: &mut Context<Self>) {
-        if matches!(work, Work::TearDown | Work::CleanUp | Work::AbortDeploy) {
-            // whatever of the work before still runs must not undo what comes now
-            std::mem::take(&mut self.cancel).cancel();
-        }
-        match work {
-            Work::None => {}
-            Work::Verify => self.verify(ctx),
-            Work::Deploy => self.prepare_deploy(ctx),
-            Work::TearDown => {
-                self.operation = None;
-                self.world.doing.remove(&self.uuid());
-                self.with_job(ctx, |act, job, _| act.siblings().deploy.do_send(TearDown(job)));
-            }
-            Work::Clean => self.finish_cleaning(ctx),
-            Work::CleanUp | Work::AbortDeploy => {
-                self.operation = None;
-                self.world.doing.remove(&self.uuid());
-                let files_only = work == Work::AbortDeploy;
-                self.with_job(ctx, move |act, job, _| {
-                    act.siblings().deploy.do_send(CleanUp { job, files_only })
-                });
-            }
-            Work::Continue
-            | Work::Inspect
-            | Work::Adopt
-            | Work::Rescue
-            | Work::Unrescue
-            | Work::Service
+            Work::None | Work::Continue | Work::CleanUp => {}
+            Work::AbortDeploy
             | Work::AbortClean
             | Work::AbortInspect
             | Work::AbortRescue
             | Work::AbortService => {
-                tracing::error!(node = %self.uuid(), %work, "plan() lets no such work through in this release");
+                let step = self.operation.as_ref().and_then(Operation::shown_name);
+                error = self.state().activity().map(|activity| aborted_text(activity, step.as_deref()));
+            }
+            Work::TearDown => self.job().and_then(|job| Ok(job.bound.power.validate(&job.view)?))?,
+            Work::Clean if ask.verb == Verb::Provide && !self.cleans_by_itself(&self.node) => {}
+            Work::Verify
+            | Work::Deploy
+            | Work::Clean
+            | Work::Inspect
+            | Work::Adopt
+            | Work::Rescue
+            | Work::Unrescue
+            | Work::Service => {
+                let Some(activity) = outcome.to.activity() else {
+                    unreachable!("TABLE begins work in states of that work only")
+                };
+                self.write_wanted(ask, activity, &mut change)?;
+                let order = Order {
+                    activity,
+                    steps: ask.wanted.steps.clone(),
+                    automated: activity == Activity::Clean && ask.verb != Verb::Clean,
+                    disable_ramdisk: ask.wanted.disable_ramdisk,
+                };
+                steps = Some(self.check_and_plan(&change.node, &order)?);
             }
         }
+        if outcome.marks_abort_after {
+            let node = &mut change.node;
+            for field in [&mut node.deploy_step, &mut node.clean_step, &mut node.service_step] {
+                if field.get("step").is_some() {
+                    view::edit(field, |step| drop(step.insert("abort_after".into(), Value::Bool(true))));
+                }
+            }
+            return Ok(Plan { change, next: Next::default(), abort_after: true });
+        }
+        let next = self.enter(&mut change, &outcome, error, steps);
+        Ok(Plan { change, next, abort_after: false })
+    }
+
+    /// What the request brings for the work itself, into the row.
+    fn write_wanted(
+        &self,
+        ask: &Provision,
+        activity: Activity,
+        change: &mut Change,
+    ) -> Result<(), NodeError> {
+        let node = &mut change.node;
+        match activity {
+            Activity::Deploy => {
+                let drive = match &ask.configdrive {
+                    None | Some(Value::Null) => None,
+                    Some(Value::String(text)) => Some(text.clone()),
+                    Some(Value::Object(parts)) => {
+                        let info = node.instance_info.parse();
+                        let shown = info.get("display_name").and_then(Value::as_str);
+                        let name = shown.or(node.name.as_deref());
+                        Some(ferric_drivers::deploy::build_configdrive(node.uuid, name, parts)?)
+                    }
+                    Some(Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
+                        return Err(NodeError::Invalid("configdrive must be a string or an object".into()));
+                    }
+                };
+                if let Some(drive) = drive {
+                    view::edit(&mut node.instance_info, |info| {
+                        info.insert("configdrive".into(), Value::String(drive));
+                    });
+                }
+                // what an earlier deployment left must not steer this one
+                view::wipe_agent(node);
+            }
+            Activity::Rescue => {
+                if let Some(hash) = &ask.wanted.rescue_password {
+                    view::edit(&mut node.instance_info, |info| {
+                        info.insert(view::keys::RESCUE_PASSWORD.into(), json!(hash.expose()));
+                    });
+                }
+                view::wipe_agent(node);
+            }
+            Activity::Inspect | Activity::Clean | Activity::Service | Activity::Unrescue => {
+                view::wipe_agent(node);
+            }
+            Activity::Verify | Activity::TearDown | Activity::Adopt => {}
+        }
+        Ok(())
+    }
+
+    fn check_and_plan(&self, node: &Node, order: &Order) -> Result<Vec<Step>, NodeError> {
+        let job = self.job_of(node)?;
+        self.world.flow.validate(&job.view, &job.bound, order)?;
+        let steps = self.world.flow.plan(&job.view, &job.bound, order);
+        if steps.is_empty() {
+            return Err(NodeError::Driver(ferric_drivers::DriverError::Unsupported {
+                interface: job.bound.names.values().cloned().collect::<Vec<_>>().join(", "),
+                what: order.activity.to_string(),
+            }));
+        }
+        Ok(steps)
+    }
+
+    /// Whether a node is cleaned on its way to `available` (states.md §4).
+    fn cleans_by_itself(&self, node: &Node) -> bool {
+        node.automated_clean.unwrap_or(self.world.settings.automated_clean)
+    }
+
+    /// The steps of work that begins by itself, none where there is nothing to do; or why it cannot begin.
+    pub(super) fn plan_by_itself(&self, node: &Node, activity: Activity) -> Result<Vec<Step>, String> {
+        if activity == Activity::Clean && !self.cleans_by_itself(node) {
+            return Ok(Vec::new());
+        }
+        self.check_and_plan(node, &Order::new(activity)).map_err(|error| error.to_string())
     }
 
     /// Gives `then` the node as drivers need it; a node that cannot be bound any more fails its work.
@@ -176,78 +185,6 @@ impl NodeActor {
             Ok(job) => then(self, job, ctx),
             Err(error) => self.fire(ctx, Event::Fail, Some(error.to_string())),
         }
-    }
-
-    /// An event from inside: transition, commit, work. An event that the state does not know is a late answer and is
-    /// dropped.
-    pub(super) fn fire(&mut self, ctx: &mut Context<Self>, event: Event, error: Option<String>) {
-        let outcome = match transition(&self.facts(), event) {
-            Ok(outcome) => outcome,
-            Err(refusal) => {
-                tracing::warn!(node = %self.uuid(), %refusal, "event comes too late");
-                return;
-            }
-        };
-        let mut change = self.change();
-        self.apply(&mut change, &outcome, error);
-        if outcome.clears_steps {
-            self.end_operation(
-                &mut change,
-                if event == Event::Done { StepState::Done } else { StepState::Failed },
-            );
-        }
-        self.save(ctx, change, move |act, ctx| {
-            if outcome.clears_steps {
-                act.operation = None;
-                act.world.doing.remove(&act.uuid());
-            }
-            act.begin(outcome.work, ctx);
-        });
-    }
-
-    fn verify(&mut self, ctx: &mut Context<Self>) {
-        self.with_job(ctx, |act, job, ctx| {
-            let valid = job.bound.power.validate(&job.view);
-            let ask = act.siblings().power.send(ReadPower { job, patient: true }).timeout(2 * QUESTION);
-            let read = async move {
-                valid?;
-                crate::job::answered("reading the power state", ask.await)
-            };
-            let uuid = act.uuid();
-            ctx.spawn(read.into_actor(act).map(move |seen: Result<PowerState, DriverError>, act, ctx| {
-                let failed = |why: String| format!("Failed to get power state for node {uuid}. Error: {why}");
-                match seen {
-                    Ok(PowerState::Error) => {
-                        act.fire(
-                            ctx,
-                            Event::Fail,
-                            Some(failed("the BMC reports a fault of the chassis".into())),
-                        );
-                    }
-                    Ok(seen) => act.verified(ctx, seen),
-                    Err(error) => act.fire(ctx, Event::Fail, Some(failed(error.to_string()))),
-                }
-            }));
-        });
-    }
-
-    fn verified(&mut self, ctx: &mut Context<Self>, seen: PowerState) {
-        let Ok(outcome) = transition(&self.facts(), Event::Done) else { return };
-        let mut change = self.change();
-        self.apply(&mut change, &outcome, None);
-        change.node.power_state = Some(seen);
-        self.save(ctx, change, |_, _| {});
-    }
-
-    /// Automated cleaning is off in this release: the state is passed through, as Ironic does then.
-    fn finish_cleaning(&mut self, ctx: &mut Context<Self>) {
-        if self.node.automated_clean == Some(true) {
-            let text = "this node is to be cleaned (automated_clean is true), and cleaning is not part of this release \
-                        of Ferric; clean it by hand, set automated_clean to false, then manage and provide it";
-            return self.fire(ctx, Event::Fail, Some(text.to_owned()));
-        }
-        let event = end_of_cleaning(&self.facts());
-        self.fire(ctx, event, None);
     }
 
     /// The ramdisk did not call in time.
@@ -285,40 +222,78 @@ impl NodeActor {
         {
             return self.fire(ctx, Event::Fail, Some(error.to_string()));
         }
-        match self.state() {
-            State::Verifying => self.verify(ctx),
-            State::Deploying | State::DeployWait => self.take_up_deploy(ctx),
-            State::Deleting => self.begin(Work::TearDown, ctx),
-            State::Cleaning => self.finish_cleaning(ctx),
-            State::DeployFailed => match self.node.driver_internal_info.get(keys::CLEAN_UP) {
-                None => {}
-                Some(how) if how == "files" => self.begin(Work::AbortDeploy, ctx),
-                Some(_) => self.begin(Work::CleanUp, ctx),
-            },
-            State::Inspecting | State::Adopting | State::Rescuing | State::Unrescuing | State::Servicing => {
-                let text = format!("{} is not part of this release of Ferric and was ended", self.state());
-                self.fire(ctx, Event::Fail, Some(text));
-            }
-            State::Enroll
-            | State::Manageable
-            | State::Available
-            | State::Active
-            | State::Error
-            | State::Rescue
-            | State::DeployHold
-            | State::CleanWait
-            | State::CleanFailed
-            | State::CleanHold
-            | State::InspectFailed
-            | State::InspectWait
-            | State::AdoptFailed
-            | State::RescueWait
-            | State::RescueFailed
-            | State::UnrescueFailed
-            | State::ServiceWait
-            | State::ServiceFailed
-            | State::ServiceHold => {}
+        if !self.take_up_operation(ctx) {
+            self.take_up_bare_state(ctx);
         }
         self.take_up_power(ctx);
+    }
+
+    /// The journal has nothing of the work that the state speaks of: a cleaning that was passed through, a database of
+    /// an earlier release. What can be begun anew without harm is; the rest ends in its failed state.
+    fn take_up_bare_state(&mut self, ctx: &mut Context<Self>) {
+        let Some(activity) = self.state().activity() else { return };
+        if !self.state().stuck_as_fail() && !self.state().is_wait() {
+            return;
+        }
+        let again = self.state().stuck_as_fail()
+            && match activity {
+                Activity::Clean => self.node.target_provision_state == Some(State::Available),
+                Activity::Verify | Activity::TearDown => true,
+                Activity::Deploy
+                | Activity::Inspect
+                | Activity::Adopt
+                | Activity::Rescue
+                | Activity::Unrescue
+                | Activity::Service => false,
+            };
+        if !again {
+            let text = format!("the step journal has nothing of this work ({activity}); start it again");
+            return self.fire(ctx, Event::Fail, Some(text));
+        }
+        let mut change = self.change();
+        let next = self.enter_again(&mut change, activity);
+        self.save(ctx, change, move |act, ctx| act.go_on(next, ctx));
+    }
+}
+
+/// `last_error` after an abort.
+fn aborted_text(activity: Activity, step: Option<&str>) -> String {
+    match activity {
+        Activity::Inspect => "Inspection was aborted by request.".to_owned(),
+        Activity::Verify
+        | Activity::Deploy
+        | Activity::TearDown
+        | Activity::Clean
+        | Activity::Adopt
+        | Activity::Rescue
+        | Activity::Unrescue
+        | Activity::Service => aborted_message(activity, step),
+    }
+}
+
+impl Handler<ContinueInspection> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    /// The data becomes the arguments of the step that makes something of it, so that it is in the journal before the
+    /// ramdisk hears that it may forget it.
+    fn handle(&mut self, told: ContinueInspection, _: &mut Context<Self>) -> Self::Result {
+        let waits = self.state() == State::InspectWait;
+        let Some(plan) = self.operation.as_ref().filter(|_| waits).and_then(Operation::waiting_step) else {
+            return self.refuse(NodeError::NotFound { what: "Node", id: self.uuid().to_string() });
+        };
+        let mut process = Step::new("inspect", "process", 0);
+        process.args.insert("inventory".into(), Value::Object(told.inventory));
+        process.args.insert("plugin_data".into(), Value::Object(told.plugin_data));
+        process.args.insert("rules".into(), Value::Array(told.rules));
+        let mut change = self.change();
+        let outcome = transition(&self.facts(), Event::Resume).expect("TABLE has inspect wait, resume");
+        self.apply(&mut change, &outcome, None);
+        change.journal.push(JournalChange::End { key: plan.ended, state: StepState::Done, error: None });
+        change.journal.push(JournalChange::Drop { op: plan.operation, from: plan.next });
+        let (rows, key) =
+            self.operation.as_ref().expect("it waits, as was just seen").rows_with(process.clone());
+        change.journal.push(JournalChange::Plan(rows));
+        change.journal.push(JournalChange::Start(key));
+        self.commit(change, move |act, ctx| act.goes_on_with(process, ctx))
     }
 }

@@ -1,0 +1,63 @@
+//! Parents and children: a node whose `parent_node` is another one shares its chassis, and often its power.
+
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::{Child, Result};
+use ferric_machine::PowerTarget;
+use ferric_schema::{Node, nodes};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::message::ChangePower;
+use crate::world::World;
+
+fn failed(command: &str, reason: String) -> DriverError {
+    DriverError::Refused { what: "a related node".into(), command: command.to_owned(), reason }
+}
+
+/// The children of a node.
+pub(crate) async fn children(world: &World, parent: Uuid) -> Result<Vec<Child>> {
+    let rows = world.store.read(move |conn| nodes::children(conn, parent)).await;
+    let rows = rows.map_err(|error| failed("finding the children", error.to_string()))?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Child { uuid: row.uuid, own_power: own_power(&row), name: row.name })
+        .collect())
+}
+
+/// `driver_info.has_dedicated_power_supply` (states.md §6).
+pub(crate) fn own_power(node: &Node) -> bool {
+    match node.driver_info.parse().get("has_dedicated_power_supply") {
+        Some(Value::Bool(own)) => *own,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        Some(Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => false,
+    }
+}
+
+/// Brings a related node to `target` and waits until it is there.
+pub(crate) async fn set_power(world: &World, node: Uuid, target: PowerTarget) -> Result<()> {
+    let directory = world.directory().ok_or_else(|| failed("changing power", "Ferric is stopping".into()))?;
+    let mut done = world.power_done.subscribe();
+    let ask = ChangePower { target, timeout: None };
+    directory.ask(node, ask).await.map_err(|error| failed("changing power", error.to_string()))?;
+    loop {
+        match done.recv().await {
+            Ok((who, outcome)) if who == node => {
+                return outcome.map_err(|why| failed("changing power", why));
+            }
+            Ok(_) => {}
+            // the news was missed in a flood of others: its row tells as well
+            Err(_) => {
+                let row = world.store.read(move |conn| nodes::get(conn, node)).await;
+                let row = row.map_err(|error| failed("changing power", error.to_string()))?;
+                let Some(row) = row else { return Err(failed("changing power", "it was deleted".into())) };
+                if row.target_power_state.is_none() {
+                    return match row.power_state {
+                        Some(state) if state == target.end() => Ok(()),
+                        _ => Err(failed("changing power", row.last_error.unwrap_or_default())),
+                    };
+                }
+                done = world.power_done.subscribe();
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What a step found, written into the change that ends it.
+
+use ferric_drivers::interface::{Found, NodeChange};
+use ferric_machine::Timestamp;
+use ferric_schema::inventory::NewInventory;
+use ferric_schema::{Also, JsonText, Port};
+use uuid::Uuid;
+
+use super::Change;
+use crate::view;
+
+/// Writes everything but the next steps, which are the operation's.
+pub(super) fn apply(change: &mut Change, found: Found, ports: &[Port], now: Timestamp) {
+    let node = &mut change.node;
+    if !found.keep.is_empty() {
+        view::edit(&mut node.driver_internal_info, |info| {
+            for (key, value) in found.keep {
+                if value.is_null() {
+                    info.remove(&key);
+                } else {
+                    info.insert(key, value);
+                }
+            }
+        });
+    }
+    for one in found.node {
+        match one {
+            NodeChange::Properties(map) => node.properties = JsonText::from(map),
+            NodeChange::Extra(map) => node.extra = JsonText::from(map),
+            NodeChange::DriverInfo(map) => node.driver_info = JsonText::from(map),
+            NodeChange::InstanceInfo(map) => node.instance_info = JsonText::from(map),
+            NodeChange::RaidConfig(map) => node.raid_config = JsonText::from(map),
+            NodeChange::ResourceClass(class) => node.resource_class = class,
+            NodeChange::Description(text) => node.description = text,
+            NodeChange::Name(name) => node.name = name,
+            NodeChange::Traits(all) => change.also.push(Also::Traits(node.uuid, all)),
+            NodeChange::Power(seen) => node.power_state = Some(seen),
+        }
+    }
+    let uuid = node.uuid;
+    for new in found.ports {
+        let mut port = match ports.iter().find(|port| port.address == new.address) {
+            Some(known) => known.clone(),
+            None => Port::new(Uuid::new_v4(), uuid, new.address, now),
+        };
+        let known = port.id != 0;
+        port.pxe_enabled = new.pxe_enabled;
+        if !new.extra.is_empty() {
+            port.extra = JsonText::from(new.extra);
+        }
+        if !new.local_link_connection.is_empty() {
+            port.local_link_connection = JsonText::from(new.local_link_connection);
+        }
+        if new.physical_network.is_some() {
+            port.physical_network = new.physical_network;
+        }
+        let same = ports.contains(&port);
+        match (known, same) {
+            (true, true) => {}
+            (true, false) => change.also.push(Also::ChangePort(port)),
+            (false, _) => change.also.push(Also::Port(port)),
+        }
+    }
+    change.also.extend(found.ports_gone.into_iter().map(Also::PortGone));
+    if let Some((inventory, plugin)) = found.inventory {
+        change.also.push(Also::Inventory(NewInventory {
+            node: uuid,
+            inventory_data: JsonText::from(inventory),
+            plugin_data: JsonText::from(plugin),
+        }));
+    }
+}
