@@ -41,7 +41,7 @@ impl KernelLine {
     /// The value of `key=value`; the last one counts, as for a kernel.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
         let values = self.0.iter().filter_map(|word| word.split_once('='));
-        values.filter(|(name, _)| *name == key).map(|(_, value)| value).last()
+        values.filter(|(name, _)| *name == key).map(|(_, value)| value).next_back()
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
     fn line(text: &str) -> KernelLine {
         match read_config(text) {
             NetBoot::Ramdisk(line) => line,
-            other => panic!("{other:?}"),
+            other @ (NetBoot::Instance | NetBoot::Nothing) => panic!("{other:?}"),
         }
     }
 

@@ -47,6 +47,7 @@ fn node(address: SocketAddr, more: serde_json::Value) -> NodeView {
         driver_internal_info: Default::default(),
         properties: Default::default(),
         instance_info: Default::default(),
+        target_raid_config: Default::default(),
         ports: Vec::new(),
         state: State::Manageable,
         power: None,

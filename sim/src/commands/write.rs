@@ -88,6 +88,9 @@ impl Write<'_> {
     async fn stream(&mut self) -> Result<Option<CommandError>, CommandError> {
         let from = self.progress.bytes_done;
         let url = self.url;
+        if from > 0 && self.progress.bytes_total == Some(from) {
+            return Ok(None); // it broke behind the last byte
+        }
         let lost = |error: reqwest::Error| failure(error_type::DOWNLOAD, format!("{url}: {}", chain(&error)));
         let mut request = self.machine.world.http.get(url);
         if from > 0 {
