@@ -51,10 +51,21 @@ impl Disk {
 
 /// All writable, fixed disks below `sys` and `dev`, by name.
 pub fn list(sys: &Path, dev: &Path) -> Vec<Disk> {
+    find(sys, dev, false)
+}
+
+/// All fixed disks that cannot be written, by name.
+pub fn read_only(sys: &Path, dev: &Path) -> Vec<Disk> {
+    find(sys, dev, true)
+}
+
+fn find(sys: &Path, dev: &Path, read_only: bool) -> Vec<Disk> {
+    let is_read_only = |folder: &Path| fs::read(folder.join("ro")).is_ok_and(|text| text.starts_with(b"1"));
     let mut disks: Vec<Disk> = fs::read_dir(sys.join("block"))
         .into_iter()
         .flatten()
         .flatten()
+        .filter(|entry| is_read_only(&entry.path()) == read_only)
         .filter_map(|entry| read(&entry.path(), dev, &entry.file_name().to_string_lossy()))
         .collect();
     disks.sort_by(|a, b| a.kernel_name.cmp(&b.kernel_name));
@@ -118,7 +129,9 @@ pub fn macs(sys: &Path, boot_mac: Option<&str>) -> Vec<String> {
 }
 
 fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
-    if NOT_DISKS.iter().any(|kind| name.starts_with(kind)) {
+    // the boot and key areas of a memory card come as devices of their own
+    let card_area = name.starts_with("mmcblk") && (name.contains("boot") || name.ends_with("rpmb"));
+    if card_area || NOT_DISKS.iter().any(|kind| name.starts_with(kind)) {
         return None;
     }
     let text = |below: &str| {
@@ -126,7 +139,7 @@ fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
         String::from_utf8_lossy(&bytes).trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
     };
     let size = text("size").parse::<u64>().ok()?.checked_mul(512)?;
-    if size == 0 || text("removable") == "1" || text("ro") == "1" || text("hidden") == "1" {
+    if size == 0 || text("removable") == "1" || text("hidden") == "1" {
         return None;
     }
     let first =

@@ -7,7 +7,7 @@ use ferric_agent_wire::{
     FinalizeRescueParams, ImageInfo, InstallBootloaderParams, PartitionUuids, Step, StepParams, SystemLogs,
     WriteImageArgs, WritePhase, names,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::agent::{Agent, Written};
 use crate::command::{Busy, Entry};

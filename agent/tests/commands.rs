@@ -76,10 +76,11 @@ async fn steps_logs_uuids_and_sync_answer_at_once() {
         client.command("deploy.get_deploy_steps", json!({"node": {}, "ports": []}), true).await;
     let result = steps.command_result.expect("result");
     assert_eq!((status, steps.command_status), (200, CommandStatus::Succeeded));
-    assert_eq!(result["deploy_steps"]["FerricHardwareManager"][0]["step"], "write_image");
+    let offered = result["deploy_steps"]["FerricHardwareManager"].as_array().expect("steps");
+    assert!(offered.iter().any(|step| step["step"] == "write_image"));
     assert!(result["hardware_manager_version"]["FerricHardwareManager"].is_string());
     let (_, clean) = client.command("clean.get_clean_steps", json!({}), true).await;
-    assert_eq!(clean.command_result.expect("result")["clean_steps"]["FerricHardwareManager"], json!([]));
+    assert!(clean.command_result.expect("result")["clean_steps"]["FerricHardwareManager"].is_array());
     let (_, logs) = client.command("log.collect_system_logs", json!({}), true).await;
     assert!(
         logs.command_result.expect("result")["system_logs"].as_str().expect("base64").starts_with("H4sI")

@@ -1,0 +1,211 @@
+//! ATA: what a disk says of its security commands, and letting it erase itself (ACS-4 §7, SAT-4 §12.2).
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use super::ioctl::{self, Answer, Data};
+use super::plan::Ata;
+
+const IDENTIFY: u8 = 0xec;
+const SET_PASSWORD: u8 = 0xf1;
+const UNLOCK: u8 = 0xf2;
+const ERASE_PREPARE: u8 = 0xf3;
+const ERASE_UNIT: u8 = 0xf4;
+const DISABLE_PASSWORD: u8 = 0xf6;
+
+/// The password set for the time of the erasing; a disk whose erasing was interrupted is opened with it again.
+const PASSWORD: &[u8] = b"NULL";
+
+/// For everything but the erasing.
+const QUICK: Duration = Duration::from_secs(30);
+
+/// For an erasing of untold length.
+const UNTOLD: Duration = Duration::from_secs(24 * 3600);
+
+const SECTOR: usize = 512;
+
+/// What IDENTIFY DEVICE says. None for what does not answer it.
+pub(super) fn probe(file: &File) -> Option<Ata> {
+    let mut identity = [0; SECTOR];
+    send(file, IDENTIFY, Data::In(&mut identity), QUICK).ok()?;
+    Some(read_identity(&identity))
+}
+
+fn read_identity(bytes: &[u8; SECTOR]) -> Ata {
+    let word = |n: usize| u16::from_le_bytes([bytes[n * 2], bytes[n * 2 + 1]]);
+    let security = word(128);
+    let bit = |n: u16| security >> n & 1 == 1;
+    Ata {
+        supported: bit(0),
+        enabled: bit(1),
+        locked: bit(2),
+        frozen: bit(3),
+        expired: bit(4),
+        enhanced: bit(5),
+        minutes: minutes(word(89)),
+        enhanced_minutes: minutes(word(90)),
+    }
+}
+
+/// The word counts in two minutes; its top bit says that all other bits count, else eight do.
+fn minutes(word: u16) -> u32 {
+    let units = if word & 0x8000 != 0 { word & 0x7fff } else { word & 0xff };
+    u32::from(units) * 2
+}
+
+/// How long to wait: three times what the disk thinks.
+fn patience(ata: Ata, enhanced: bool) -> Duration {
+    match if enhanced { ata.enhanced_minutes } else { ata.minutes } {
+        0 => UNTOLD,
+        minutes => Duration::from_secs(u64::from(minutes) * 60 * 3).max(Duration::from_secs(3600)),
+    }
+}
+
+/// Sets a password, erases, and makes sure that no password is left. Blocks until it is done.
+pub(super) fn erase(file: &File, enhanced: bool) -> io::Result<()> {
+    let before = probe(file).ok_or_else(|| io::Error::other("it no longer answers IDENTIFY DEVICE"))?;
+    if before.locked {
+        send(file, UNLOCK, Data::Out(&mut block(0)), QUICK).map_err(|error| {
+            io::Error::other(format!("it is locked with a password that is not ours: {error}"))
+        })?;
+    }
+    if before.enabled {
+        // left over from an interrupted erasing; a foreign password makes this fail
+        send(file, DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK)
+            .map_err(|error| io::Error::other(format!("it has a password that is not ours: {error}")))?;
+    }
+    send(file, SET_PASSWORD, Data::Out(&mut block(0)), QUICK)?;
+    let erased = send(file, ERASE_PREPARE, Data::None, QUICK).and_then(|()| {
+        let mut order = block(if enhanced { 0b10 } else { 0 });
+        send(file, ERASE_UNIT, Data::Out(&mut order), patience(before, enhanced))
+    });
+    // a finished erasing has taken the password away; after a failed one nobody else would know it
+    let after = probe(file);
+    if after.is_none_or(|after| after.enabled) {
+        if after.is_some_and(|after| after.locked) {
+            let _ = send(file, UNLOCK, Data::Out(&mut block(0)), QUICK);
+        }
+        if let Err(error) = send(file, DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK) {
+            tracing::error!(%error, "the ATA password (\"NULL\") could not be taken away");
+        }
+    }
+    erased?;
+    match probe(file) {
+        Some(after) if !after.enabled => Ok(()),
+        Some(_) => Err(io::Error::other(
+            "its security is still switched on after the erasing, with the user password \"NULL\"",
+        )),
+        None => Err(io::Error::other("it no longer answers IDENTIFY DEVICE after the erasing")),
+    }
+}
+
+/// The data of a security command: control word and user password.
+fn block(control: u8) -> [u8; SECTOR] {
+    let mut bytes = [0; SECTOR];
+    bytes[0] = control;
+    bytes[2..2 + PASSWORD.len()].copy_from_slice(PASSWORD);
+    bytes
+}
+
+fn send(file: &File, command: u8, mut data: Data<'_>, within: Duration) -> io::Result<()> {
+    let mut pass_through = pass_through(command, &mut data);
+    let answer = ioctl::scsi(file, &mut pass_through, data, within)?;
+    judge(command, &answer)
+}
+
+/// ATA PASS-THROUGH (16): the protocol by the data's direction, one sector at most. The registers are not
+/// asked for: they would turn every success into CHECK CONDITION, in a form that depends on the kernel.
+fn pass_through(command: u8, data: &mut Data<'_>) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[0] = 0x85;
+    let (protocol, flags, sectors) = match data {
+        Data::None => (3, 0, 0),
+        Data::In(_) => (4, 0x08 | 0x04 | 0x02, 1),
+        Data::Out(_) => (5, 0x04 | 0x02, 1),
+    };
+    (bytes[1], bytes[2], bytes[6], bytes[14]) = (protocol << 1, flags, sectors, command);
+    bytes
+}
+
+/// A failed command comes as CHECK CONDITION, mostly with an ATA status descriptor.
+fn judge(command: u8, answer: &Answer) -> io::Result<()> {
+    if answer.host != 0 {
+        let host = answer.host;
+        return Err(io::Error::other(format!("ATA command {command:#04x}: host adapter status {host:#x}")));
+    }
+    if answer.sense.first().is_some_and(|code| code & 0x7f == 0x72)
+        && let Some(registers) = answer.sense.get(8..22)
+        && registers[0] == 0x09
+    {
+        // ERR and DF of the status register
+        let (status, error) = (registers[13], registers[3]);
+        if status & 0b10_0001 == 0 {
+            return Ok(());
+        }
+        let aborted = if error & 0b100 != 0 { ", aborted" } else { "" };
+        let text = format!("ATA command {command:#04x}: status {status:#04x}, error {error:#04x}{aborted}");
+        return Err(io::Error::other(text));
+    }
+    if answer.status == 0 {
+        return Ok(());
+    }
+    let key = match answer.sense.first().map(|code| code & 0x7f) {
+        Some(0x72) => answer.sense.get(1),
+        _ => answer.sense.get(2),
+    };
+    let (status, key) = (answer.status, key.map_or(0, |key| key & 0xf));
+    Err(io::Error::other(format!(
+        "ATA command {command:#04x}: SCSI status {status:#04x}, sense key {key:#x}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_words_and_times_are_read() {
+        let mut bytes = [0; SECTOR];
+        assert_eq!(read_identity(&bytes), Ata::default());
+        let mut set = |word: usize, value: u16| {
+            bytes[word * 2..word * 2 + 2].copy_from_slice(&value.to_le_bytes());
+        };
+        set(128, 0b10_1001);
+        set(89, 0x0010);
+        set(90, 0x8000 | 300);
+        let seen = read_identity(&bytes);
+        let expected = Ata {
+            supported: true,
+            frozen: true,
+            enhanced: true,
+            minutes: 32,
+            enhanced_minutes: 600,
+            ..Ata::default()
+        };
+        assert_eq!(seen, expected);
+        assert_eq!(patience(seen, true), Duration::from_secs(3 * 600 * 60));
+        assert_eq!(patience(Ata::default(), false), UNTOLD);
+    }
+
+    #[test]
+    fn commands_are_wrapped_and_answers_judged_as_the_standard_says() {
+        let mut sector = [0; SECTOR];
+        let identify = pass_through(IDENTIFY, &mut Data::In(&mut sector));
+        assert_eq!(identify, [0x85, 8, 0x0e, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xec, 0]);
+        let unit = pass_through(ERASE_UNIT, &mut Data::Out(&mut sector));
+        assert_eq!((unit[1], unit[2], unit[6], unit[14]), (10, 0x06, 1, 0xf4));
+        let prepare = pass_through(ERASE_PREPARE, &mut Data::None);
+        assert_eq!((prepare[1], prepare[2], prepare[6], prepare[14]), (6, 0, 0, 0xf3));
+        let mut sense = vec![0; 22];
+        (sense[0], sense[1], sense[7], sense[8], sense[9], sense[21]) = (0x72, 1, 14, 9, 12, 0x50);
+        let answer = |sense: &[u8]| Answer { status: 2, host: 0, sense: sense.to_vec() };
+        judge(ERASE_UNIT, &answer(&sense)).expect("ready, no error");
+        (sense[11], sense[21]) = (4, 0x51);
+        let refused = judge(ERASE_UNIT, &answer(&sense)).expect_err("aborted").to_string();
+        assert!(refused.contains("aborted") && refused.contains("0xf4"), "{refused}");
+        judge(IDENTIFY, &Answer { status: 0, host: 0, sense: vec![] }).expect("good");
+        assert!(judge(IDENTIFY, &Answer { status: 2, host: 0, sense: vec![] }).is_err());
+        assert!(judge(IDENTIFY, &Answer { status: 0, host: 3, sense: vec![] }).is_err());
+    }
+}
