@@ -3,6 +3,7 @@
 //! An interface is stateless towards the node: it gets a [`interface::NodeView`] and answers. What must survive a
 //! crash is written by the node's actor, never here.
 
+pub mod agent_steps;
 pub mod boot;
 pub mod deploy;
 mod error;
@@ -13,6 +14,7 @@ pub mod management;
 pub mod power;
 pub mod protocol;
 pub mod registry;
+pub mod rescue;
 mod secret;
 
 pub use error::DriverError;

@@ -112,6 +112,7 @@ impl Rig {
             driver_internal_info: Default::default(),
             properties: Default::default(),
             instance_info: Default::default(),
+            target_raid_config: Default::default(),
             ports: Vec::new(),
             state: State::Manageable,
             power: None,

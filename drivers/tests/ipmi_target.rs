@@ -21,6 +21,7 @@ fn node(driver_info: &Value) -> NodeView {
         driver_internal_info: Default::default(),
         properties: Default::default(),
         instance_info: Default::default(),
+        target_raid_config: Default::default(),
         ports: Vec::new(),
         state: State::Enroll,
         power: None,

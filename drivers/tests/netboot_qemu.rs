@@ -114,6 +114,7 @@ fn node() -> NodeView {
         driver_internal_info: Json::new(),
         properties: Json::new(),
         instance_info: Json::new(),
+        target_raid_config: Json::new(),
         ports: vec![port],
         state: State::Deploying,
         power: None,

@@ -6,8 +6,13 @@
 //! after the other; it knows nothing of what the steps do. [`Flow::plan`] makes the list, [`Flow::execute`] and
 //! [`Flow::poll`] carry a step out: by the conductor itself, by an interface of the node, or by its agent.
 
+mod collect;
 mod conductor;
+mod logs;
 mod plan;
+mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +21,12 @@ use ferric_machine::Activity;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DriverError;
-use crate::interface::{Json, Kind, NodeView, Result, Step, StepContext, StepOutcome, StepSource, Steps};
+use crate::interface::{
+    Json, Kind, NodeView, Progress, Progressed, Result, Step, StepContext, StepOutcome, StepSource, Steps,
+};
 use crate::registry::Bound;
+
+pub(crate) use conductor::prepare_instance;
 
 /// `[conductor]`, `[deploy]` and `[agent]` options that decide what work consists of.
 #[derive(Clone, Debug)]
@@ -31,6 +40,8 @@ pub struct FlowSettings {
     pub power_off_after_clean_failure: bool,
     /// `[deploy] power_off_after_deploy_failure`.
     pub power_off_after_deploy_failure: bool,
+    /// `[conductor] poweroff_in_servicefail`.
+    pub power_off_after_service_failure: bool,
     /// `[agent] deploy_logs_collect` and where the logs go; `None` is never.
     pub logs: Option<LogCollection>,
     /// Between two looks at something that is awaited.
@@ -53,6 +64,7 @@ impl Default for FlowSettings {
             verify_priorities: BTreeMap::new(),
             power_off_after_clean_failure: false,
             power_off_after_deploy_failure: true,
+            power_off_after_service_failure: false,
             logs: None,
             poll_interval: Duration::from_millis(500),
         }
@@ -147,20 +159,28 @@ impl Flow {
 
     /// Runs the step of `context`.
     pub async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
-        match context.step.source {
+        if context.step.step == "tear_down_agent" {
+            // after this step there is nobody left to ask
+            logs::collect_always(&self.settings, context).await;
+        }
+        let outcome = match context.step.source {
             StepSource::Conductor => conductor::execute(&self.settings, context).await,
             StepSource::Interface => carrier(context)?.execute(context).await,
             StepSource::Agent => agent(context)?.execute(context).await,
-        }
+        };
+        logs::collect_on_failure(&self.settings, context, &outcome).await;
+        outcome
     }
 
     /// Looks at the step of `context`, which waits or was under way.
     pub async fn poll(&self, context: &StepContext) -> Result<StepOutcome> {
-        match context.step.source {
+        let outcome = match context.step.source {
             StepSource::Conductor => conductor::poll(&self.settings, context).await,
             StepSource::Interface => carrier(context)?.poll(context).await,
             StepSource::Agent => agent(context)?.poll(context).await,
-        }
+        };
+        logs::collect_on_failure(&self.settings, context, &outcome).await;
+        outcome
     }
 }
 
@@ -177,4 +197,37 @@ fn agent(context: &StepContext) -> Result<std::sync::Arc<dyn crate::interface::A
         interface: "agent".into(),
         what: format!("step {}", context.step.step),
     })
+}
+
+/// The hidden step that boots the ramdisk and waits for its agent.
+fn boot_ramdisk() -> Step {
+    Step { requires_ramdisk: true, abortable: true, ..Step::conductor("boot_ramdisk") }
+}
+
+fn waiting(doing: &str) -> StepOutcome {
+    let progress = Progress { doing: doing.to_owned(), ..Progress::default() };
+    StepOutcome::Wait(Progressed { progress, checkpoint: None })
+}
+
+/// The time as Ironic writes it into driver_internal_info: `2026-11-22 20:30:00.000000`, UTC.
+pub(crate) fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    written(since)
+}
+
+/// `since` the beginning of 1970, as date and time.
+fn written(since: Duration) -> String {
+    let (days, rest) = (since.as_secs() / 86400, since.as_secs() % 86400);
+    // years that begin in March, in eras of 400: the day of the leap year comes last
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let micros = since.subsec_micros();
+    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02}.{micros:06}")
 }

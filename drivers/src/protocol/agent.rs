@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferric_agent_wire::{Command, CommandList, CommandRequest, ErrorBody};
+use ferric_agent_wire::{Command, CommandList, CommandRequest, CommandStatus, ErrorBody};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -67,7 +67,9 @@ impl AgentClient {
         let query = [("wait", if wait { "true" } else { "false" }), ("agent_token", agent.token.as_str())];
         let request = || client.post(&url).query(&query).json(&body);
         let command: Command = self.send(agent, name, request).await?;
-        if let Some(error) = &command.command_error {
+        // other hardware managers than expected are an answer, not a failure: the caller asks for the steps again
+        let mismatch = command.command_status == CommandStatus::CleanVersionMismatch;
+        if let Some(error) = command.command_error.as_ref().filter(|_| !mismatch) {
             return Err(DriverError::AgentCommand { command: name.to_owned(), reason: worded(error) });
         }
         Ok(command)
