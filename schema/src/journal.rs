@@ -297,6 +297,25 @@ pub fn of_operation(c: &mut Conn, op: Uuid) -> Result<Vec<StepRow>, StoreError> 
     Ok(dsl::steps.filter(dsl::op.eq(TextCol::from(op))).order_by(dsl::idx).load(c)?)
 }
 
+/// The steps of the node's last `operations` operations: the latest operation first, its steps in their order.
+///
+/// # Errors
+/// The database's.
+pub fn latest_of_node(c: &mut Conn, node: Uuid, operations: i64) -> Result<Vec<StepRow>, StoreError> {
+    let latest: Vec<(Uuid, Option<i64>)> = dsl::steps
+        .filter(dsl::node_uuid.eq(TextCol::from(node)))
+        .group_by(dsl::op)
+        .order_by(diesel::dsl::max(dsl::id).desc())
+        .select((dsl::op, diesel::dsl::max(dsl::id)))
+        .limit(operations)
+        .load(c)?;
+    let mut rows = Vec::new();
+    for (op, _) in latest {
+        rows.extend(of_operation(c, op)?);
+    }
+    Ok(rows)
+}
+
 /// The nodes that have an unfinished operation; for start-up.
 ///
 /// # Errors
