@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -109,6 +110,7 @@ pub struct Agent {
     written: Mutex<Option<Written>>,
     inspected: OnceLock<String>,
     leaving: Notify,
+    locked_down: AtomicBool,
 }
 
 impl Agent {
@@ -125,6 +127,12 @@ impl Agent {
     /// Ends the agent, API and heartbeats, once the answer to the present command is out.
     pub fn leave(&self) {
         self.leaving.notify_one();
+    }
+
+    /// The same, and for good: the machine leaves the network and waits for its reset.
+    pub fn lock_down(&self) {
+        self.locked_down.store(true, Ordering::SeqCst);
+        self.leave();
     }
 
     /// Remembers or forgets it.
@@ -157,6 +165,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         written: Mutex::new(None),
         inspected: OnceLock::new(),
         leaving: Notify::new(),
+        locked_down: AtomicBool::new(false),
     });
     if let Some(uuid) = inspect::run(&agent).await {
         agent.inspected.get_or_init(|| uuid);
@@ -185,8 +194,27 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
             // the port is closed by now; answers on their way out have this long
             tokio::time::sleep(BEFORE_LEAVING).await;
             let _ = std::fs::remove_file(agent.options.state.join(TOKEN));
+            if agent.locked_down.load(Ordering::SeqCst) {
+                say("locked down: nothing more is done before the machine is reset");
+                if agent.options.machine {
+                    network_down(&agent.options.sys).await;
+                }
+                // who starts ended agents again must not start this one
+                return std::future::pending().await;
+            }
             say("the agent leaves");
             Ok(())
+        }
+    }
+}
+
+/// Switches every network card off, with the ramdisk's own tool.
+async fn network_down(sys: &std::path::Path) {
+    for card in std::fs::read_dir(sys.join("class/net")).into_iter().flatten().flatten() {
+        let mut ip = tokio::process::Command::new("ip");
+        match ip.args(["link", "set"]).arg(card.file_name()).arg("down").status().await {
+            Ok(status) if status.success() => {}
+            outcome => tracing::warn!(card = ?card.file_name(), ?outcome, "the card stays up"),
         }
     }
 }

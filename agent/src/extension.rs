@@ -82,6 +82,15 @@ pub async fn dispatch(
             }
             Ok(entry)
         }
+        names::LOCKDOWN => {
+            let synced = blocking(|| {
+                nix::unistd::sync();
+                Ok(Value::Null)
+            });
+            let entry = commands.record(name, synced.await);
+            agent.lock_down();
+            Ok(entry)
+        }
         names::COLLECT_SYSTEM_LOGS => {
             let roots = agent.options.machine.then(|| inspect::roots(agent));
             let collected = blocking(move || {

@@ -312,3 +312,20 @@ async fn an_image_is_written_again_after_its_disk_was_erased() {
     assert_eq!(done.command_status, CommandStatus::Succeeded, "{:?}", done.command_error);
     assert_same(&rig.disk("vda"), &raw);
 }
+
+#[tokio::test]
+async fn a_locked_down_agent_answers_once_and_then_is_silent_without_ending() {
+    let rig = Rig::start().await;
+    let client = rig.client().await;
+    let (_, done) = client.command("system.lockdown", json!({}), true).await;
+    assert_eq!(done.command_status, CommandStatus::Succeeded);
+    let fresh = rig.client().await;
+    let began = std::time::Instant::now();
+    let url = format!("{}/v1/status", fresh.base);
+    // a kept connection may still be served for the time that answers have to leave
+    while fresh.http.get(&url).send().await.is_ok() {
+        assert!(began.elapsed().as_secs() < 20, "it still serves");
+        tokio::task::yield_now().await;
+    }
+    assert!(!rig.running.is_finished(), "whoever starts ended agents would start it again");
+}

@@ -92,6 +92,32 @@ async fn a_connection_broken_again_and_again_never_starts_at_byte_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_download_insists_on_the_same_file_and_another_one_never_passes() {
+    let rig = Rig::start().await;
+    let raw = raw_image(9);
+    let gzip = converted(&raw, "gzip", &["-1c"]);
+    rig.world.serve_image("same", Served { breaks: vec![100_000, 50_000], ..Served::new(gzip.clone()) });
+    let done = rig.write(info(&rig.image_url("same"), &gzip, "raw"), Value::Null).await;
+    assert_eq!(done.command_status, CommandStatus::Succeeded, "{:?}", done.command_error);
+    let asked = rig.world.asked_for("same");
+    assert_eq!(asked[0].if_range, None);
+    assert!(asked[1..].iter().all(|a| a.start > 0 && a.if_range.as_deref() == Some("\"one\"")), "{asked:?}");
+    // a server that gives no sign of the change: only the hash can tell, and it does
+    let mut other = raw.clone();
+    other[6 << 20] ^= 1;
+    for (name, no_ranges) in [("ranges", false), ("none", true)] {
+        let later = Some(std::sync::Arc::new(other.clone()));
+        let served = Served { no_tag: true, no_ranges, later, ..Served::new(raw.clone()) };
+        rig.world.serve_image(name, Served { breaks: vec![5_000_000], ..served });
+        let done = rig.write(info(&rig.image_url(name), &raw, "raw"), Value::Null).await;
+        assert_eq!(done.command_status, CommandStatus::Failed, "{name}");
+        assert_eq!(done.command_error.expect("error").kind, "ImageChecksumError", "{name}");
+        assert!(read_at(&rig.disk("vda"), 0, 1 << 20).iter().all(|&byte| byte == 0), "{name}");
+        assert_eq!(rig.world.asked_for(name).len(), 2, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_ranges_is_read_again_without_writing_again() {
     let raw = raw_image(9);
     let qcow2 = converted(&raw, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "-c"]);

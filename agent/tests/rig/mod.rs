@@ -56,6 +56,10 @@ pub struct Served {
     pub gated: bool,
     /// Another ETag from the second request on.
     pub changes: bool,
+    /// Neither ETag nor Last-Modified.
+    pub no_tag: bool,
+    /// Other bytes of the same length from the second request on.
+    pub later: Option<Arc<Vec<u8>>>,
 }
 
 impl Served {
@@ -70,6 +74,7 @@ pub struct Asked {
     pub path: String,
     pub start: u64,
     pub end: Option<u64>,
+    pub if_range: Option<String>,
     pub sent: Arc<AtomicU64>,
 }
 
@@ -223,11 +228,12 @@ fn image(world: &Arc<World>, path: &str, request: &Request<Incoming>) -> Respons
         path: path.to_owned(),
         start,
         end: range.and_then(|(_, end)| end),
+        if_range: request.headers().get("if-range").and_then(|v| v.to_str().ok()).map(str::to_owned),
         sent: sent.clone(),
     });
     let break_at = served.breaks.get(round).copied().unwrap_or(u64::MAX);
     let gate = world.gate.subscribe();
-    let bytes = served.bytes.clone();
+    let bytes = served.later.clone().filter(|_| attempt > 0).unwrap_or_else(|| served.bytes.clone());
     let gated = served.gated;
     let chunks = stream::unfold((start, 0_u64), move |(at, given)| {
         let (bytes, sent, mut gate) = (bytes.clone(), sent.clone(), gate.clone());
@@ -255,7 +261,10 @@ fn image(world: &Arc<World>, path: &str, request: &Request<Incoming>) -> Respons
         }
     });
     let tag = if served.changes && attempt > 0 { "\"two\"" } else { "\"one\"" };
-    let mut answer = Response::builder().header("etag", tag).header("content-length", last + 1 - start);
+    let mut answer = Response::builder().header("content-length", last + 1 - start);
+    if !served.no_tag {
+        answer = answer.header("etag", tag);
+    }
     if !served.no_ranges {
         answer = answer.header("accept-ranges", "bytes");
     }
