@@ -119,6 +119,12 @@ fn build_ramdisk(args: RamdiskArgs) -> Result<(), Failure> {
         built.modules,
         built.bytes as f64 / 1e6
     );
+    if !built.modules_left_out.is_empty() {
+        println!("not in this kernel: {}", built.modules_left_out.join(" "));
+    }
+    if !built.tools_left_out.is_empty() {
+        println!("left out, as the package is not installed here: {}", built.tools_left_out.join(", "));
+    }
     Ok(())
 }
 

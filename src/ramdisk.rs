@@ -5,6 +5,7 @@
 
 mod cpio;
 mod modules;
+mod tools;
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,6 +20,15 @@ pub const LIMIT_BYTES: u64 = 64 << 20;
 /// The scripts of the ramdisk.
 const INIT: &str = include_str!("../agent/ramdisk/init");
 const UDHCPC: &str = include_str!("../agent/ramdisk/udhcpc.sh");
+const RESCUE: &str = include_str!("../agent/ramdisk/rescue.sh");
+const PROFILE: &str = include_str!("../agent/ramdisk/profile.sh");
+
+/// Nobody can log in: `rescue.finalize_rescue` gives the second one a password. It is root under another name, as the
+/// rescue users of other ramdisks are by sudo.
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/bin/sh\nrescue:x:0:0:rescue:/root:/bin/sh\nsshd:x:74:74::/run:/bin/false\n";
+const SHADOW: &str = "root:!:1::::::\nrescue:!:1::::::\n";
+const GROUP: &str = "root:x:0:\ntty:x:5:\n";
 
 /// Where Debian keeps the certificate authorities.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -80,6 +90,10 @@ pub struct Built {
     pub release: String,
     /// How many kernel modules are in it.
     pub modules: usize,
+    /// Programs that are not in it because they are not installed here: `name (package)`.
+    pub tools_left_out: Vec<String>,
+    /// Modules that this kernel neither has nor holds built in.
+    pub modules_left_out: Vec<&'static str>,
 }
 
 /// Why there is no ramdisk; each says what to do.
@@ -169,7 +183,9 @@ pub fn build(options: &RamdiskOptions) -> Result<Built, RamdiskError> {
         what: "bin/busybox".to_owned(),
         package: "busybox-static".to_owned(),
     })?;
-    let archive = archive(&agent, busybox, &modules, &release)?;
+    let tools = tools::find()?;
+    let modules_left_out = modules::left_out(&folder, options.kernel_flavour, &modules);
+    let archive = archive(&agent, busybox, &modules, &tools, &release)?;
     let out_kernel = options.out.join("kernel");
     let out_initramfs = options.out.join("initramfs");
     let kernel = fs::read(&kernel).map_err(at(&kernel))?;
@@ -179,7 +195,15 @@ pub fn build(options: &RamdiskOptions) -> Result<Built, RamdiskError> {
         return Err(RamdiskError::TooLarge { bytes });
     }
     replace(&[(&out_kernel, &kernel), (&out_initramfs, &packed)])?;
-    Ok(Built { kernel: out_kernel, initramfs: out_initramfs, bytes, release, modules: modules.len() })
+    Ok(Built {
+        kernel: out_kernel,
+        initramfs: out_initramfs,
+        bytes,
+        release,
+        modules: modules.len(),
+        tools_left_out: tools.left_out,
+        modules_left_out,
+    })
 }
 
 /// Puts new files in the place of the old ones. Those keep their bytes: nodes that boot at this moment have them as
@@ -216,12 +240,15 @@ fn archive(
     agent: &Path,
     busybox: &Path,
     modules: &[modules::Module],
+    tools: &tools::Tools,
     release: &str,
 ) -> Result<Vec<u8>, RamdiskError> {
     let mut archive = cpio::Archive::default();
-    for folder in
-        ["bin", "dev", "etc", "etc/ssl", "etc/ssl/certs", "proc", "root", "run", "sbin", "sys", "tmp"]
+    for folder in ["bin", "dev", "etc/ssl/certs", "mnt", "proc", "root", "run", "sbin", "sys", "tmp"]
+        .into_iter()
+        .chain(["usr/bin", "usr/sbin", "var/log", "var/run"])
     {
+        archive.folders_above(folder);
         archive.folder(folder);
     }
     let read = |path: &Path| fs::read(path).map_err(at(path));
@@ -231,16 +258,31 @@ fn archive(
     archive.file("etc/udhcpc.sh", 0o755, UDHCPC.into());
     archive.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n".to_vec());
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n".to_vec());
-    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
+    archive.file("etc/passwd", 0o644, PASSWD.into());
+    archive.file("etc/group", 0o644, GROUP.into());
+    archive.file("etc/shadow", 0o600, SHADOW.into());
+    archive.file("etc/rescue.sh", 0o755, RESCUE.into());
+    archive.file("etc/profile", 0o644, PROFILE.into());
+    // what the kernel, getty and scripts call by these names
+    for applet in ["bin/sh", "bin/login", "sbin/modprobe"] {
+        archive.link(applet, "/bin/busybox");
+    }
+    for (name, path) in &tools.programs {
+        archive.file(&format!("usr/sbin/{name}"), 0o755, read(path)?);
+    }
+    for path in &tools.files {
+        let place = path.to_string_lossy();
+        let place = place.trim_start_matches('/');
+        archive.folders_above(place);
+        archive.file(place, 0o755, read(path)?);
+    }
     archive.file("etc/ferric-ramdisk", 0o644, format!("{release}\n").into_bytes());
     // without it images come by http only, or by https with ipa-insecure=1
     if let Ok(authorities) = fs::read(AUTHORITIES) {
         archive.file("etc/ssl/certs/ca-certificates.crt", 0o644, authorities);
     }
     let folder = format!("lib/modules/{release}");
-    for depth in ["lib", "lib/modules", &folder] {
-        archive.folder(depth);
-    }
+    archive.folders_above(&format!("{folder}/"));
     for module in modules {
         archive.file(&format!("{folder}/{}.ko", module.name), 0o644, module.read()?);
     }
@@ -385,6 +427,20 @@ mod tests {
     }
 
     #[test]
+    fn nobody_can_log_in_to_a_ramdisk_as_it_is_built() {
+        for line in SHADOW.lines() {
+            assert_eq!(line.split(':').nth(1), Some("!"), "{line}");
+        }
+        let shells = PASSWD.lines().filter(|line| line.ends_with("/bin/sh"));
+        for user in shells.filter_map(|line| line.split(':').next()) {
+            assert!(SHADOW.lines().any(|line| line.starts_with(&format!("{user}:"))), "{user}");
+        }
+        for word in ["getty", "login", "dropbear", "telnetd"] {
+            assert!(!INIT.contains(word), "only rescue.sh starts a login: {word}");
+        }
+    }
+
+    #[test]
     fn the_same_input_gives_the_same_archive_and_cpio_reads_it() {
         let module = modules::Module {
             name: "x".into(),
@@ -392,9 +448,11 @@ mod tests {
             needs: Vec::new(),
             aliases: Vec::new(),
         };
+        let tools = tools::find().expect("ldd is there");
         let made = || {
-            archive(Path::new("/bin/true"), Path::new("/bin/busybox"), std::slice::from_ref(&module), "r")
-                .expect("made")
+            let modules = std::slice::from_ref(&module);
+            let (agent, busybox) = (Path::new("/bin/true"), Path::new("/bin/busybox"));
+            archive(agent, busybox, modules, &tools, "r").expect("made")
         };
         let bytes = made();
         assert_eq!(bytes, made());
@@ -404,7 +462,16 @@ mod tests {
         let listed =
             Command::new("sh").args(["-c", "busybox cpio -t < a"]).current_dir(folder.path()).output();
         let text = String::from_utf8_lossy(&listed.expect("busybox runs").stdout).into_owned();
-        for name in ["init", "bin/ferric-agent", "lib/modules/r/modules.dep", "etc/ferric-ramdisk"] {
+        for name in [
+            "usr/sbin/blkid",
+            "lib64/ld-linux-x86-64.so.2",
+            "etc/shadow",
+            "bin/login",
+            "init",
+            "bin/ferric-agent",
+            "lib/modules/r/modules.dep",
+            "etc/ferric-ramdisk",
+        ] {
             assert!(text.lines().any(|line| line == name), "{name} in {text}");
         }
     }

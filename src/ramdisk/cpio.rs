@@ -15,6 +15,7 @@ struct Entry {
 
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
+const LINK: u32 = 0o120_000;
 
 impl Archive {
     /// Adds a folder that everybody may read.
@@ -25,6 +26,20 @@ impl Archive {
     /// Adds a file.
     pub(super) fn file(&mut self, path: &str, permissions: u32, content: Vec<u8>) {
         self.entries.insert(path.to_owned(), Entry { mode: FILE | permissions, content });
+    }
+
+    /// Adds a symbolic link.
+    pub(super) fn link(&mut self, path: &str, target: &str) {
+        self.entries.insert(path.to_owned(), Entry { mode: LINK | 0o777, content: target.into() });
+    }
+
+    /// Adds the folders above a path that are not there yet.
+    pub(super) fn folders_above(&mut self, path: &str) {
+        for (at, _) in path.match_indices('/') {
+            if !self.entries.contains_key(&path[..at]) {
+                self.folder(&path[..at]);
+            }
+        }
     }
 
     /// The archive: sorted by path (folders before what is in them), owned by root, dated 1970.

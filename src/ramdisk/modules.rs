@@ -78,6 +78,28 @@ const GENERIC: &[&str] = &[
     "ipmi_devintf",
 ];
 
+/// File systems of images and of what tenants bring, software RAID, and what these need besides.
+const FILE_SYSTEMS: &[&str] = &[
+    "ext4",
+    "vfat",
+    "xfs",
+    "btrfs",
+    "isofs",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_iso8859_1",
+    "nls_utf8",
+    "crc32c_generic",
+    "loop",
+    "md_mod",
+    "raid0",
+    "raid1",
+    "raid10",
+    "raid456",
+    "dm_mod",
+    "af_packet",
+];
+
 /// One module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Module {
@@ -123,10 +145,7 @@ fn tool(name: &'static str, package: &'static str, path: &Path) -> Result<Vec<u8
 /// The modules of a flavour below `lib/modules/RELEASE`, each behind what it depends on. Modules that this kernel does
 /// not have (built in, or of another flavour) are left out.
 pub(super) fn select(folder: &Path, flavour: KernelFlavour) -> Result<Vec<Module>, RamdiskError> {
-    let wanted: Vec<&str> = match flavour {
-        KernelFlavour::Cloud => CLOUD.to_vec(),
-        KernelFlavour::Generic => [CLOUD, GENERIC].concat(),
-    };
+    let wanted = wanted(flavour);
     let mut found = HashMap::new();
     collect(&folder.join("kernel"), &mut found).map_err(at(folder))?;
     let mut order = Order { found: &found, seen: HashSet::new(), modules: Vec::new() };
@@ -134,6 +153,22 @@ pub(super) fn select(folder: &Path, flavour: KernelFlavour) -> Result<Vec<Module
         order.add(&normal(name))?;
     }
     Ok(order.modules)
+}
+
+fn wanted(flavour: KernelFlavour) -> Vec<&'static str> {
+    match flavour {
+        KernelFlavour::Cloud => [CLOUD, FILE_SYSTEMS].concat(),
+        KernelFlavour::Generic => [CLOUD, GENERIC, FILE_SYSTEMS].concat(),
+    }
+}
+
+/// What is wanted and neither among `modules` nor built into this kernel.
+pub(super) fn left_out(folder: &Path, flavour: KernelFlavour, modules: &[Module]) -> Vec<&'static str> {
+    let list = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
+    let stems = list.lines().filter_map(|line| line.rsplit('/').next()?.split_once(".ko"));
+    let mut there: HashSet<String> = stems.map(|(name, _)| normal(name)).collect();
+    there.extend(modules.iter().map(|module| module.name.clone()));
+    wanted(flavour).into_iter().filter(|name| !there.contains(&normal(name))).collect()
 }
 
 struct Order<'a> {
