@@ -12,10 +12,10 @@ use ferric_actors::message::{ChangePower, Heartbeat, Lookup, SetMaintenance, Upd
 use ferric_actors::{NodeError, Settings};
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{
-    DeployInterface, DeployStep, Json, NodeView, PowerInterface, Progressed, Property, RamdiskPurpose,
-    Resume, StepContext, StepOutcome,
+    DeployInterface, Json, NodeView, PowerInterface, Progressed, Property, RamdiskPurpose, Resume, Step,
+    StepContext, StepOutcome, Steps,
 };
-use ferric_machine::{Fault, PowerState, PowerTarget, State, Verb};
+use ferric_machine::{Activity, Fault, PowerState, PowerTarget, State, Verb};
 use ferric_schema::journal::StepState;
 use ferric_schema::{events, journal};
 use tokio::sync::Notify;
@@ -95,34 +95,33 @@ struct Ramdisk {
 }
 
 #[async_trait]
-impl DeployInterface for Ramdisk {
-    fn properties(&self) -> &'static [Property] {
-        &[]
-    }
-
-    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
-        Ok(())
-    }
-
-    async fn prepare(&self, _: &NodeView) -> Result<Json, DriverError> {
-        if let Some(look) = &self.slow_look {
-            look.notified().await;
-        }
-        Ok(Json::new())
-    }
-
-    fn steps(&self, _: &NodeView) -> Vec<DeployStep> {
-        let row = |step, priority, resume| DeployStep {
-            interface: "deploy",
-            step,
-            priority,
+impl Steps for Ramdisk {
+    fn steps(&self, _: &NodeView, activity: Activity) -> Vec<Step> {
+        let row = |step: &str, priority, resume| Step {
             abortable: true,
             resume,
+            ..Step::new("deploy", step, priority)
         };
-        vec![row("write_image", 80, Resume::Reattach), row("deploy", 100, Resume::Rerun)]
+        match activity {
+            Activity::Deploy => {
+                vec![row("write_image", 80, Resume::Reattach), row("deploy", 100, Resume::Rerun)]
+            }
+            Activity::TearDown => vec![row("tear_down", 0, Resume::Rerun)],
+            Activity::Verify
+            | Activity::Clean
+            | Activity::Inspect
+            | Activity::Adopt
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
     }
 
-    async fn execute(&self, step: &str, context: &StepContext) -> Result<StepOutcome, DriverError> {
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        let step = context.step.step.as_str();
+        if step == "tear_down" {
+            return Ok(StepOutcome::Done);
+        }
         assert!(!self.crash, "injected");
         if step == "deploy" {
             context.asks.boot_ramdisk(RamdiskPurpose::Deploy).await?;
@@ -137,7 +136,8 @@ impl DeployInterface for Ramdisk {
         Ok(StepOutcome::Wait(Progressed { checkpoint: Some("command-1".into()), ..Progressed::default() }))
     }
 
-    async fn poll(&self, step: &str, context: &StepContext) -> Result<StepOutcome, DriverError> {
+    async fn poll(&self, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        let step = context.step.step.as_str();
         if self.unreachable {
             return Err(DriverError::Unreachable {
                 what: "agent at http://192.0.2.7:9999".into(),
@@ -160,6 +160,24 @@ impl DeployInterface for Ramdisk {
             |()| StepOutcome::Done,
         ))
     }
+}
+
+#[async_trait]
+impl DeployInterface for Ramdisk {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _: &NodeView) -> Result<Json, DriverError> {
+        if let Some(look) = &self.slow_look {
+            look.notified().await;
+        }
+        Ok(Json::new())
+    }
 
     async fn clean_up(&self, context: &StepContext) -> Result<(), DriverError> {
         self.cleaned.fetch_add(1, Ordering::SeqCst);
@@ -167,10 +185,6 @@ impl DeployInterface for Ramdisk {
             std::future::pending::<()>().await;
         }
         context.asks.set_power(PowerTarget::Off).await.map(|_| ())
-    }
-
-    async fn tear_down(&self, _: &StepContext) -> Result<(), DriverError> {
-        Ok(())
     }
 }
 
@@ -213,7 +227,7 @@ async fn a_restart_while_the_image_is_written_goes_on_with_the_same_operation() 
     let before =
         world.directory.store().read(move |conn| journal::open_of_node(conn, id)).await.expect("journal");
 
-    let World { directory, folder } = world;
+    let World { directory, folder, .. } = world;
     directory.stop().await;
     drop(directory);
     let world = World::over(folder, over(&deploy), settings()).await;
@@ -415,7 +429,7 @@ async fn a_clean_up_that_a_crash_cut_off_is_done_by_the_next_process() {
     world.reaches(id, State::DeployWait).await;
     beat(&world, id).await;
     world.reaches(id, State::DeployFailed).await;
-    let World { directory, folder } = world;
+    let World { directory, folder, .. } = world;
     directory.stop().await;
     drop(directory);
     let next = Arc::new(Ramdisk::default());
@@ -435,30 +449,11 @@ async fn a_deployment_taken_up_before_its_image_was_looked_up_takes_one_place_in
     let id = world.available().await;
     world.verb(id, Verb::Active).await.expect("accepted");
     world.reaches(id, State::Deploying).await;
-    let World { directory, folder } = world;
+    let World { directory, folder, .. } = world;
     directory.stop().await;
     drop(directory);
     let world = World::over(folder, over(&Arc::new(Ramdisk::default())), one()).await;
     world.reaches(id, State::DeployWait).await;
-}
-
-#[actix::test]
-async fn a_node_that_wants_cleaning_is_not_handed_out_uncleaned() {
-    let world = World::new(Interfaces::default(), settings()).await;
-    let id = world.available().await;
-    world.verb(id, Verb::Active).await.expect("accepted");
-    world.reaches(id, State::Active).await;
-    let wants = Update {
-        apply: Box::new(|node| {
-            node.automated_clean = Some(true);
-            Ok(())
-        }),
-        reset_interfaces: false,
-    };
-    world.directory.ask(id, wants).await.expect("written");
-    world.verb(id, Verb::Deleted).await.expect("accepted");
-    let node = world.reaches(id, State::CleanFailed).await;
-    assert!(node.last_error.expect("an error").contains("automated_clean"));
 }
 
 /// A BMC that switches only when it is let, and remembers what it was asked for.
@@ -515,7 +510,7 @@ async fn a_soft_power_off_and_a_reboot_are_what_they_were_after_a_restart() {
         let second = world.directory.ask(id, ChangePower { target: PowerTarget::On, timeout: None }).await;
         assert!(matches!(second, Err(NodeError::Locked { .. })));
         assert!(matches!(world.verb(id, Verb::Manage).await, Err(NodeError::Locked { .. })));
-        let World { directory, folder } = world;
+        let World { directory, folder, .. } = world;
         directory.stop().await;
         drop(directory);
         let next = recorder(false);

@@ -51,6 +51,8 @@ pub(super) async fn poll(settings: &FlowSettings, context: &StepContext) -> Resu
         "boot_ramdisk" => Ok(waiting("waiting for the ramdisk")),
         "collect" => collect::run(settings, context).await,
         "wait" => Ok(look_at_wait(context)),
+        // unhold put the node back to waiting; this look is the one that goes on
+        "hold" => Ok(StepOutcome::Done),
         other => Err(unknown(other)),
     }
 }
