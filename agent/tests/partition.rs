@@ -116,8 +116,10 @@ async fn uefi_gets_a_gpt_with_an_esp_that_fsck_likes() {
     let disk = rig.disk("vda");
     let checked = run("sgdisk", &["-v"], &disk);
     assert!(checked.contains("No problems found"), "{checked}");
-    let types: Vec<_> = table(&disk).1.into_iter().map(|(at, len, kind, _)| (at, len, kind[..8].to_owned())).collect();
-    let expected = [(1, 200, "C12A7328"), (201, 32, "0FC63DAF"), (233, 16, "0657FD6D"), (249, 64, "0FC63DAF")];
+    let types: Vec<_> =
+        table(&disk).1.into_iter().map(|(at, len, kind, _)| (at, len, kind[..8].to_owned())).collect();
+    let expected =
+        [(1, 200, "C12A7328"), (201, 32, "0FC63DAF"), (233, 16, "0657FD6D"), (249, 64, "0FC63DAF")];
     assert_eq!(types, expected.map(|(a, b, c)| (a, b, c.to_owned())));
     let esp = cut(&rig, 1, 200);
     run("/usr/sbin/fsck.vfat", &["-n"], esp.path());
@@ -136,8 +138,11 @@ async fn bios_on_gpt_gets_a_place_for_grub_and_qcow2_is_unpacked_into_the_root_p
     let qcow2 = converted(&image, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "-c"]);
     let change = json!({"disk_label": "gpt", "disk_format": "qcow2", "swap_mb": 0, "ephemeral_mb": 0});
     done(&rig.write(partition_info(&rig, &qcow2, change), Value::Null).await);
-    let types: Vec<_> =
-        table(&rig.disk("vda")).1.into_iter().map(|(at, len, kind, _)| (at, len, kind[..8].to_owned())).collect();
+    let types: Vec<_> = table(&rig.disk("vda"))
+        .1
+        .into_iter()
+        .map(|(at, len, kind, _)| (at, len, kind[..8].to_owned()))
+        .collect();
     assert_eq!(types, [(1, 1, "21686148".to_owned()), (2, 64, "0FC63DAF".to_owned())]);
     assert_eq!(read_at(&rig.disk("vda"), 2 * MIB, image.len()), image);
 }
@@ -149,7 +154,11 @@ async fn a_preserved_ephemeral_partition_keeps_every_byte_and_a_moved_one_is_ref
     done(&rig.write(partition_info(&rig, &image, json!({"deploy_boot_mode": "uefi"})), Value::Null).await);
     let disk = rig.disk("vda");
     let precious = vec![b'p'; MIB as usize];
-    File::options().write(true).open(&disk).and_then(|f| f.write_all_at(&precious, 215 * MIB)).expect("written");
+    File::options()
+        .write(true)
+        .open(&disk)
+        .and_then(|f| f.write_all_at(&precious, 215 * MIB))
+        .expect("written");
     let before = read_at(&disk, 201 * MIB, 32 << 20);
     let guid = |disk: &Path| {
         let text = run("sgdisk", &["-i2"], disk);
@@ -180,7 +189,11 @@ async fn a_broken_write_keeps_the_preserved_partition_in_the_table_so_that_it_ca
     let mut wrong = partition_info(&rig, &image, json!({"preserve_ephemeral": true}));
     wrong["os_hash_value"] = "ab".repeat(32).into();
     assert!(refused(&rig.write(wrong, Value::Null).await).contains("sha256"));
-    assert_eq!(read_at(&rig.disk("vda"), 49 * MIB, MIB as usize), vec![0; MIB as usize], "the image is unusable");
+    assert_eq!(
+        read_at(&rig.disk("vda"), 49 * MIB, MIB as usize),
+        vec![0; MIB as usize],
+        "the image is unusable"
+    );
     done(&rig.write(partition_info(&rig, &image, json!({"preserve_ephemeral": true})), Value::Null).await);
     assert!(read_at(&rig.disk("vda"), MIB, 32 << 20) == ephemeral, "the ephemeral partition is as it was");
 }

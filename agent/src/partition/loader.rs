@@ -289,3 +289,220 @@ fn note_in_fstab(tree: &Path, uuid: &str) -> Result<(), Failure> {
     fs::write(path, format!("{old}{newline}UUID={uuid}\t/boot/efi\tvfat\tumask=0077\t0\t1\n"))
         .map_err(Failure::io("writing the image's fstab"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::partition::label;
+    use crate::partition::layout::{Label, Layout, Wanted};
+
+    const ROOT: &str = "0c1f3d5e-7a9b-4c2d-8e4f-123456789abc";
+
+    /// Mounts nothing: a tree stands in for the root file system, another folder for the ESP.
+    #[derive(Default)]
+    struct Fake {
+        image: Vec<&'static str>,
+        mounted: Vec<PathBuf>,
+        ran: Vec<String>,
+        /// The operation that fails, counted from 1; 0 = none.
+        fails_at: usize,
+        operations: usize,
+    }
+
+    impl Fake {
+        fn count(&mut self) -> io::Result<()> {
+            self.operations += 1;
+            if self.operations == self.fails_at { Err(io::Error::other("broken on purpose")) } else { Ok(()) }
+        }
+    }
+
+    impl Host for Fake {
+        fn mount(&mut self, what: &What, at: &Path) -> io::Result<()> {
+            self.count()?;
+            self.mounted.push(at.to_owned());
+            if matches!(what, What::Device(_, "ext4")) {
+                for file in &self.image {
+                    let file = at.join(file);
+                    fs::create_dir_all(file.parent().expect("a folder"))?;
+                    fs::write(file, "loader")?;
+                }
+            }
+            Ok(())
+        }
+
+        fn unmount(&mut self, at: &Path) -> io::Result<()> {
+            assert_eq!(self.mounted.pop().as_deref(), Some(at), "in reverse order");
+            Ok(())
+        }
+
+        fn run(&mut self, _: &Path, command: &[&str]) -> Result<String, Failure> {
+            self.count().map_err(Failure::io(command[0]))?;
+            self.ran.push(command.join(" "));
+            Ok(String::new())
+        }
+    }
+
+    /// A disk with an ext4 superblock in its root partition and, for UEFI, a FAT one in its ESP.
+    struct Bed {
+        folder: tempfile::TempDir,
+        disk: Disk,
+        uefi: bool,
+    }
+
+    impl Bed {
+        fn new(uefi: bool) -> Self {
+            let folder = tempfile::tempdir().expect("temp dir");
+            let path = folder.path().join("vda");
+            let file = File::create(&path).expect("disk");
+            file.set_len(1 << 30).expect("sparse");
+            let disk = Disk { kernel_name: "vda".into(), path, size: 1 << 30, block: 512, ..Disk::default() };
+            let wanted = Wanted {
+                root_mib: 100,
+                swap_mib: 0,
+                ephemeral_mib: 0,
+                ephemeral_format: String::new(),
+                preserve_ephemeral: false,
+                uefi,
+                local_boot: true,
+                label: if uefi { Label::Gpt } else { Label::Msdos },
+                esp_mib: 100,
+                config_drive: false,
+            };
+            let layout = Layout::plan(&disk, &wanted).expect("fits");
+            label::write(&disk, &layout, None).expect("written");
+            let root = layout.root().span.at;
+            file.write_all_at(&[0x53, 0xef], root + 1024 + 56).expect("written");
+            let uuid = uuid::Uuid::parse_str(ROOT).expect("uuid");
+            file.write_all_at(uuid.as_bytes(), root + 1024 + 104).expect("written");
+            if uefi {
+                let esp = layout.parts[0].span.at;
+                for (at, bytes) in
+                    [(82, &b"FAT32   "[..]), (67, &[0x34, 0x12, 0xcd, 0xab]), (510, &[0x55, 0xaa])]
+                {
+                    file.write_all_at(bytes, esp + at).expect("written");
+                }
+            }
+            Self { folder, disk, uefi }
+        }
+
+        fn install(&self, host: &mut Fake) -> Result<String, Failure> {
+            let scratch = self.folder.path();
+            let (sys, dev) = (scratch.join("sys"), scratch.join("dev"));
+            let tree = scratch.join("ferric-root");
+            if tree.exists() {
+                fs::remove_dir_all(&tree).expect("removed");
+            }
+            let wanted = Install {
+                disk: &self.disk,
+                root_uuid: ROOT,
+                esp_uuid: self.uefi.then_some("abcd-1234"),
+                uefi: self.uefi,
+                sys: &sys,
+                dev: &dev,
+                scratch,
+            };
+            let outcome = install_on(&wanted, host);
+            assert!(host.mounted.is_empty(), "nothing stays mounted: {:?}", host.mounted);
+            outcome
+        }
+    }
+
+    const GRUB_BIOS: [&str; 3] =
+        ["usr/sbin/grub-install", "usr/sbin/grub-mkconfig", "usr/lib/grub/i386-pc/modinfo.sh"];
+    const GRUB_UEFI: [&str; 4] = [
+        "usr/sbin/grub2-install",
+        "usr/sbin/grub2-mkconfig",
+        "usr/lib/grub/x86_64-efi/modinfo.sh",
+        "etc/fstab",
+    ];
+
+    #[test]
+    fn the_images_own_grub_is_run_for_bios_and_for_uefi() {
+        let bed = Bed::new(false);
+        let mut host = Fake { image: GRUB_BIOS.to_vec(), ..Fake::default() };
+        bed.install(&mut host).expect("installed");
+        assert_eq!(
+            host.ran,
+            ["grub-install --target=i386-pc /dev/vda", "grub-mkconfig -o /boot/grub/grub.cfg"]
+        );
+        let link = fs::read_link(bed.folder.path().join("dev/disk/by-uuid").join(ROOT)).expect("named");
+        assert_eq!(link, Path::new("../../vda1"));
+        let bed = Bed::new(true);
+        let mut host = Fake { image: GRUB_UEFI.to_vec(), ..Fake::default() };
+        bed.install(&mut host).expect("installed");
+        let grub = "grub2-install --target=x86_64-efi --efi-directory=/boot/efi --no-nvram";
+        let expected = [
+            grub.to_owned(),
+            format!("{grub} --removable"),
+            "grub2-mkconfig -o /boot/grub2/grub.cfg".to_owned(),
+        ];
+        assert_eq!(host.ran, expected);
+        let fstab = fs::read_to_string(bed.folder.path().join("ferric-root/etc/fstab")).expect("read");
+        assert_eq!(fstab, "loader\nUUID=abcd-1234\t/boot/efi\tvfat\tumask=0077\t0\t1\n");
+    }
+
+    #[test]
+    fn a_vendors_signed_loader_is_copied_and_becomes_the_fallback() {
+        let bed = Bed::new(true);
+        let image = vec!["boot/efi/EFI/fedora/shimx64.efi", "boot/efi/EFI/fedora/grubx64.efi"];
+        let mut host = Fake { image, ..Fake::default() };
+        bed.install(&mut host).expect("installed");
+        assert!(host.ran.is_empty(), "{:?}", host.ran);
+        let efi = bed.folder.path().join("ferric-root/run/EFI");
+        for file in ["fedora/shimx64.efi", "BOOT/BOOTX64.EFI", "BOOT/grubx64.efi"] {
+            assert!(efi.join(file).exists(), "{file}");
+        }
+        let mut host = Fake { image: vec!["boot/efi/EFI/odd/other.efi"], ..Fake::default() };
+        let text = bed.install(&mut host).expect_err("no loader that firmware would find").to_string();
+        assert!(text.contains("BOOTX64.EFI"), "{text}");
+    }
+
+    #[test]
+    fn what_the_image_lacks_is_named() {
+        let lacking = |uefi, image: &[&'static str]| {
+            let mut host = Fake { image: image.to_vec(), ..Fake::default() };
+            Bed::new(uefi).install(&mut host).expect_err("lacking").to_string()
+        };
+        assert!(lacking(false, &["etc/passwd"]).contains("lacks grub-install"));
+        assert!(lacking(false, &GRUB_BIOS[..2]).contains("i386-pc"));
+        assert!(lacking(false, &[GRUB_BIOS[0], GRUB_BIOS[2]]).contains("grub-mkconfig"));
+        assert!(lacking(true, &["etc/passwd"]).contains("grub-efi-amd64"));
+        assert!(lacking(true, &GRUB_BIOS).contains("x86_64-efi"));
+    }
+
+    #[test]
+    fn whichever_operation_fails_everything_is_unmounted_and_the_reason_told() {
+        for (uefi, image) in
+            [(false, &GRUB_BIOS[..]), (true, &GRUB_UEFI[..]), (true, &["boot/efi/EFI/a/shimx64.efi"])]
+        {
+            let bed = Bed::new(uefi);
+            let mut whole = Fake { image: image.to_vec(), ..Fake::default() };
+            bed.install(&mut whole).expect("installed");
+            for fails_at in 1..=whole.operations {
+                let mut host = Fake { image: image.to_vec(), fails_at, ..Fake::default() };
+                let text = bed.install(&mut host).expect_err("broken").to_string();
+                assert!(text.contains("broken on purpose"), "{fails_at}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn uefi_without_an_esp_is_refused() {
+        let bed = Bed::new(true);
+        let here = bed.folder.path();
+        let wanted = Install {
+            disk: &bed.disk,
+            root_uuid: ROOT,
+            esp_uuid: None,
+            uefi: true,
+            sys: here,
+            dev: here,
+            scratch: here,
+        };
+        let text = install_on(&wanted, &mut Fake::default()).expect_err("none named").to_string();
+        assert!(text.contains("EFI system partition"), "{text}");
+    }
+}
