@@ -28,6 +28,8 @@ pub struct FleetOptions {
     pub bmc_address: Ipv4Addr,
     /// UDP port of every BMC; 0 takes a free one for each.
     pub bmc_port: u16,
+    /// Sessions that a BMC holds at once; it drops those that nobody used for 60 s.
+    pub bmc_sessions: usize,
     /// Where the agents' shared listener listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// From power on to ramdisk or operating system: least and most.
@@ -47,6 +49,7 @@ impl Default for FleetOptions {
             seed: 1,
             bmc_address: Ipv4Addr::new(127, 16, 0, 1),
             bmc_port: 6230,
+            bmc_sessions: BmcConfig::default().max_sessions,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             boot_delay: (Duration::from_secs(2), Duration::from_secs(6)),
             disk_bytes_per_second: Some(4 << 20),
@@ -138,6 +141,7 @@ impl Fleet {
         let config = BmcConfig {
             user: BMC_USER.to_owned(),
             password: Secret::new(BMC_PASSWORD.to_owned()),
+            max_sessions: options.bmc_sessions,
             ..BmcConfig::default()
         };
         let first = SocketAddr::from((options.bmc_address, options.bmc_port));

@@ -295,6 +295,23 @@ async fn idle_sessions_are_closed_and_shutdown_closes_the_rest() {
 }
 
 #[tokio::test]
+async fn a_command_waits_for_the_session_that_a_killed_process_left_behind() {
+    let quick = IpmiSettings { retransmit_max: Duration::from_millis(50), ..settings() };
+    let rig = Rig::with(BmcConfig { max_sessions: 1, ..BmcConfig::default() }, quick);
+    let dead = IpmiClient::new(settings(), Handle::current());
+    dead.run(&rig.target(), GetChassisStatus).await.unwrap();
+    // the dead process's session holds the only slot, and nobody closes it
+    let (power, node) = (rig.power(), rig.node());
+    let state = power.power_state(&node);
+    let free = async {
+        until("the BMC refuses", || rig.bmc.stats().full > 0).await;
+        rig.bmc.forget_sessions();
+    };
+    assert_eq!(futures_util::future::join(state, free).await.0, Ok(PowerState::Off));
+    drop(dead);
+}
+
+#[tokio::test]
 async fn many_callers_share_one_session_even_where_they_go_away() {
     let rig = Rig::with(BmcConfig { max_sessions: 1, ..BmcConfig::default() }, settings());
     rig.bmc.set_faults(Faults { delay: Duration::from_millis(5), ..Faults::default() });

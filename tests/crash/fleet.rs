@@ -53,6 +53,9 @@ impl Stage {
             nodes,
             seed,
             bmc_port: 0,
+            // each killed process leaves its sessions behind for a minute; with the usual four slots, most of the time
+            // would pass in waiting for them (which is a promise of its own, in sim/tests/bmc_client.rs)
+            bmc_sessions: 64,
             boot_delay: (Duration::from_millis(200), Duration::from_millis(900)),
             // an image takes two seconds, an erasure sixteen times as long as its metadata: long enough to be killed in
             disk_bytes_per_second: Some(IMAGE_BYTES as u64 / 2),
@@ -123,7 +126,7 @@ impl Stage {
     }
 
     /// Asks every node that is in a state of `ways` for its verb, until all are in state `to`.
-    pub(crate) async fn wave(&self, to: &str, ways: &[(&str, &str)]) -> Result<(), Wrong> {
+    pub(crate) async fn wave(&self, to: &str, ways: &[(&str, &'static str)]) -> Result<(), Wrong> {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let (mut before, mut changed) = (BTreeMap::new(), Instant::now());
         loop {

@@ -27,8 +27,8 @@ fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Kills and starts again, as often as it is asked to.
-async fn killer(server: Arc<Server>, left: Arc<AtomicUsize>, mut chance: Chance) -> Result<(), String> {
+/// Kills and starts again, as often as it is asked to. Ends only with an error: a process that does not come up.
+async fn killer(server: Arc<Server>, left: Arc<AtomicUsize>, mut chance: Chance) -> String {
     while left.load(Ordering::Relaxed) > 0 {
         // the moment of the kill is what is drawn here: there is no condition to wait for
         tokio::time::sleep(chance.between(ALIVE.0, ALIVE.1)).await;
@@ -39,10 +39,12 @@ async fn killer(server: Arc<Server>, left: Arc<AtomicUsize>, mut chance: Chance)
             server.kill();
             server.start();
         }
-        server.up().await?;
+        if let Err(error) = server.up().await {
+            return error;
+        }
         left.fetch_sub(1, Ordering::Relaxed);
     }
-    Ok(())
+    std::future::pending().await
 }
 
 async fn run(stage: &Stage, left: &AtomicUsize) -> Result<(u64, String), Wrong> {
@@ -88,11 +90,9 @@ async fn kill_9_at_any_moment_of_a_deployment_or_cleaning_loses_nothing() {
                 tokio::spawn(killer(stage.server.clone(), left.clone(), Chance::new(seed, 0x5161_4b11)));
             let ended = tokio::select! {
                 ended = run(&stage, &left) => ended,
-                // the kills are over before the waves are; what ends early is an error
-                Ok(Err(what)) = &mut killer => Err(Wrong { node: None, what }),
+                died = &mut killer => Err(Wrong { node: None, what: died.expect("the killer does not panic") }),
             };
             killer.abort();
-            let _ = killer.await;
             ended
         }
         Err(wrong) => Err(wrong),

@@ -31,6 +31,9 @@ pub enum IpmiError {
     /// No session is to be had.
     #[error("no session: {0}")]
     NoSession(String),
+    /// As many sessions as the BMC can hold are open, and none became free in time.
+    #[error("no free session: {0}")]
+    NoFreeSession(String),
     /// The command was answered with an error.
     #[error("completion code {0:#04x}")]
     Completion(u8),
@@ -98,7 +101,7 @@ impl IpmiError {
             IpmiError::NoSuite(reason) => refused(format!(
                 "{reason}; enable suite 17 on the BMC, or allow suite 3 by ipmi_cipher_suite and [ipmi] cipher_suite_versions"
             )),
-            IpmiError::NoSession(reason) => refused(format!(
+            IpmiError::NoSession(reason) | IpmiError::NoFreeSession(reason) => refused(format!(
                 "it opens no session ({reason}); close other IPMI sessions or restart the BMC"
             )),
             IpmiError::Completion(code) => {

@@ -48,7 +48,10 @@ pub enum HandshakeError {
     /// The BMC lost track of this attempt: begin again.
     #[error("the BMC forgot the attempt: {0}")]
     Forgotten(&'static str),
-    /// The BMC refuses for another reason, e.g. because no session is free.
+    /// The BMC holds as many sessions as it can: wait until one is free.
+    #[error("{0}")]
+    Full(&'static str),
+    /// The BMC refuses for another reason.
     #[error("{0}")]
     Refused(&'static str),
 }
@@ -168,6 +171,7 @@ impl<'a> Handshake<'a> {
             0x03..=0x07 | 0x10 | 0x11 => HandshakeError::Suite { suite: self.suite, reason },
             0x02 | 0x08 => HandshakeError::Forgotten(reason),
             0x09 | 0x0A | 0x0C..=0x0F => HandshakeError::Credentials(reason),
+            status::NO_RESOURCES | 0x0B => HandshakeError::Full(reason),
             _ => HandshakeError::Refused(reason),
         }
     }
@@ -250,7 +254,7 @@ impl<'a> Handshake<'a> {
             let reason = status::text(proof.status);
             return Err(match proof.status {
                 status::INVALID_SESSION | status::INACTIVE_SESSION => HandshakeError::Forgotten(reason),
-                status::NO_RESOURCES | 0x0B => HandshakeError::Refused(reason),
+                status::NO_RESOURCES | 0x0B => HandshakeError::Full(reason),
                 _ => HandshakeError::Credentials(reason),
             });
         }

@@ -119,7 +119,15 @@ impl Lane {
                 other => return other,
             }
         }
-        self.open(way, deadline).await?;
+        while let Err(error) = self.open(way, deadline).await {
+            // BMCs drop sessions that nobody uses, those of a process that was killed included
+            let again = Instant::now() + way.settings.retransmit_max;
+            if !matches!(error, IpmiError::NoFreeSession(_)) || again >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(peer = %self.peer, %error, "waiting for a session");
+            sleep_until(again).await;
+        }
         self.close_leftovers(way.mux, way.settings, deadline).await;
         self.exchange(way.mux, way.settings, message, deadline, u32::MAX).await
     }
@@ -262,6 +270,9 @@ impl Lane {
                     HandshakeError::Forgotten(reason) | HandshakeError::Refused(reason),
                 )) => {
                     return Err(IpmiError::NoSession(reason.to_owned()));
+                }
+                Err(Failure::Handshake(HandshakeError::Full(reason))) => {
+                    return Err(IpmiError::NoFreeSession(reason.to_owned()));
                 }
                 Err(Failure::Here(error)) => return Err(error),
             }
