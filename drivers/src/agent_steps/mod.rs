@@ -249,6 +249,10 @@ fn is_echo_of(echo: &Value, step: &Step) -> bool {
 
 /// Whether a step that was cut short by a restart of the machine may simply be begun again.
 fn may_run_again(step: &Step) -> bool {
+    // half a RAID is not begun anew without a look
+    if step.interface == "raid" {
+        return false;
+    }
     step.abortable || step.step.starts_with("erase_") || step.step.starts_with("burnin_")
 }
 

@@ -26,7 +26,6 @@ pub(crate) fn node() -> NodeView {
         instance_info: Json::new(),
         target_raid_config: Json::new(),
         ports: vec![PortView { uuid: Uuid::from_u128(8), address: MAC.to_owned(), pxe_enabled: true }],
-        target_raid_config: Json::new(),
         state: State::Deploying,
         power: None,
     }

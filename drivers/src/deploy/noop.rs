@@ -51,6 +51,10 @@ impl DeployInterface for NoopDeploy {
         Ok(())
     }
 
+    fn uses_agent(&self, _node: &NodeView, _activity: Activity) -> bool {
+        false
+    }
+
     async fn prepare(&self, _node: &NodeView) -> Result<Json> {
         Ok(Json::new())
     }
