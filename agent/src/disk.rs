@@ -40,6 +40,9 @@ pub struct Disk {
     pub by_path: String,
     /// Whether it spins.
     pub rotational: bool,
+    /// The device that is built on it or on a partition of it: `md127` (software RAID), `dm-0` (multipath, LVM). Empty
+    /// if there is none. Writing past such a device would damage it, or be overwritten by it.
+    pub held_by: String,
 }
 
 impl Disk {
@@ -72,13 +75,15 @@ fn find(sys: &Path, dev: &Path, read_only: bool) -> Vec<Disk> {
     disks
 }
 
-/// The disk to write: the first that fits all hints, or without hints the smallest of at least 4 GiB.
-/// Errors: `NoDisk`, listing what was seen and what was asked for.
+/// The disk to write: the first that fits all hints, or without hints the smallest of at least 4 GiB, of several of
+/// that size the first by name (so is the first path of a disk that is reached by several). Disks in use by software
+/// RAID, multipath or LVM are left alone. Errors: `NoDisk`, listing what was seen and what was asked for.
 pub fn choose(disks: &[Disk], hints: &Hints) -> Result<Disk, Failure> {
+    let mut free = disks.iter().filter(|disk| disk.held_by.is_empty());
     let found = if hints.is_empty() {
-        disks.iter().filter(|disk| disk.size >= SMALLEST_BYTES).min_by_key(|disk| disk.size)
+        free.filter(|disk| disk.size >= SMALLEST_BYTES).min_by_key(|disk| disk.size)
     } else {
-        disks.iter().find(|disk| hints::fits(hints, disk))
+        free.find(|disk| hints::fits(hints, disk))
     };
     found.cloned().ok_or_else(|| {
         let asked = if hints.is_empty() {
@@ -100,6 +105,7 @@ fn describe(disk: &Disk) -> String {
         ("serial", &disk.serial),
         ("wwn", &disk.wwn),
         ("hctl", &disk.hctl),
+        ("in use by", &disk.held_by),
     ] {
         if !value.is_empty() {
             text.push_str(&format!(", {word} {value}"));
@@ -163,7 +169,23 @@ fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
         hctl: if last.split(':').count() == 4 { last.clone() } else { String::new() },
         by_path: bus_path(&device),
         rotational: text("queue/rotational") == "1",
+        held_by: holder(folder, name),
     })
+}
+
+/// The first device in the `holders` folder of the disk or of a partition of it.
+fn holder(folder: &Path, name: &str) -> String {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    let partitions = names(folder).into_iter().filter(|below| below.starts_with(name));
+    std::iter::once(folder.to_owned())
+        .chain(partitions.map(|partition| folder.join(partition)))
+        .find_map(|place| names(&place.join("holders")).into_iter().next())
+        .unwrap_or_default()
 }
 
 /// The unit serial number of a SCSI disk: VPD page 0x80, four bytes of header.
@@ -253,8 +275,14 @@ mod tests {
             hctl: "2:0:0:0".into(),
             by_path: "pci-0000:00:1f.2-ata-3".into(),
             rotational: true,
+            held_by: String::new(),
         };
         assert_eq!(disks[0], expected);
+        // an array over a partition makes the whole disk one that is in use
+        fs::create_dir_all(root.join("sys/block/sda/sda1/holders/md127")).expect("dirs");
+        assert_eq!(list(&root.join("sys"), Path::new("/dev"))[0].held_by, "md127");
+        fs::create_dir_all(root.join("sys/block/sda/holders/dm-0")).expect("dirs");
+        assert_eq!(list(&root.join("sys"), Path::new("/dev"))[0].held_by, "dm-0");
         assert_eq!(bus_path(Path::new("/sys/devices/pci0000:00/0000:00:04.0/virtio1")), "pci-0000:00:04.0");
         assert_eq!(
             bus_path(Path::new("/sys/devices/pci0000:00/0000:00:05.0/nvme/nvme0")),

@@ -264,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_raid_or_multipath_is_built_on_is_never_taken() {
+        let held = Disk { held_by: "dm-0".into(), ..disk("sda", 8, "A") };
+        let disks = [held.clone(), disk("sdb", 9, "A"), disk("sdc", 9, "A")];
+        assert_eq!(choose(&disks, &Hints::new()).expect("one").kernel_name, "sdb");
+        let hints = Hints::from_iter([("name".to_owned(), "/dev/sda".into())]);
+        let text = choose(&disks, &hints).expect_err("in use").to_string();
+        assert!(text.contains("in use by dm-0"), "{text}");
+        assert!(choose(&[held], &Hints::new()).is_err());
+    }
+
+    #[test]
     fn no_fit_lists_what_was_seen_and_asked() {
         let wanted = serde_json::json!({"root_device": {"serial": "gone"}});
         let hints = gather(None, Some(&wanted)).expect("hints");
