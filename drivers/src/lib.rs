@@ -7,15 +7,20 @@ pub mod agent_steps;
 pub mod boot;
 pub mod deploy;
 mod error;
+pub mod fakes;
 pub mod flow;
 pub mod hardware;
+pub mod inspect;
 pub mod interface;
 pub mod management;
 pub mod power;
 pub mod protocol;
+pub mod raid;
 pub mod registry;
 pub mod rescue;
 mod secret;
+#[cfg(test)]
+mod testing;
 
 pub use error::DriverError;
 pub use registry::{BindError, Bound, Parts, Registry, RegistrySettings};
