@@ -2,7 +2,7 @@
 
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{Child, Result};
-use ferric_machine::PowerTarget;
+use ferric_machine::{PowerState, PowerTarget};
 use ferric_schema::{Node, nodes};
 use serde_json::Value;
 use uuid::Uuid;
@@ -11,7 +11,11 @@ use crate::message::ChangePower;
 use crate::world::World;
 
 fn failed(command: &str, reason: String) -> DriverError {
-    DriverError::Refused { what: "a related node".into(), command: command.to_owned(), reason }
+    DriverError::Refused {
+        what: "a related node (parent or child)".into(),
+        command: command.to_owned(),
+        reason,
+    }
 }
 
 /// The children of a node.
@@ -30,6 +34,30 @@ pub(crate) fn own_power(node: &Node) -> bool {
         Some(Value::Bool(own)) => *own,
         Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
         Some(Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => false,
+    }
+}
+
+/// Before a node goes off: its children without a power supply of their own go first (states.md §6).
+pub(crate) async fn children_off(world: &World, parent: Uuid) -> Result<()> {
+    let rows = world.store.read(move |conn| nodes::children(conn, parent)).await;
+    let rows = rows.map_err(|error| failed("finding the children", error.to_string()))?;
+    for child in rows.into_iter().filter(|child| !own_power(child)) {
+        if child.power_state != Some(PowerState::Off) {
+            set_power(world, child.uuid, PowerTarget::Off).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Before a node goes on: the parent that feeds it.
+pub(crate) async fn parent_on(world: &World, parent: Option<Uuid>) -> Result<()> {
+    let Some(parent) = parent else { return Ok(()) };
+    let row = world.store.read(move |conn| nodes::get(conn, parent)).await;
+    match row.map_err(|error| failed("finding the parent", error.to_string()))? {
+        Some(row) if row.power_state != Some(PowerState::On) => {
+            set_power(world, parent, PowerTarget::On).await
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

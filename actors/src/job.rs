@@ -17,6 +17,8 @@ pub(crate) struct Job {
     pub(crate) cancel: CancellationToken,
     /// `disable_power_off`: the machine is restarted where others are switched off.
     pub(crate) keeps_power: bool,
+    /// The node that has to be on for this one to be: its parent, unless it has a power supply of its own.
+    pub(crate) powered_by: Option<uuid::Uuid>,
 }
 
 /// Runs driver code in a task of its own: a panic in it becomes an error of this one call, and it ends where it is

@@ -8,6 +8,7 @@ use ferric_drivers::DriverError;
 use ferric_machine::{BootDevice, BootMode, PowerState, PowerTarget};
 use uuid::Uuid;
 
+use crate::family;
 use crate::job::{Job, isolated, stopped};
 use crate::node::{AgentGoes, ChildStopped, NodeActor, PowerObserved};
 use crate::world::World;
@@ -85,13 +86,20 @@ impl Handler<SetPower> for PowerActor {
 
     fn handle(&mut self, ask: SetPower, _: &mut Context<Self>) -> Self::Result {
         let (governor, node, id) = (self.world.governor.clone(), self.node.clone(), self.id);
+        let world = self.world.clone();
         Box::pin(isolated("changing the power state", ask.job.cancel.clone(), async move {
-            let Job { view, bound, .. } = ask.job;
+            let Job { view, bound, powered_by, .. } = ask.job;
             let bmc = || bound.power.bmc(&view);
             let seen = governor.run(bmc(), true, QUESTION, bound.power.power_state(&view)).await?;
             let mut reached = seen;
             if !ask.to.reached(seen) {
                 tracing::info!(node = %id, to = %ask.to, "changing power");
+                match ask.to {
+                    PowerTarget::Off | PowerTarget::SoftOff => family::children_off(&world, id).await?,
+                    PowerTarget::On | PowerTarget::Reboot | PowerTarget::SoftReboot => {
+                        family::parent_on(&world, powered_by).await?;
+                    }
+                }
                 if ask.to.wipes_agent() {
                     // before, not after: the ramdisk that comes up next must not lose the token it was just given
                     let gone = node.send(AgentGoes).await;

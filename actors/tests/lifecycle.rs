@@ -562,3 +562,57 @@ async fn a_reboot_by_request_in_the_middle_of_a_write_fails_the_deployment_at_on
     let error = world.reaches(id, State::DeployFailed).await.last_error.expect("an error");
     assert!(error.contains("deploy.write_image") && error.contains("rebooting"), "{error}");
 }
+
+#[actix::test]
+async fn a_parent_takes_its_children_down_and_a_child_takes_its_parent_up() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let parent = world.available().await;
+    let child = world.available().await;
+    let own = world.available().await;
+    for (id, supply) in [(child, false), (own, true)] {
+        let under = Update {
+            apply: Box::new(move |node| {
+                node.parent_node = Some(parent);
+                let info = serde_json::json!({"has_dedicated_power_supply": supply});
+                node.driver_info =
+                    ferric_schema::JsonText::from(info.as_object().cloned().unwrap_or_default());
+                Ok(())
+            }),
+            reset_interfaces: false,
+        };
+        world.directory.ask(id, under).await.expect("written");
+    }
+    let change = |target| ChangePower { target, timeout: None };
+    let is = |state: PowerState| move |node: &ferric_schema::Node| node.power_state == Some(state);
+    world.directory.ask(own, change(PowerTarget::On)).await.expect("accepted");
+    world.until(own, "on", is(PowerState::On)).await;
+    world.directory.ask(child, change(PowerTarget::On)).await.expect("accepted");
+    world.until(child, "on", is(PowerState::On)).await;
+    world.until(parent, "on, for its child's sake", is(PowerState::On)).await;
+    world.directory.ask(parent, change(PowerTarget::Off)).await.expect("accepted");
+    world.until(parent, "off", is(PowerState::Off)).await;
+    assert_eq!(world.node(child).await.power_state, Some(PowerState::Off));
+    assert_eq!(world.node(own).await.power_state, Some(PowerState::On), "it has a supply of its own");
+}
+
+#[actix::test]
+async fn a_machine_that_must_not_be_switched_off_is_restarted_instead() {
+    let asked = Arc::new(Recorder::default());
+    let power: Arc<dyn PowerInterface> = asked.clone();
+    let world = World::new(Interfaces { power, ..Interfaces::default() }, settings()).await;
+    let id = world.available().await;
+    let keep = Update {
+        apply: Box::new(|node| {
+            node.disable_power_off = true;
+            Ok(())
+        }),
+        reset_interfaces: false,
+    };
+    world.directory.ask(id, keep).await.expect("written");
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::Active).await;
+    world.verb(id, Verb::Deleted).await.expect("accepted");
+    world.reaches(id, State::Available).await;
+    let asked = asked.asked.lock().expect("not poisoned");
+    assert!(asked.iter().all(|target| !target.forbidden_by_disable_power_off()), "{asked:?}");
+}

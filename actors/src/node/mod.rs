@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::boot::BootActor;
 use crate::deploy::DeployActor;
 use crate::error::NodeError;
+use crate::family;
 use crate::job::Job;
 use crate::power::{PowerActor, Stop};
 use crate::supervisor::NodeDown;
@@ -184,7 +185,8 @@ impl NodeActor {
             .map_err(|error| NodeError::Invalid(error.to_string()))?;
         let view = Arc::new(view::node_view(node, &self.ports));
         let keeps_power = node.disable_power_off;
-        Ok(Job { view, bound: Arc::new(bound), cancel: self.cancel.clone(), keeps_power })
+        let powered_by = node.parent_node.filter(|_| !family::own_power(node));
+        Ok(Job { view, bound: Arc::new(bound), cancel: self.cancel.clone(), keeps_power, powered_by })
     }
 
     fn change(&self) -> Change {
