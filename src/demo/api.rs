@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// The microversion spoken.
 const VERSION: &str = "1.90";
 /// What is asked of a list of nodes.
-const FIELDS: &str = "uuid,name,provision_state,last_error,deploy_step";
+const FIELDS: &str = "uuid,name,provision_state,last_error,deploy_step,clean_step";
 
 /// A node as the demo sees it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -21,7 +21,9 @@ pub(super) struct Node {
     #[serde(default)]
     pub(super) last_error: Option<String>,
     #[serde(default)]
-    pub(super) deploy_step: Option<Value>,
+    deploy_step: Option<Value>,
+    #[serde(default)]
+    clean_step: Option<Value>,
 }
 
 impl Node {
@@ -31,8 +33,9 @@ impl Node {
     }
 
     /// The name of the step under way.
-    pub(super) fn step(&self) -> Option<&str> {
-        self.deploy_step.as_ref()?.get("step")?.as_str()
+    pub(super) fn step(&self) -> Option<String> {
+        let name = |step: &'_ Option<Value>| step.as_ref()?.get("step")?.as_str().map(str::to_owned);
+        name(&self.deploy_step).or_else(|| name(&self.clean_step))
     }
 }
 
@@ -152,6 +155,11 @@ impl Api {
     pub(super) async fn provision(&self, node: &str, target: &str) -> Result<(), ApiError> {
         let path = format!("/v1/nodes/{node}/states/provision");
         self.ask(Method::PUT, &path, Some(json!({ "target": target }))).await.map(drop)
+    }
+
+    /// Takes the node out of maintenance: a failed cleaning puts it there.
+    pub(super) async fn end_maintenance(&self, node: &str) -> Result<(), ApiError> {
+        self.ask(Method::DELETE, &format!("/v1/nodes/{node}/maintenance"), None).await.map(drop)
     }
 
     /// Sets fields of instance_info.

@@ -319,22 +319,23 @@ impl Demo {
             ("manageable", _) => "provide",
             ("available", Goal::Active) => "active",
             ("active", Goal::Available) => "deleted",
-            ("deploy failed" | "error", _) => {
+            ("deploy failed" | "error" | "clean failed", _) => {
                 let text = machine.node.last_error.clone().unwrap_or_else(|| state.clone());
                 machine.failed = Some(text);
                 if once {
                     return true;
                 }
-                "deleted"
+                if state == "clean failed" { "manage" } else { "deleted" }
             }
             (_, _) => return false,
         };
+        let cleaned_badly = state == "clean failed";
         machine.asked = Some(Asked { in_state: state, at: Instant::now(), answered: false });
-        self.ask(index, verb);
+        self.ask(index, verb, cleaned_badly);
         false
     }
 
-    fn ask(&self, index: usize, verb: &'static str) {
+    fn ask(&self, index: usize, verb: &'static str, in_maintenance: bool) {
         let (api, permits, answers) = (self.api.clone(), self.permits.clone(), self.answers.0.clone());
         let (id, image) = (self.machines[index].node.uuid.clone(), self.image.clone());
         tokio::spawn(async move {
@@ -348,6 +349,9 @@ impl Demo {
                         ("image_disk_format", Value::from("raw")),
                     ];
                     api.set_instance(&id, &fields).await?;
+                }
+                if in_maintenance {
+                    api.end_maintenance(&id).await?;
                 }
                 api.provision(&id, verb).await
             };

@@ -57,8 +57,8 @@ impl Stage {
             // would pass in waiting for them (which is a promise of its own, in sim/tests/bmc_client.rs)
             bmc_sessions: 64,
             boot_delay: (Duration::from_millis(200), Duration::from_millis(900)),
-            // an image takes two seconds, an erasure sixteen times as long as its metadata: long enough to be killed in
-            disk_bytes_per_second: Some(IMAGE_BYTES as u64 / 2),
+            // a second for an image, two for an erasure: long enough to be killed in
+            disk_bytes_per_second: Some(IMAGE_BYTES as u64),
             ..FleetOptions::default()
         })
         .await

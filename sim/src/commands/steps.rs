@@ -15,11 +15,11 @@ use crate::agent::{Agent, Refusal, refusal};
 use crate::world::Machine;
 
 /// What a full erasure takes as long as writing: disks that erase themselves do not write every byte.
-const ERASE_BYTES: u64 = 8 << 20;
+const ERASE_BYTES: u64 = 2 << 20;
 /// What an erasure of the metadata takes as long as writing.
 const METADATA_BYTES: u64 = 128 << 10;
 /// What any other step takes as long as writing.
-const OTHER_BYTES: u64 = 1 << 20;
+const OTHER_BYTES: u64 = 512 << 10;
 /// Between two reports of an erasure.
 const REPORT: Duration = Duration::from_millis(50);
 

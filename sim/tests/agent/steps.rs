@@ -49,7 +49,7 @@ async fn erased_metadata_is_seen_on_the_disk_and_a_full_erase_leaves_nothing() {
 #[tokio::test]
 async fn a_slow_erase_tells_how_far_it_is_and_keeps_others_away() {
     // a disk that takes four seconds for an erasure
-    let slow = FleetOptions { disk_bytes_per_second: Some(2 << 20), ..options(MachineFaults::default()) };
+    let slow = FleetOptions { disk_bytes_per_second: Some(512 << 10), ..options(MachineFaults::default()) };
     let (_fleet, machine, _conductor, url) = booted_with(slow).await;
     let (_, command) =
         post(&url, false, "clean.execute_clean_step", clean("erase_devices", Value::Null)).await;
