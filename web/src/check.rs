@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::gates::{Field, Kind, RELAXED_NAMES};
+use crate::gates::{Field, Kind, RELAXED_NAMES, RELAXED_RUNBOOKS};
 use crate::query::parse_uuid;
 use crate::version::Version;
 
@@ -27,7 +27,9 @@ pub(crate) fn check<F: Field>(field: F, value: Value, version: Version) -> Resul
             }
             Value::Number(_) | Value::Object(_) | Value::Array(_) => wrong("true or false"),
         },
-        Kind::RequiredText(_) | Kind::RequiredUuid | Kind::Mac if value.is_null() => {
+        Kind::RequiredText(_) | Kind::RequiredUuid | Kind::Mac | Kind::Trait | Kind::RunbookName
+            if value.is_null() =>
+        {
             Err(format!("'{name}' is required and may not be null."))
         }
         Kind::Text(_) | Kind::Name | Kind::Uuid | Kind::Group if value.is_null() => Ok(value),
@@ -52,6 +54,24 @@ pub(crate) fn check<F: Field>(field: F, value: Value, version: Version) -> Resul
         Kind::Mac => match value.as_str().and_then(mac) {
             Some(mac) => Ok(Value::String(mac)),
             None => wrong("a MAC address such as 52:54:00:12:34:56"),
+        },
+        Kind::Trait => text(name, &value, 255).and_then(|()| {
+            let given = value.as_str().unwrap_or_default();
+            trait_name(given).map_err(|why| format!("'{name}': {why}")).map(|()| value.clone())
+        }),
+        Kind::RunbookName => text(name, &value, 255).and_then(|()| {
+            let given = value.as_str().unwrap_or_default();
+            runbook_name(given, version).map(|()| value.clone())
+        }),
+        Kind::List => match value {
+            Value::Null => Ok(Value::Array(Vec::new())),
+            Value::Array(_) => Ok(value),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => wrong("a list"),
+        },
+        Kind::Count(most) => match (&value, value.as_i64()) {
+            (Value::Null, _) => Ok(Value::from(0)),
+            (_, Some(count)) if (0..=i64::from(most)).contains(&count) => Ok(value),
+            _ => wrong(&format!("a whole number from 0 to {most}")),
         },
         Kind::Derived => Err(format!("'{name}' is not for clients to set.")),
     }
@@ -98,6 +118,38 @@ fn logical_name(field: &str, name: &str, version: Version) -> Result<(), String>
     Err(format!("'{name}' cannot be used as '{field}': only {allowed} may occur in it."))
 }
 
+/// The first words of the standard traits (os-traits). What follows them grows with each release of theirs.
+const STANDARD_TRAITS: &[&str] = &["COMPUTE_", "HW_", "MISC_", "OWNER_", "STORAGE_"];
+
+/// Whether `name` is a trait: a standard one, or `CUSTOM_` and more.
+pub(crate) fn trait_name(name: &str) -> Result<(), String> {
+    let rest = STANDARD_TRAITS.iter().chain(&["CUSTOM_"]).find_map(|word| name.strip_prefix(word));
+    let fits = |rest: &str| {
+        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    if name.len() <= 255 && rest.is_some_and(fits) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(64).collect();
+    Err(format!(
+        "'{shown}' is no trait: it must be a standard one, such as HW_CPU_X86_VMX, or CUSTOM_ and capital letters, \
+         digits and underscores, at most 255 characters."
+    ))
+}
+
+fn runbook_name(name: &str, version: Version) -> Result<(), String> {
+    if !version.has(RELAXED_RUNBOOKS) {
+        return trait_name(name)
+            .map_err(|why| format!("'name': {why} Since 1.{RELAXED_RUNBOOKS} other names are taken too."));
+    }
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    if !name.is_empty() && name.bytes().all(unreserved) && parse_uuid(name).is_none() {
+        return Ok(());
+    }
+    Err("'name': only A-Z, a-z, 0-9, -, ., _ and ~ may occur in the name of a runbook, and it may not be a UUID."
+        .to_owned())
+}
+
 /// A MAC address in lower case with colons.
 pub(crate) fn mac(text: &str) -> Option<String> {
     let lower = text.trim().to_ascii_lowercase().replace('-', ":");
@@ -128,7 +180,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::gates::{NodeField, PortField};
+    use crate::gates::{NodeField, PortField, RuleField, RunbookField};
 
     #[test]
     fn values_are_checked_and_brought_into_form() {
@@ -149,6 +201,23 @@ mod tests {
         ] {
             assert!(check(field, bad.clone(), v).is_err(), "{field:?} {bad}");
         }
+    }
+
+    #[test]
+    fn traits_are_standard_or_custom() {
+        for good in ["CUSTOM_A", "CUSTOM_A_1", "HW_CPU_X86_VMX", "COMPUTE_NODE"] {
+            assert_eq!(trait_name(good), Ok(()), "{good}");
+        }
+        let long = format!("CUSTOM_{}", "A".repeat(249));
+        for bad in ["", "CUSTOM_", "custom_a", "CUSTOM_a", "CUSTOM-A", "A_B", "HW", long.as_str()] {
+            assert!(trait_name(bad).is_err(), "{bad}");
+        }
+        let named = |name: &str, minor: u16| check(RunbookField::Name, json!(name), Version(minor)).is_ok();
+        assert!(named("my-book", 112) && !named("my-book", 111) && named("CUSTOM_A", 92));
+        assert!(!named("", 112) && !named("a b", 112) && !named("1be26c0b-03f2-4d2e-ae87-c02d7f33c123", 112));
+        let count = |value: Value| check(RuleField::Priority, value, Version::MAX);
+        assert_eq!((count(json!(9999)), count(json!(null))), (Ok(json!(9999)), Ok(json!(0))));
+        assert!(count(json!(-1)).is_err() && count(json!(10000)).is_err() && count(json!("5")).is_err());
     }
 
     #[test]

@@ -79,6 +79,15 @@ impl ApiError {
         )
     }
 
+    /// 503 in shape A, to be tried again.
+    pub(crate) fn busy(text: impl Into<String>) -> ApiError {
+        ApiError::Refused {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            text: text.into(),
+            retry_after: Some(30),
+        }
+    }
+
     /// 501 in shape A.
     pub(crate) fn not_built(what: &str) -> ApiError {
         Self::refused(StatusCode::NOT_IMPLEMENTED, format!("{what} is not part of this release of Ferric"))

@@ -54,6 +54,14 @@ pub enum Kind {
     Group,
     /// A MAC address, stored in lower case.
     Mac,
+    /// The name of a trait.
+    Trait,
+    /// The name of a runbook: any unreserved characters since [`RELAXED_RUNBOOKS`], a trait before.
+    RunbookName,
+    /// A JSON array, whose items the resource checks.
+    List,
+    /// A whole number from 0 to this; null is 0.
+    Count(i32),
     /// Never written by a client.
     Derived,
 }
@@ -112,7 +120,10 @@ macro_rules! fields {
     };
 }
 
-use Kind::{Bool, Derived, Group, Mac, MaybeBool, Name, Object, RequiredText, RequiredUuid, Text, Uuid};
+use Kind::{
+    Bool, Count, Derived, Group, List, Mac, MaybeBool, Name, Object, RequiredText, RequiredUuid, RunbookName,
+    Text, Trait, Uuid,
+};
 
 #[rustfmt::skip]
 fields! {
@@ -228,6 +239,53 @@ fields! {
     Links           "links"            49 Never Derived;
 }
 
+#[rustfmt::skip]
+fields! {
+    /// The fields of a deploy template (api.md §7).
+    TemplateField, "Deploy template", listed [Uuid, Name, Links];
+    CreatedAt   "created_at"  55 Never  Derived;
+    Extra       "extra"       55 Both   Object;
+    Name        "name"        55 Both   Trait;
+    Steps       "steps"       55 Both   List;
+    UpdatedAt   "updated_at"  55 Never  Derived;
+    Uuid        "uuid"        55 Create Uuid;
+    Links       "links"       55 Never  Derived;
+}
+
+#[rustfmt::skip]
+fields! {
+    /// The fields of a runbook (api.md §7).
+    RunbookField, "Runbook", listed [Uuid, Name, Links];
+    CreatedAt       "created_at"       92 Never  Derived;
+    Description     "description"     112 Both   Text(255);
+    DisableRamdisk  "disable_ramdisk"  92 Both   Bool;
+    Extra           "extra"            92 Both   Object;
+    Name            "name"             92 Both   RunbookName;
+    Owner           "owner"            92 Both   Text(255);
+    Public          "public"           92 Both   Bool;
+    Steps           "steps"            92 Both   List;
+    Traits          "traits"          112 Never  Derived;
+    UpdatedAt       "updated_at"       92 Never  Derived;
+    Uuid            "uuid"             92 Create Uuid;
+    Links           "links"            92 Never  Derived;
+}
+
+#[rustfmt::skip]
+fields! {
+    /// The fields of an inspection rule (api.md §7).
+    RuleField, "Inspection rule", listed [Uuid, Description, Priority, Phase, Links];
+    Actions      "actions"      96 Both   List;
+    Conditions   "conditions"   96 Both   List;
+    CreatedAt    "created_at"   96 Never  Derived;
+    Description  "description"  96 Both   Text(255);
+    Phase        "phase"        96 Both   Text(16);
+    Priority     "priority"     96 Both   Count(9999);
+    Sensitive    "sensitive"    96 Both   Bool;
+    UpdatedAt    "updated_at"   96 Never  Derived;
+    Uuid         "uuid"         96 Create Uuid;
+    Links        "links"        96 Never  Derived;
+}
+
 /// What a client sees that uses something newer than its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Below {
@@ -295,6 +353,14 @@ pub const PORT_FILTERS: usize = 7;
 pub const NODE_PORTS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
 /// `GET /conductors`.
 pub const CONDUCTORS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `GET /deploy_templates`.
+pub const TEMPLATES_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `GET /runbooks`; the first is a filter.
+pub const RUNBOOKS_ARGS: &[Arg] = &[arg("project", 1), LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `GET /inspection_rules`; the first is a filter.
+pub const RULES_ARGS: &[Arg] = &[arg("phase", 1), LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `GET /nodes/{ident}/history`.
+pub const HISTORY_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, arg("detail", 1)];
 /// `GET /drivers`.
 pub const DRIVERS_ARGS: &[Arg] = &[arg("type", 30), arg("detail", 30), arg("fields", 77)];
 /// `GET /drivers/{name}`.
@@ -311,6 +377,8 @@ pub const VALIDATE_ARGS: &[Arg] = &[arg("node", 1), arg("node_uuid", 1)];
 pub const DRIVER_PROPERTIES_ARGS: &[Arg] = &[arg("driver_name", 1)];
 /// `GET /lookup`.
 pub const LOOKUP_ARGS: &[Arg] = &[arg("addresses", 1), arg("node_uuid", 1)];
+/// Query of `POST /continue_inspection`.
+pub const CONTINUE_INSPECTION_ARGS: &[Arg] = &[arg400("node_uuid", CONTINUE_INSPECTION)];
 /// Body (or query) of `POST /heartbeat/{ident}`.
 #[rustfmt::skip]
 pub const HEARTBEAT_ARGS: &[Arg] = &[
@@ -331,6 +399,8 @@ pub const PROVISION_ARGS: &[Arg] = &[
 pub const DEPLOY_STEPS: u16 = 69;
 /// Body key `service_steps` (406 below; looked at after the state).
 pub const SERVICE_STEPS: u16 = 87;
+/// `execute_on_child_nodes` and `limit_child_node_execution` of a step, which came with the nodes' `parent_node`.
+pub const CHILD_STEPS: u16 = 83;
 /// Body key `runbook` (406 below; looked at after the state).
 pub const RUNBOOK: u16 = 92;
 /// The word `delete` as a verb: 406 below, not understood since.
@@ -368,12 +438,25 @@ pub const INSPECTING_LOCKED: u16 = 39;
 pub const JSON_SUFFIX_LITERAL: u16 = 91;
 /// Keys of a port's `local_link_connection` that came later (406 below).
 pub const LOCAL_LINK_KEYS: &[(&str, u16)] = &[("hostname", 53), ("network_type", 64)];
+/// `POST /v1/continue_inspection` takes `node_uuid` and answers as a lookup does since; below there is no such path, but
+/// for exactly 1.1, where ironic-python-agent calls it without a version and is answered `{"uuid": …}`.
+pub const CONTINUE_INSPECTION: u16 = 84;
+/// The one version below [`CONTINUE_INSPECTION`] that may call it.
+pub const CONTINUE_INSPECTION_OLD: u16 = 1;
 /// Lookup shows the agent token since.
 pub const LOOKUP_TOKEN: u16 = 62;
 /// `GET …/states` shows boot mode and secure boot since.
 pub const STATES_BOOT_MODE: u16 = 75;
 /// `GET …/states` shows raid_config and target_raid_config since.
 pub const STATES_RAID: u16 = 12;
+/// Runbooks have traits, a description, and names that are no traits since (400 below).
+pub const RELAXED_RUNBOOKS: u16 = 112;
+/// A line of a node's history shows its project in detail since.
+pub const HISTORY_PROJECT: u16 = 113;
+/// A line of a node's history shows states and duration in detail since.
+pub const HISTORY_STATES: u16 = 115;
+/// Traits of a node: below, DELETE answers 404 and not as the other methods.
+pub const TRAITS: u16 = 37;
 /// Drivers show their type and interfaces since.
 pub const DRIVER_TYPE: u16 = 30;
 /// Drivers link their properties since.
@@ -413,8 +496,16 @@ const fn endpoint405(path: &'static str, since: u16) -> Endpoint {
 }
 
 /// Gated endpoints that Ferric serves.
-pub const BUILT: &[Endpoint] =
-    &[endpoint("lookup", 22), endpoint("heartbeat/{}", 22), endpoint("conductors", 49)];
+#[rustfmt::skip]
+pub const BUILT: &[Endpoint] = &[
+    endpoint("lookup", 22),                        endpoint("heartbeat/{}", 22),
+    endpoint("conductors", 49),
+    endpoint405("deploy_templates", 55),           endpoint405("runbooks", 92),
+    endpoint("runbooks/{}/traits", 112),           endpoint405("inspection_rules", 96),
+    Endpoint { path: "nodes/{}/traits", since: TRAITS, get: Below::NotAcceptable, others: Below::MethodNotAllowed },
+    endpoint("nodes/{}/history", 78),              endpoint("nodes/{}/inventory", 81),
+    endpoint("nodes/{}/children", 83),
+];
 
 /// What Ironic serves and Ferric does not yet: 501 at its version, the gate's status below.
 #[rustfmt::skip]
@@ -433,26 +524,14 @@ pub const UNBUILT: &[Endpoint] = &[
     endpoint405("allocations", 52),                endpoint405("allocations/{}", 52),
     endpoint("nodes/{}/allocation", 52),
     endpoint("events", 54),
-    endpoint405("deploy_templates", 55),           endpoint405("deploy_templates/detail", 55),
-    endpoint405("deploy_templates/{}", 55),
     endpoint("shards", 82),
-    endpoint("continue_inspection", 84),
-    endpoint405("runbooks", 92),                   endpoint405("runbooks/detail", 92),
-    endpoint405("runbooks/{}", 92),                endpoint("runbooks/{}/traits", 112),
-    endpoint("runbooks/{}/traits/{}", 112),
-    endpoint405("inspection_rules", 96),           endpoint405("inspection_rules/detail", 96),
-    endpoint405("inspection_rules/{}", 96),
-    Endpoint { path: "nodes/{}/traits", since: 37, get: Below::NotAcceptable, others: Below::MethodNotAllowed },
-    endpoint("nodes/{}/traits/{}", 37),
     Endpoint { path: "nodes/{}/states/raid", since: 12, get: Below::NotAcceptable, others: Below::NotAcceptable },
     endpoint("nodes/{}/states/console", 1),        endpoint("nodes/{}/states/boot_mode", 76),
     endpoint("nodes/{}/states/secure_boot", 76),   endpoint("nodes/{}/management/inject_nmi", 29),
     endpoint("nodes/{}/management/indicators", 1), endpoint("nodes/{}/management/indicators/{}", 1),
     endpoint("nodes/{}/vifs", 28),                 endpoint("nodes/{}/vifs/{}", 28),
     endpoint("nodes/{}/bios", 40),                 endpoint("nodes/{}/bios/{}", 40),
-    endpoint("nodes/{}/firmware", 86),             endpoint("nodes/{}/history", 78),
-    endpoint("nodes/{}/history/{}", 78),           endpoint("nodes/{}/inventory", 81),
-    endpoint("nodes/{}/children", 83),             endpoint("nodes/{}/vmedia", 89),
+    endpoint("nodes/{}/firmware", 86),             endpoint("nodes/{}/vmedia", 89),
     endpoint("nodes/{}/vendor_passthru", 1),       endpoint("nodes/{}/vendor_passthru/{}", 1),
     Endpoint { path: "drivers/{}/raid/logical_disk_properties", since: 12, get: Below::NotAcceptable,
                others: Below::MethodNotAllowed },

@@ -1,16 +1,29 @@
 //! The paths of the API, a file per noun. Every one answers with `/v1` before it and without.
 
+mod children;
 mod conductors;
+mod continue_inspection;
+mod deploy_templates;
 mod drivers;
 mod edit;
+mod events;
 mod ferric;
+mod history;
+mod inspection_rules;
+mod inventory;
+mod kept;
+mod kept_steps;
 mod management;
 mod nodes;
 mod ports;
 mod provision;
 mod ramdisk;
 mod root;
+mod rule_form;
+mod runbooks;
 mod states;
+mod steps;
+mod traits;
 
 use actix_web::http::Method;
 use actix_web::middleware::{NormalizePath, from_fn};
@@ -38,7 +51,16 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .configure(drivers::configure)
         .configure(conductors::configure)
         .configure(ramdisk::configure)
+        .configure(traits::configure)
+        .configure(history::configure)
+        .configure(inventory::configure)
+        .configure(children::configure)
+        .configure(deploy_templates::configure)
+        .configure(runbooks::configure)
+        .configure(inspection_rules::configure)
+        .configure(continue_inspection::configure)
         .configure(ferric::configure)
+        .configure(events::configure)
         .default_service(web::to(elsewhere));
     cfg.service(scope);
 }

@@ -13,6 +13,8 @@ use crate::world;
 /// A server in a thread of its own; it ends with this.
 pub(crate) struct Server {
     pub(crate) base: String,
+    /// Where its database lies, among whatever else it keeps.
+    pub(crate) folder: std::path::PathBuf,
     stop: Option<actix_web::dev::ServerHandle>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -29,13 +31,21 @@ impl Server {
         let thread = std::thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-                let (serving, _folder) = world::start(listen, change).await.expect("a free port");
-                tell.send((serving.addr, serving.server.handle())).expect("the test waits");
+                let (serving, folder) = world::start(listen, change).await.expect("a free port");
+                let place = folder.path().to_owned();
+                tell.send((serving.addr, serving.server.handle(), place)).expect("the test waits");
                 serving.server.await.expect("the server runs");
             });
         });
-        let (addr, stop) = told.recv_timeout(Duration::from_secs(30)).expect("the server starts");
-        Server { base: format!("http://{addr}"), stop: Some(stop), thread: Some(thread) }
+        let (addr, stop, folder) = told.recv_timeout(Duration::from_secs(30)).expect("the server starts");
+        Server { base: format!("http://{addr}"), folder, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Its database, for what no request of a client writes.
+    pub(crate) fn store(&self) -> ferric_schema::Store {
+        let path = self.folder.join("ferric.sqlite");
+        let options = ferric_schema::StoreOptions::new(path.to_str().expect("UTF-8"));
+        ferric_schema::Store::open(&options).expect("a database")
     }
 
     /// A client that asks for 1.`minor`.

@@ -1,11 +1,16 @@
 //! The API on the wire: a real server over a real store and real actors, with fake hardware.
 #![allow(clippy::wildcard_enum_match_arm)] // of JSON values, in assertions
 
+mod belongings;
 mod bodies;
 mod client;
+mod events;
+mod inspection;
+mod kept;
 mod lifecycle;
 mod negotiation;
 mod nodes;
 mod patching;
 mod ports;
+mod verbs;
 mod world;

@@ -1,0 +1,175 @@
+//! `/v1/inspection_rules` (api.md §7). A sensitive rule never shows what it does.
+
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_machine::Timestamp;
+use ferric_schema::rules::{self, Rule, RuleQuery, RuleSort};
+use ferric_schema::{Conn, StoreError};
+use serde::ser::SerializeMap;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::check::check;
+use crate::context::Context;
+use crate::document::Document;
+use crate::error::Result;
+use crate::gates::{Arg, Field, Kind, NO_ARGS, RULES_ARGS, RuleField};
+use crate::patch::Patch;
+use crate::query::{Args, parse_uuid};
+use crate::routes::kept::{self, Kept, Page};
+use crate::routes::{at, gate_built, rule_form};
+use crate::server::WebState;
+use crate::version::Version;
+use crate::views::Iso;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(
+        at("/inspection_rules")
+            .route(web::get().to(kept::list::<Rule>))
+            .route(web::post().to(kept::create::<Rule>))
+            .route(web::patch().to(kept::unnamed::<Rule>))
+            .route(web::delete().to(delete_all)),
+    )
+    .service(
+        at("/inspection_rules/{uuid}")
+            .route(web::get().to(kept::show::<Rule>))
+            .route(web::patch().to(kept::change::<Rule>))
+            .route(web::delete().to(kept::delete::<Rule>)),
+    );
+}
+
+/// The only phase there is.
+const PHASE: &str = "main";
+
+impl Document for Rule {
+    type Field = RuleField;
+
+    fn read(&self, field: RuleField) -> Value {
+        use RuleField as F;
+        match field {
+            F::Actions => Value::Array(self.actions.parse()),
+            F::Conditions => Value::Array(self.conditions.parse()),
+            F::Description => json!(self.description),
+            F::Phase => json!(self.phase),
+            F::Priority => json!(self.priority),
+            F::Sensitive => json!(self.sensitive),
+            F::Uuid => json!(self.uuid),
+            F::CreatedAt | F::UpdatedAt | F::Links => Value::Null,
+        }
+    }
+
+    fn write(&mut self, field: RuleField, value: Value, version: Version) -> std::result::Result<(), String> {
+        use RuleField as F;
+        if field.spec().kind == Kind::Bool && value.is_string() {
+            return Err(format!("Expected true or false in '{}'.", field.spec().name));
+        }
+        let value = check(field, value, version)?;
+        match field {
+            F::Actions => self.actions = rule_form::actions(&value)?,
+            F::Conditions => self.conditions = rule_form::conditions(&value)?,
+            F::Description => self.description = value.as_str().map(str::to_owned),
+            F::Phase => match value.as_str() {
+                None | Some(PHASE) => self.phase = PHASE.to_owned(),
+                Some(other) => return Err(format!("Invalid phase: {other}. Valid phases are: {PHASE}")),
+            },
+            F::Priority => {
+                self.priority = value.as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or_default();
+            }
+            F::Sensitive => self.sensitive = value.as_bool().unwrap_or(false),
+            F::Uuid => self.uuid = value.as_str().and_then(parse_uuid).unwrap_or(self.uuid),
+            F::CreatedAt | F::UpdatedAt | F::Links => {}
+        }
+        Ok(())
+    }
+}
+
+impl Kept for Rule {
+    const PATH: &'static str = "inspection_rules";
+    const ARGS: &'static [Arg] = RULES_ARGS;
+    const FILTERS: usize = 1;
+    const COLUMNS: &'static str = "uuid,priority,phase,description";
+    const NAMED: bool = false;
+
+    fn empty(now: Timestamp) -> Rule {
+        Rule::new(Uuid::new_v4(), now)
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn sortable(key: &str) -> bool {
+        RuleSort::from_name(key).is_some()
+    }
+
+    fn filter(args: &Args) -> Result<Option<String>> {
+        Ok(args.text("phase").map(str::to_owned))
+    }
+
+    fn strip(_: &mut Map<String, Value>) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    fn settle(&mut self, before: Option<(&Rule, &Patch<RuleField>)>) -> std::result::Result<(), String> {
+        if self.actions.parse().is_empty() {
+            return Err("'actions' is a required property".to_owned());
+        }
+        // taking the flag away would show what it hides
+        if before.is_some_and(|(rule, _)| rule.sensitive) && !self.sensitive {
+            return Err("Inspection rules cannot have the sensitive flag unset: make a new rule.".to_owned());
+        }
+        Ok(())
+    }
+
+    fn show<M: SerializeMap>(&self, field: RuleField, m: &mut M) -> std::result::Result<(), M::Error> {
+        use RuleField as F;
+        match field {
+            F::Actions | F::Conditions if self.sensitive => m.serialize_value(&()),
+            F::Actions => m.serialize_value(&self.actions),
+            F::Conditions => m.serialize_value(&self.conditions),
+            F::CreatedAt => m.serialize_value(&Iso(self.created_at)),
+            F::Description => m.serialize_value(&self.description),
+            F::Phase => m.serialize_value(&self.phase),
+            F::Priority => m.serialize_value(&self.priority),
+            F::Sensitive => m.serialize_value(&self.sensitive),
+            F::UpdatedAt => m.serialize_value(&self.updated_at.map(Iso)),
+            F::Uuid => m.serialize_value(&self.uuid),
+            F::Links => m.serialize_value(&()),
+        }
+    }
+
+    fn page(conn: &mut Conn, page: &Page) -> std::result::Result<Vec<Rule>, StoreError> {
+        let query = RuleQuery {
+            phase: page.filter.clone(),
+            sort_key: RuleSort::from_name(&page.sort_key).unwrap_or_default(),
+            sort_dir: page.sort_dir,
+            limit: Some(page.limit),
+            marker: page.marker,
+        };
+        rules::list(conn, &query)
+    }
+
+    fn find(conn: &mut Conn, ident: &str) -> std::result::Result<Option<Rule>, StoreError> {
+        parse_uuid(ident).map_or(Ok(None), |id| rules::get(conn, id))
+    }
+
+    fn insert(&self, conn: &mut Conn) -> std::result::Result<Rule, StoreError> {
+        rules::insert(conn, self)
+    }
+
+    fn update(&self, conn: &mut Conn, now: Timestamp) -> std::result::Result<Rule, StoreError> {
+        rules::update(conn, self, now)
+    }
+
+    fn delete(conn: &mut Conn, uuid: Uuid) -> std::result::Result<(), StoreError> {
+        rules::delete(conn, uuid)
+    }
+}
+
+/// Every rule at once; the built-in ones are no rows and stay.
+async fn delete_all(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    gate_built(Rule::PATH, &request, &context)?;
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    state.directory.store().write(rules::delete_all).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

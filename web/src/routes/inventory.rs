@@ -1,0 +1,44 @@
+//! `/v1/nodes/{ident}/inventory` (api.md §3.5): what the last inspection found.
+
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_schema::{JsonText, inventory};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::NO_ARGS;
+use crate::query::Args;
+use crate::routes::nodes::find;
+use crate::routes::{at, gate_built, read};
+use crate::server::WebState;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/nodes/{ident}/inventory").route(web::get().to(show)));
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    inventory: &'a JsonText,
+    plugin_data: &'a JsonText,
+}
+
+async fn show(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    gate_built("nodes/{}/inventory", &request, &context)?;
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    let id = find(&state, &context, &ident).await?.uuid;
+    let found = read(&state, move |conn| inventory::get(conn, id)).await?;
+    let missing = || {
+        ApiError::not_found(format!(
+            "Node inventory record for node {id} could not be found: inspect the node."
+        ))
+    };
+    let found = found.ok_or_else(missing)?;
+    let view = View { inventory: &found.inventory_data, plugin_data: &found.plugin_data };
+    Ok(HttpResponse::Ok().json(view))
+}

@@ -1,0 +1,149 @@
+//! `/v1/nodes/{ident}/traits` (api.md §3.5). Traits are changed by the node's actor, one request after the other.
+
+use actix_web::http::header::{self, HeaderName};
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::message::ChangeTraits;
+use ferric_schema::nodes;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::body::{Body, below};
+use crate::check::trait_name;
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{Below, NO_ARGS, TRAITS};
+use crate::query::{Args, encode};
+use crate::routes::nodes::find;
+use crate::routes::{at, gate_built, read};
+use crate::server::WebState;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(
+        at("/nodes/{ident}/traits")
+            .route(web::get().to(list))
+            .route(web::put().to(set))
+            .route(web::delete().to(clear)),
+    )
+    .service(at("/nodes/{ident}/traits/{trait}").route(web::put().to(add)).route(web::delete().to(remove)));
+}
+
+/// The traits that a body asks for, each of them one.
+pub(super) struct Wanted(pub(super) Vec<String>);
+
+/// Reads `{"traits": […]}`. `noun`: the collection, for the client.
+pub(super) fn wanted(body: Body, noun: &str) -> Result<Wanted> {
+    let mut body = body.object()?;
+    let traits = body.remove("traits");
+    only(&body)?;
+    let Some(traits) = traits else {
+        return Err(ApiError::bad_request(format!(
+            "A single trait is added by PUT /v1/{noun}/…/traits/<trait> without a body; all are replaced by PUT \
+             /v1/{noun}/…/traits with a list in 'traits'."
+        )));
+    };
+    let names = traits.as_array().ok_or_else(|| ApiError::bad_request("Expected a list in 'traits'."))?;
+    let name = |name: &Value| {
+        let name = name
+            .as_str()
+            .ok_or_else(|| ApiError::bad_request("Expected the name of a trait in 'traits'."))?;
+        trait_name(name).map_err(ApiError::bad_request).map(|()| name.to_owned())
+    };
+    names.iter().map(name).collect::<Result<_>>().map(Wanted)
+}
+
+fn only(rest: &serde_json::Map<String, Value>) -> Result<()> {
+    match rest.keys().next() {
+        Some(key) => Err(ApiError::bad_request(format!(
+            "Additional properties are not allowed ('{key}' was unexpected)"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks the request to add one trait, and says where it will be.
+pub(super) fn added(
+    context: &Context,
+    noun: &str,
+    ident: &str,
+    name: &str,
+    body: Body,
+) -> Result<(HeaderName, String)> {
+    trait_name(name).map_err(ApiError::bad_request)?;
+    if !body.object()?.is_empty() {
+        return Err(ApiError::bad_request("No body should be provided when adding a trait"));
+    }
+    let path = format!("{}/v1/{noun}/{}/traits/{name}", context.base, encode(ident));
+    Ok((header::LOCATION, path))
+}
+
+/// The node, if the version knows traits and nothing is asked in the query.
+async fn node(request: &HttpRequest, ident: &str, context: &Context, state: &WebState) -> Result<Uuid> {
+    if request.method() == actix_web::http::Method::DELETE && !context.version.has(TRAITS) {
+        return Err(below(Below::NotFound, "traits", TRAITS, context.version));
+    }
+    gate_built("nodes/{}/traits", request, context)?;
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    Ok(find(state, context, ident).await?.uuid)
+}
+
+async fn list(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let id = node(&request, &ident, &context, &state).await?;
+    let traits = read(&state, move |conn| nodes::traits(conn, id)).await?;
+    Ok(HttpResponse::Ok().json(json!({"traits": traits})))
+}
+
+async fn set(
+    request: HttpRequest,
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let id = node(&request, &ident, &context, &state).await?;
+    let Wanted(names) = wanted(body, "nodes")?;
+    state.directory.ask(id, ChangeTraits::Set(names)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn clear(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let id = node(&request, &ident, &context, &state).await?;
+    state.directory.ask(id, ChangeTraits::Set(Vec::new())).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn add(
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let (ident, name) = path.into_inner();
+    let id = node(&request, &ident, &context, &state).await?;
+    let location = added(&context, "nodes", &ident, &name, body)?;
+    state.directory.ask(id, ChangeTraits::Add(name)).await?;
+    Ok(HttpResponse::NoContent().insert_header(location).finish())
+}
+
+async fn remove(
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let (ident, name) = path.into_inner();
+    let id = node(&request, &ident, &context, &state).await?;
+    state.directory.ask(id, ChangeTraits::Remove(name)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
