@@ -117,7 +117,7 @@ pub fn memory(node: &Value, meminfo: &Path) -> Result<Value, Failure> {
     if chunks == 0 {
         return Err(Failure::Step(format!("only {available} bytes of memory are available: nothing tested")));
     }
-    say(format!("burn-in of {} MiB of memory for {} s", chunks * CHUNK_WORDS >> 17, limit.as_secs()));
+    say(format!("burn-in of {} MiB of memory for {} s", (chunks * CHUNK_WORDS) >> 17, limit.as_secs()));
     let rounds = test_memory(chunks, CHUNK_WORDS, limit)?;
     let tested = chunks * CHUNK_WORDS * 8;
     Ok(json!(format!("{tested} bytes of memory held {rounds} patterns without an error")))
@@ -185,7 +185,7 @@ fn test_memory(chunks: usize, words: usize, limit: Duration) -> Result<u64, Fail
 /// Every word its own address, mixed with a pattern that changes every bit between two rounds.
 fn pattern(word: u64, round: u64) -> u64 {
     let base = (word ^ (round / 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    if round % 2 == 0 { base } else { !base }
+    if round.is_multiple_of(2) { base } else { !base }
 }
 
 fn fill(chunk: &mut [u64], first: u64, round: u64) -> Option<String> {

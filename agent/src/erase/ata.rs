@@ -25,10 +25,35 @@ const UNTOLD: Duration = Duration::from_secs(24 * 3600);
 
 const SECTOR: usize = 512;
 
+/// The way to a disk: a real one, or a pretended one in tests.
+trait Link {
+    /// Carries out a command.
+    fn send(&mut self, command: u8, data: Data<'_>, within: Duration) -> io::Result<()>;
+}
+
+struct Real<'a>(&'a File);
+
+impl Link for Real<'_> {
+    fn send(&mut self, command: u8, mut data: Data<'_>, within: Duration) -> io::Result<()> {
+        let mut pass_through = pass_through(command, &mut data);
+        let answer = ioctl::scsi(self.0, &mut pass_through, data, within)?;
+        judge(command, &answer)
+    }
+}
+
 /// What IDENTIFY DEVICE says. None for what does not answer it.
 pub(super) fn probe(file: &File) -> Option<Ata> {
+    identify(&mut Real(file))
+}
+
+/// Sets a password, erases, and makes sure that no password is left. Blocks until it is done.
+pub(super) fn erase(file: &File, enhanced: bool) -> io::Result<()> {
+    erase_over(&mut Real(file), enhanced)
+}
+
+fn identify(disk: &mut impl Link) -> Option<Ata> {
     let mut identity = [0; SECTOR];
-    send(file, IDENTIFY, Data::In(&mut identity), QUICK).ok()?;
+    disk.send(IDENTIFY, Data::In(&mut identity), QUICK).ok()?;
     Some(read_identity(&identity))
 }
 
@@ -62,41 +87,40 @@ fn patience(ata: Ata, enhanced: bool) -> Duration {
     }
 }
 
-/// Sets a password, erases, and makes sure that no password is left. Blocks until it is done.
-pub(super) fn erase(file: &File, enhanced: bool) -> io::Result<()> {
-    let before = probe(file).ok_or_else(|| io::Error::other("it no longer answers IDENTIFY DEVICE"))?;
+fn erase_over(disk: &mut impl Link, enhanced: bool) -> io::Result<()> {
+    let silent = |when: &str| io::Error::other(format!("it no longer answers IDENTIFY DEVICE {when}"));
+    let before = identify(disk).ok_or_else(|| silent("before the erasing"))?;
+    let foreign = |error| io::Error::other(format!("it has a password that is not ours: {error}"));
     if before.locked {
-        send(file, UNLOCK, Data::Out(&mut block(0)), QUICK).map_err(|error| {
-            io::Error::other(format!("it is locked with a password that is not ours: {error}"))
-        })?;
+        disk.send(UNLOCK, Data::Out(&mut block(0)), QUICK).map_err(foreign)?;
     }
     if before.enabled {
-        // left over from an interrupted erasing; a foreign password makes this fail
-        send(file, DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK)
-            .map_err(|error| io::Error::other(format!("it has a password that is not ours: {error}")))?;
+        // left over from an interrupted erasing
+        disk.send(DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK).map_err(foreign)?;
     }
-    send(file, SET_PASSWORD, Data::Out(&mut block(0)), QUICK)?;
-    let erased = send(file, ERASE_PREPARE, Data::None, QUICK).and_then(|()| {
+    disk.send(SET_PASSWORD, Data::Out(&mut block(0)), QUICK)?;
+    let erased = disk.send(ERASE_PREPARE, Data::None, QUICK).and_then(|()| {
         let mut order = block(if enhanced { 0b10 } else { 0 });
-        send(file, ERASE_UNIT, Data::Out(&mut order), patience(before, enhanced))
+        disk.send(ERASE_UNIT, Data::Out(&mut order), patience(before, enhanced))
     });
     // a finished erasing has taken the password away; after a failed one nobody else would know it
-    let after = probe(file);
+    let after = identify(disk);
     if after.is_none_or(|after| after.enabled) {
-        if after.is_some_and(|after| after.locked) {
-            let _ = send(file, UNLOCK, Data::Out(&mut block(0)), QUICK);
+        if after.is_none_or(|after| after.locked) {
+            // refused where it is not locked, and then not needed
+            let _ = disk.send(UNLOCK, Data::Out(&mut block(0)), QUICK);
         }
-        if let Err(error) = send(file, DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK) {
+        if let Err(error) = disk.send(DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK) {
             tracing::error!(%error, "the ATA password (\"NULL\") could not be taken away");
         }
     }
     erased?;
-    match probe(file) {
+    match identify(disk) {
         Some(after) if !after.enabled => Ok(()),
         Some(_) => Err(io::Error::other(
             "its security is still switched on after the erasing, with the user password \"NULL\"",
         )),
-        None => Err(io::Error::other("it no longer answers IDENTIFY DEVICE after the erasing")),
+        None => Err(silent("after the erasing")),
     }
 }
 
@@ -106,12 +130,6 @@ fn block(control: u8) -> [u8; SECTOR] {
     bytes[0] = control;
     bytes[2..2 + PASSWORD.len()].copy_from_slice(PASSWORD);
     bytes
-}
-
-fn send(file: &File, command: u8, mut data: Data<'_>, within: Duration) -> io::Result<()> {
-    let mut pass_through = pass_through(command, &mut data);
-    let answer = ioctl::scsi(file, &mut pass_through, data, within)?;
-    judge(command, &answer)
 }
 
 /// ATA PASS-THROUGH (16): the protocol by the data's direction, one sector at most. The registers are not
@@ -207,5 +225,75 @@ mod tests {
         judge(IDENTIFY, &Answer { status: 0, host: 0, sense: vec![] }).expect("good");
         assert!(judge(IDENTIFY, &Answer { status: 2, host: 0, sense: vec![] }).is_err());
         assert!(judge(IDENTIFY, &Answer { status: 0, host: 3, sense: vec![] }).is_err());
+    }
+
+    /// A disk as the standard has it, with a password or without.
+    #[derive(Default)]
+    struct Pretended {
+        password: Option<Vec<u8>>,
+        locked: bool,
+        prepared: bool,
+        erased: Option<u8>,
+        breaks_at: Option<u8>,
+        log: Vec<u8>,
+    }
+
+    impl Link for Pretended {
+        fn send(&mut self, command: u8, data: Data<'_>, _: Duration) -> io::Result<()> {
+            self.log.push(command);
+            if self.breaks_at == Some(command) {
+                self.breaks_at = None;
+                return Err(io::Error::other("aborted"));
+            }
+            let given = |bytes: &[u8]| bytes[2..34].to_vec();
+            let prepared = std::mem::take(&mut self.prepared);
+            match (command, data) {
+                (IDENTIFY, Data::In(bytes)) => {
+                    bytes[256] = 1 | u8::from(self.password.is_some()) << 1 | u8::from(self.locked) << 2;
+                    return Ok(());
+                }
+                (SET_PASSWORD, Data::Out(bytes)) if !self.locked => self.password = Some(given(bytes)),
+                (UNLOCK, Data::Out(bytes)) if self.password == Some(given(bytes)) => self.locked = false,
+                (DISABLE_PASSWORD, Data::Out(bytes))
+                    if !self.locked && self.password == Some(given(bytes)) =>
+                {
+                    self.password = None;
+                }
+                (ERASE_PREPARE, Data::None) => self.prepared = true,
+                (ERASE_UNIT, Data::Out(bytes)) if prepared && self.password == Some(given(bytes)) => {
+                    (self.erased, self.password) = (Some(bytes[0]), None);
+                }
+                (command, _) => return Err(io::Error::other(format!("{command:#x} refused"))),
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_is_erased_and_left_without_a_password_also_after_an_interrupted_erasing() {
+        let mut disk = Pretended::default();
+        erase_over(&mut disk, false).expect("erased");
+        assert_eq!((disk.erased, disk.password.is_none()), (Some(0), true));
+        let order = [IDENTIFY, SET_PASSWORD, ERASE_PREPARE, ERASE_UNIT, IDENTIFY, IDENTIFY];
+        assert_eq!(disk.log, order, "prepare comes right before erase");
+        let left_over = Some(block(0)[2..34].to_vec());
+        let mut disk = Pretended { password: left_over, locked: true, ..Pretended::default() };
+        erase_over(&mut disk, true).expect("unlocked and erased");
+        assert_eq!((disk.erased, disk.password.is_none(), disk.locked), (Some(0b10), true, false));
+    }
+
+    #[test]
+    fn a_failed_erasing_takes_its_password_away_and_a_foreign_one_is_left_alone() {
+        for command in [ERASE_PREPARE, ERASE_UNIT] {
+            let mut disk = Pretended { breaks_at: Some(command), ..Pretended::default() };
+            assert!(erase_over(&mut disk, false).is_err());
+            assert_eq!((disk.erased, disk.password), (None, None), "{command:#x}");
+        }
+        for locked in [true, false] {
+            let mut disk = Pretended { password: Some(vec![7; 32]), locked, ..Pretended::default() };
+            let refused = erase_over(&mut disk, false).expect_err("not ours").to_string();
+            assert!(refused.contains("not ours"), "{refused}");
+            assert_eq!((disk.password, disk.locked, disk.erased), (Some(vec![7; 32]), locked, None));
+        }
     }
 }

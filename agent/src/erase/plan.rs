@@ -205,8 +205,12 @@ impl fmt::Display for Method {
             Self::Discard { zero: true } => f.write_str("discard and zeros"),
             Self::Discard { zero: false } => f.write_str("discard"),
             Self::Overwrite { random, zero } => {
-                let last = if *zero { " and zeros" } else { "" };
-                write!(f, "{random} random passes{last}")
+                match random {
+                    0 => return f.write_str("zeros"),
+                    1 => f.write_str("1 random pass")?,
+                    n => write!(f, "{n} random passes")?,
+                }
+                f.write_str(if *zero { " and zeros" } else { "" })
             }
         }
     }
