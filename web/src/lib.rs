@@ -13,10 +13,12 @@ pub mod gates;
 mod mask;
 mod patch;
 mod query;
+mod rescue;
 mod routes;
 mod server;
 pub mod version;
 mod views;
 
+pub use rescue::PasswordHash;
 pub use routes::configure;
-pub use server::{ServeError, Serving, WebSettings, WebState, serve};
+pub use server::{ServeError, Serving, Streams, WebSettings, WebState, serve};

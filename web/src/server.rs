@@ -1,13 +1,16 @@
 //! Starting the HTTP server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 use ferric_actors::Directory;
+use tokio::sync::{Semaphore, watch};
 
+use crate::rescue::PasswordHash;
 use crate::routes;
 use crate::version::Version;
 
@@ -30,6 +33,16 @@ pub struct WebSettings {
     pub allow_md5_checksum: bool,
     /// `[conductor] permitted_image_formats`: what an agent may write.
     pub permitted_image_formats: Vec<String>,
+    /// `[api] disallow_clean_steps`, `interface.step` each: refused with the target clean.
+    pub disallow_clean_steps: Vec<String>,
+    /// `[api] disallow_deploy_steps`: refused with the targets active and rebuild.
+    pub disallow_deploy_steps: Vec<String>,
+    /// `[api] disallow_service_steps`: refused with the target service.
+    pub disallow_service_steps: Vec<String>,
+    /// `[conductor] rescue_password_hash_algorithm`.
+    pub rescue_password_hash: PasswordHash,
+    /// How many clients may follow the events at a time.
+    pub event_streams: usize,
     /// A browser that asks for `/` is sent to the dashboard at `/ui/`.
     pub dashboard: bool,
     /// After how long without a sign of life a conductor counts as dead (`[conductor] heartbeat_timeout`).
@@ -51,6 +64,11 @@ impl Default for WebSettings {
             require_agent_tls: true,
             allow_md5_checksum: true,
             permitted_image_formats: ["raw", "gpt", "qcow2", "iso"].map(str::to_owned).to_vec(),
+            disallow_clean_steps: vec!["vendor.send_raw".to_owned()],
+            disallow_deploy_steps: vec!["vendor.send_raw".to_owned()],
+            disallow_service_steps: vec!["vendor.send_raw".to_owned()],
+            rescue_password_hash: PasswordHash::default(),
+            event_streams: 256,
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,
@@ -73,6 +91,27 @@ pub struct WebState {
     pub directory: Directory,
     /// How the API answers.
     pub settings: WebSettings,
+    /// Places for those who follow the events.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Changes or closes when streams without an end are to end.
+    pub(crate) stop: watch::Receiver<()>,
+}
+
+impl WebState {
+    /// The state, and what ends its endless streams when it is dropped.
+    #[must_use]
+    pub fn new(directory: Directory, settings: WebSettings) -> (WebState, Streams) {
+        let (end, stop) = watch::channel(());
+        let streams = Arc::new(Semaphore::new(settings.event_streams));
+        (WebState { directory, settings, streams, stop }, Streams { _end: end })
+    }
+}
+
+/// The streams of events that clients follow. They end when this is dropped: drop it before the server is asked to
+/// stop, or it waits for them as long as it may.
+#[derive(Debug)]
+pub struct Streams {
+    _end: watch::Sender<()>,
 }
 
 /// Why the server did not start.
@@ -107,6 +146,8 @@ pub struct Serving {
     pub server: Server,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Its endless answers.
+    pub streams: Streams,
 }
 
 /// Binds and starts the API, with whatever `extra` adds beside it (the dashboard, metrics).
@@ -121,7 +162,8 @@ where
     let at = settings.listen;
     let workers = settings.workers.max(1);
     let grace = settings.shutdown.as_secs().max(1);
-    let state = Data::new(WebState { directory, settings });
+    let (state, streams) = WebState::new(directory, settings);
+    let state = Data::new(state);
     let server = HttpServer::new(move || {
         App::new().app_data(state.clone()).configure(extra.clone()).configure(routes::configure)
     });
@@ -135,5 +177,5 @@ where
             }
         })?;
     let addr = server.addrs().first().copied().unwrap_or(at);
-    Ok(Serving { server: server.run(), addr })
+    Ok(Serving { server: server.run(), addr, streams })
 }

@@ -3,31 +3,39 @@
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::Doing;
+use ferric_machine::Timestamp;
+use ferric_schema::journal::{self, StepRow, StepState};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::context::Context;
-use crate::error::Result;
-use crate::gates::NO_ARGS;
+use crate::error::{ApiError, Result};
+use crate::gates::{Arg, Below, NO_ARGS};
+use crate::mask;
 use crate::query::Args;
 use crate::routes::nodes::find;
+use crate::routes::read;
 use crate::server::WebState;
 use crate::views::Iso;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/v1/ferric/doing").route(web::get().to(fleet)))
-        .service(web::resource("/v1/ferric/nodes/{ident}/doing").route(web::get().to(node)));
+        .service(web::resource("/v1/ferric/queue").route(web::get().to(queue)))
+        .service(web::resource("/v1/ferric/nodes/{ident}/doing").route(web::get().to(node)))
+        .service(web::resource("/v1/ferric/nodes/{ident}/steps").route(web::get().to(steps)));
 }
 
 /// What a node is doing: the step, its number, how far it is, what it waits for.
 #[derive(Serialize)]
 struct View {
     node_uuid: Uuid,
+    operation: String,
     step: String,
     number: usize,
     of: usize,
     since: Iso,
+    usual_seconds: Option<f64>,
     doing: String,
     bytes_done: Option<u64>,
     bytes_total: Option<u64>,
@@ -35,13 +43,15 @@ struct View {
 }
 
 fn view(node_uuid: Uuid, doing: Doing) -> View {
-    let Doing { step, number, of, since, progress, waiting_for } = doing;
+    let Doing { operation, step, number, of, since, usual_seconds, progress, waiting_for } = doing;
     View {
         node_uuid,
+        operation,
         step,
         number,
         of,
         since: Iso(since),
+        usual_seconds,
         doing: progress.doing,
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
@@ -64,6 +74,134 @@ async fn node(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let found = find(&state, &context, &ident).await?;
+    let found = find(&state, &context.ungated(), &ident).await?;
     Ok(HttpResponse::Ok().json(state.directory.doing(found.uuid).map(|doing| view(found.uuid, doing))))
+}
+
+/// `GET /v1/ferric/queue`: who waits for a place among the deployments and the cleanings, the next one first.
+async fn queue(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    let place = |(at, node): (usize, &Uuid)| json!({"node_uuid": node, "position": at + 1});
+    let lines = state.directory.queue();
+    let all: serde_json::Map<String, Value> = lines
+        .iter()
+        .map(|(kind, line)| ((*kind).to_owned(), line.iter().enumerate().map(place).collect()))
+        .collect();
+    Ok(HttpResponse::Ok().json(all))
+}
+
+/// `GET /v1/ferric/nodes/{ident}/steps`.
+const STEPS_ARGS: &[Arg] = &[Arg { name: "operations", since: 1, below: Below::NotAcceptable }];
+/// How many operations are shown at the most.
+const MOST_OPERATIONS: u8 = 50;
+
+/// A step of the journal.
+#[derive(Serialize)]
+struct StepView {
+    number: i32,
+    interface: String,
+    step: String,
+    priority: i32,
+    abortable: bool,
+    requires_ramdisk: bool,
+    source: String,
+    args: Value,
+    state: StepState,
+    started_at: Option<Iso>,
+    ended_at: Option<Iso>,
+    checkpoint: Option<String>,
+    error: Option<String>,
+}
+
+/// A piece of work with its steps.
+#[derive(Serialize)]
+struct OperationView {
+    operation: Uuid,
+    kind: String,
+    state: StepState,
+    started_at: Option<Iso>,
+    ended_at: Option<Iso>,
+    steps: Vec<StepView>,
+}
+
+/// What the steps say of the whole: the first of them that went wrong, else the last thing that is not over yet.
+fn state_of(steps: &[StepView]) -> StepState {
+    let any = |state| steps.iter().any(|step| step.state == state);
+    let begun = steps.iter().any(|step| step.state != StepState::Pending);
+    let over = !any(StepState::Pending) && !any(StepState::Running);
+    if any(StepState::Failed) {
+        StepState::Failed
+    } else if any(StepState::Aborted) {
+        StepState::Aborted
+    } else if over {
+        StepState::Done
+    } else if begun {
+        StepState::Running
+    } else {
+        StepState::Pending
+    }
+}
+
+fn operations(rows: Vec<StepRow>) -> Vec<OperationView> {
+    let mut all: Vec<OperationView> = Vec::new();
+    let mut begins: Vec<(Option<Timestamp>, Option<Timestamp>)> = Vec::new();
+    for row in rows {
+        if all.last().is_none_or(|last| last.operation != row.op) {
+            all.push(OperationView {
+                operation: row.op,
+                kind: row.kind,
+                state: StepState::Pending,
+                started_at: None,
+                ended_at: None,
+                steps: Vec::new(),
+            });
+            begins.push((None, None));
+        }
+        let (Some(last), Some((begin, end))) = (all.last_mut(), begins.last_mut()) else { continue };
+        *begin = begin.or(row.started_at);
+        *end = row.ended_at.max(*end);
+        let mut args = Value::Object(row.args.parse());
+        mask::mask(&mut args);
+        last.steps.push(StepView {
+            number: row.idx + 1,
+            interface: row.interface,
+            step: row.step,
+            priority: row.priority,
+            abortable: row.abortable,
+            requires_ramdisk: row.requires_ramdisk,
+            source: row.source,
+            args,
+            state: row.state,
+            started_at: row.started_at.map(Iso),
+            ended_at: row.ended_at.map(Iso),
+            checkpoint: row.checkpoint,
+            error: row.error,
+        });
+    }
+    for (one, (begin, end)) in all.iter_mut().zip(begins) {
+        one.state = state_of(&one.steps);
+        one.started_at = begin.map(Iso);
+        let over = !matches!(one.state, StepState::Pending | StepState::Running);
+        one.ended_at = end.filter(|_| over).map(Iso);
+    }
+    all
+}
+
+/// The journal of the node's latest operations, the latest first; `?operations=` says how many (5).
+async fn steps(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), STEPS_ARGS, context.version)?;
+    let most = args.text("operations").unwrap_or("5").parse::<u8>().ok();
+    let Some(most) = most.filter(|most| (1..=MOST_OPERATIONS).contains(most)) else {
+        return Err(ApiError::bad_request(format!(
+            "Expected a whole number from 1 to {MOST_OPERATIONS} in 'operations'."
+        )));
+    };
+    let id = find(&state, &context.ungated(), &ident).await?.uuid;
+    let rows = read(&state, move |c| journal::latest_of_node(c, id, i64::from(most))).await?;
+    Ok(HttpResponse::Ok().json(json!({"operations": operations(rows)})))
 }

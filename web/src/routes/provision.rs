@@ -3,30 +3,26 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
-use ferric_actors::message::Provision;
-use ferric_machine::{Refusal, Verb, row};
-use ferric_schema::Node;
+use ferric_actors::message::{Provision, Wanted};
+use ferric_actors::{Asked, Secret};
+use ferric_machine::{Refusal, Verb};
+use ferric_schema::{Node, nodes, runbooks, templates};
 use serde_json::{Map, Value};
 
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DEPLOY_STEPS, DISABLE_RAMDISK, PROVISION_ARGS,
-    RAW_DELETE, RUNBOOK, SERVICE_STEPS,
+    CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DISABLE_RAMDISK, PROVISION_ARGS, RAW_DELETE,
+    RUNBOOK,
 };
 use crate::query::strict_bool;
+use crate::rescue;
 use crate::routes::nodes::find;
 use crate::routes::states::accepted;
+use crate::routes::{read, steps};
 use crate::server::WebState;
 use crate::version::Version;
-
-/// Interfaces that have steps.
-const STEP_INTERFACES: &[&str] = &["vendor", "power", "management", "firmware", "deploy", "bios", "raid"];
-/// Steps that the conductor itself runs; they need no interface.
-const OWN_STEPS: &[&str] = &["hold", "wait", "power_on", "power_off", "reboot"];
-/// `[api] disallow_clean_steps` and kin, by default.
-const DISALLOWED_STEPS: &[(&str, &str)] = &[("vendor", "send_raw")];
 
 /// The body may hold a config drive: 64 MiB.
 pub(super) async fn provision(
@@ -45,7 +41,7 @@ pub(super) async fn provision(
         let refusal = Refusal::InMaintenance { verb };
         return Err(ApiError::bad_request(refusal.for_node(&node.uuid.to_string())));
     }
-    if row(node.provision_state, verb.event()).is_none() {
+    if verb.row_in(node.provision_state).is_none() {
         return Err(not_now(&node, verb));
     }
     if let Some(since) = verb.gate_after(node.provision_state)
@@ -59,17 +55,82 @@ pub(super) async fn provision(
     }
     check_configdrive(&body, verb, version)?;
     check_runbook(&body, verb, version)?;
-    check_disable_ramdisk(&body, verb, version)?;
-    check_steps(&body, verb, version)?;
-    check_rescue_password(&body, verb)?;
+    let mut disable_ramdisk = check_disable_ramdisk(&body, verb, version)?;
+    let mut steps = steps::of_body(&body, verb, version, &state.settings)?;
+    let password = check_rescue_password(&mut body, verb)?;
 
-    if body.contains_key("deploy_steps") {
-        return Err(ApiError::not_built("'deploy_steps'"));
+    if let Some(name) = body.get("runbook").and_then(Value::as_str) {
+        let runbook = runbook(&state, &node, verb, name).await?;
+        steps = runbook.steps;
+        disable_ramdisk |= runbook.disable_ramdisk;
     }
+    if matches!(verb, Verb::Active | Verb::Deploy | Verb::Rebuild) {
+        let mut all = of_templates(&state, &node).await?;
+        all.append(&mut steps);
+        steps = all;
+    }
+    let rescue_password = match password {
+        Some(password) => Some(rescue::hash(password, state.settings.rescue_password_hash).await?),
+        None => None,
+    };
     let configdrive = body.remove("configdrive");
-    let asked = state.directory.ask(node.uuid, Provision { verb, configdrive }).await;
+    let wanted = Wanted { steps, disable_ramdisk, rescue_password };
+    let asked = state.directory.ask(node.uuid, Provision { verb, configdrive, wanted }).await;
     asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
     Ok(accepted(&context, &node))
+}
+
+/// What a runbook adds to a request.
+struct Script {
+    steps: Vec<Asked>,
+    disable_ramdisk: bool,
+}
+
+/// The runbook of that name or id, if the node may run it: it has a trait of the runbook's name, or one of the runbook's
+/// own traits (1.112). Who may use whose runbook is a question of who asks, and everybody is the administrator here.
+async fn runbook(state: &WebState, node: &Node, verb: Verb, ident: &str) -> Result<Script> {
+    let (name, id) = (ident.to_owned(), node.uuid);
+    let found = read(state, move |c| {
+        let Some(runbook) = runbooks::find(c, &name)? else { return Ok(None) };
+        let traits = runbooks::traits(c, runbook.uuid)?;
+        Ok(Some((runbook, traits, nodes::traits(c, id)?)))
+    });
+    let Some((runbook, mut fits, has)) = found.await? else {
+        return Err(ApiError::not_found(format!("Runbook {ident} could not be found.")));
+    };
+    fits.push(runbook.name.clone());
+    if !has.iter().any(|one| fits.contains(one)) {
+        return Err(ApiError::bad_request(format!(
+            "The runbook {} is not for node {}: the node has none of the traits {}. Add one of them to the node, or \
+             choose another runbook.",
+            runbook.name,
+            node.uuid,
+            fits.join(", ")
+        )));
+    }
+    let steps = steps::of_store(&runbook.steps.parse())?;
+    steps::allowed(&steps, &format!("the runbook {}", runbook.name), verb, &state.settings)?;
+    Ok(Script { steps, disable_ramdisk: runbook.disable_ramdisk })
+}
+
+/// The steps of the deploy templates that the instance asks for: those with the name of a trait in
+/// `instance_info.traits`.
+async fn of_templates(state: &WebState, node: &Node) -> Result<Vec<Asked>> {
+    let wanted = node.instance_info.get("traits");
+    let wanted: Vec<String> = wanted
+        .as_ref()
+        .and_then(Value::as_array)
+        .map(|all| all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect())
+        .unwrap_or_default();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = read(state, move |c| templates::templates_for_traits(c, &wanted)).await?;
+    let mut steps = Vec::new();
+    for template in found {
+        steps.extend(steps::of_store(&template.steps.parse())?);
+    }
+    Ok(steps)
 }
 
 fn verb(body: &Map<String, Value>, version: Version) -> Result<Verb> {
@@ -172,8 +233,8 @@ fn check_runbook(body: &Map<String, Value>, verb: Verb, version: Version) -> Res
     }
 }
 
-fn check_disable_ramdisk(body: &Map<String, Value>, verb: Verb, version: Version) -> Result<()> {
-    let Some(value) = body.get("disable_ramdisk") else { return Ok(()) };
+fn check_disable_ramdisk(body: &Map<String, Value>, verb: Verb, version: Version) -> Result<bool> {
+    let Some(value) = body.get("disable_ramdisk") else { return Ok(false) };
     let flag = match value {
         Value::Bool(flag) => *flag,
         Value::String(text) => strict_bool("disable_ramdisk", text)?,
@@ -182,87 +243,24 @@ fn check_disable_ramdisk(body: &Map<String, Value>, verb: Verb, version: Version
         }
     };
     if !flag {
-        return Ok(());
+        return Ok(false);
     }
     match DISABLE_RAMDISK.iter().find(|(allowed, _)| *allowed == verb) {
         None => Err(ApiError::bad_request("'disable_ramdisk' goes with the targets clean and service only.")),
         Some((_, since)) if !version.has(*since) => {
             Err(ApiError::too_new("'disable_ramdisk'", *since, version))
         }
-        Some(_) => Ok(()),
+        Some(_) => Ok(true),
     }
 }
 
-fn check_steps(body: &Map<String, Value>, verb: Verb, version: Version) -> Result<()> {
-    for (key, verbs, since, needs_priority) in [
-        ("clean_steps", &[Verb::Clean][..], 1, false),
-        ("deploy_steps", &[Verb::Active, Verb::Deploy, Verb::Rebuild][..], DEPLOY_STEPS, true),
-        ("service_steps", &[Verb::Service][..], SERVICE_STEPS, false),
-    ] {
-        let needed = !needs_priority && verbs.contains(&verb) && !body.contains_key("runbook");
-        let steps = match body.get(key) {
-            None if needed => {
-                return Err(ApiError::bad_request(format!("'{key}' is required with the target {verb}.")));
-            }
-            None => continue,
-            Some(steps) => steps,
-        };
-        if !verbs.contains(&verb) {
-            return Err(ApiError::bad_request(format!("'{key}' does not go with the target {verb}.")));
+/// Takes the password out of the body; nobody else sees it.
+fn check_rescue_password(body: &mut Map<String, Value>, verb: Verb) -> Result<Option<Secret<String>>> {
+    match (body.remove("rescue_password"), verb == Verb::Rescue) {
+        (None, false) => Ok(None),
+        (Some(Value::String(password)), true) if !password.trim().is_empty() => {
+            Ok(Some(Secret::new(password)))
         }
-        if !version.has(since) {
-            return Err(ApiError::too_new(&format!("'{key}'"), since, version));
-        }
-        let Some(steps) = steps.as_array() else {
-            return Err(ApiError::bad_request(format!("Expected a list of steps in '{key}'.")));
-        };
-        for step in steps {
-            check_step(step, key, needs_priority)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_step(step: &Value, key: &str, deploys: bool) -> Result<()> {
-    let wrong = |why: &str| Err(ApiError::bad_request(format!("A step of '{key}' {why}.")));
-    let Some(step) = step.as_object() else { return wrong("is not an object") };
-    let known: &[&str] = if deploys {
-        &["interface", "step", "args", "priority"]
-    } else {
-        &["interface", "step", "args", "order", "execute_on_child_nodes", "limit_child_node_execution"]
-    };
-    if let Some(strange) = step.keys().find(|name| !known.contains(&name.as_str())) {
-        return wrong(&format!("has the unknown key '{strange}'"));
-    }
-    let Some(name) = step.get("step").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
-        return wrong("lacks its name in 'step'");
-    };
-    let interface = step.get("interface").and_then(Value::as_str);
-    match interface {
-        Some(interface) if !STEP_INTERFACES.contains(&interface) => {
-            return wrong(&format!("names no interface: {interface}"));
-        }
-        Some(interface) if DISALLOWED_STEPS.contains(&(interface, name)) => {
-            return wrong(&format!("is not allowed: {interface}.{name}"));
-        }
-        None if deploys || !OWN_STEPS.contains(&name) => {
-            return wrong(&format!("lacks its 'interface': {name}"));
-        }
-        Some(_) | None => {}
-    }
-    if step.get("args").is_some_and(|args| !args.is_object()) || deploys && !step.contains_key("args") {
-        return wrong("needs an object in 'args'");
-    }
-    if deploys && step.get("priority").and_then(Value::as_u64).is_none() {
-        return wrong("needs a whole number, 0 or more, in 'priority'");
-    }
-    Ok(())
-}
-
-fn check_rescue_password(body: &Map<String, Value>, verb: Verb) -> Result<()> {
-    match (body.get("rescue_password"), verb == Verb::Rescue) {
-        (None, false) => Ok(()),
-        (Some(password), true) if password.as_str().is_some_and(|text| !text.trim().is_empty()) => Ok(()),
         (None | Some(_), true) => {
             Err(ApiError::bad_request("A non-empty 'rescue_password' is required with the target rescue."))
         }
@@ -314,25 +312,33 @@ mod tests {
     }
 
     #[test]
-    fn steps_have_their_form() {
-        let check = |body: Value, verb, minor| {
-            check_steps(&map(body), verb, Version(minor)).map_err(|e| e.to_string())
+    fn a_rescue_password_goes_with_rescue_and_stays_hidden() {
+        let ask = |body: Value, verb| check_rescue_password(&mut map(body), verb);
+        let taken = ask(json!({"rescue_password": "calvin"}), Verb::Rescue).expect("taken");
+        assert_eq!(taken.as_ref().map(|secret| secret.expose().as_str()), Some("calvin"));
+        assert!(!format!("{taken:?}").contains("calvin"));
+        for (body, verb) in [
+            (json!({}), Verb::Rescue),
+            (json!({"rescue_password": " "}), Verb::Rescue),
+            (json!({"rescue_password": 7}), Verb::Rescue),
+            (json!({"rescue_password": "calvin"}), Verb::Unrescue),
+        ] {
+            assert!(ask(body, verb).is_err_and(|error| !error.to_string().contains("calvin")));
+        }
+        assert!(ask(json!({}), Verb::Manage).is_ok_and(|none| none.is_none()));
+    }
+
+    #[test]
+    fn doing_without_a_ramdisk_goes_with_cleaning_and_service() {
+        let ask = |value: Value, verb, minor| {
+            check_disable_ramdisk(&map(json!({"disable_ramdisk": value})), verb, Version(minor))
+                .map_err(|error| error.to_string())
         };
-        let clean = |step: Value| check(json!({"clean_steps": [step]}), Verb::Clean, 115).is_ok();
-        assert!(clean(json!({"interface": "deploy", "step": "erase_devices"})));
-        assert!(clean(json!({"step": "reboot"})));
-        assert!(
-            !clean(json!({"step": "erase_devices"})) && !clean(json!({"interface": "boot", "step": "x"}))
-        );
-        assert!(!clean(json!({"interface": "vendor", "step": "send_raw"})));
-        assert!(
-            check(json!({}), Verb::Clean, 115).is_err()
-                && check(json!({"runbook": "r"}), Verb::Clean, 115).is_ok()
-        );
-        assert!(check(json!({"clean_steps": []}), Verb::Active, 115).is_err());
-        let deploy =
-            json!({"deploy_steps": [{"interface": "deploy", "step": "x", "args": {}, "priority": 3}]});
-        assert!(check(deploy.clone(), Verb::Active, 69).is_ok());
-        assert!(check(deploy, Verb::Active, 68).is_err_and(|e| e.contains("1.69")));
+        assert_eq!(ask(json!(true), Verb::Clean, 70), Ok(true));
+        assert_eq!(ask(json!("false"), Verb::Clean, 1), Ok(false));
+        assert!(ask(json!(true), Verb::Clean, 69).is_err_and(|told| told.contains("1.70")));
+        assert!(ask(json!(true), Verb::Service, 107).is_err_and(|told| told.contains("1.108")));
+        assert!(ask(json!(true), Verb::Active, 115).is_err_and(|told| told.contains("clean and service")));
+        assert!(ask(json!(3), Verb::Clean, 115).is_err());
     }
 }

@@ -44,7 +44,7 @@ async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -
 }
 
 /// The agent's own words: ferric-agent and an unmodified ironic-python-agent read the same.
-fn answer(found: LookedUp, base: &str, settings: &WebSettings) -> LookupResponse {
+pub(super) fn answer(found: LookedUp, base: &str, settings: &WebSettings) -> LookupResponse {
     let id = found.uuid;
     let link = |rel: &str, version: &str| json!({"href": format!("{base}{version}/nodes/{id}"), "rel": rel});
     LookupResponse {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use ferric_actors::{Directory, Settings};
 use ferric_drivers::boot::FakeBoot;
 use ferric_drivers::deploy::FakeDeploy;
-use ferric_drivers::interface::{BootInterface, DeployInterface, ManagementInterface, PowerInterface};
+use ferric_drivers::fakes::{FakeBios, FakeInspect, FakeRaid, FakeRescue};
+use ferric_drivers::interface::{
+    BootInterface, DeployInterface, Kind, ManagementInterface, PowerInterface, Steps,
+};
 use ferric_drivers::management::{FakeManagement, NoopManagement};
 use ferric_drivers::power::FakePower;
 use ferric_drivers::protocol::dhcp::PortIndex;
@@ -32,6 +35,13 @@ pub(crate) async fn start(
         ]),
         boot: BTreeMap::from([("fake", Arc::new(FakeBoot) as Arc<dyn BootInterface>)]),
         deploy: BTreeMap::from([("fake", Arc::new(FakeDeploy) as Arc<dyn DeployInterface>)]),
+        steps: BTreeMap::from([
+            ((Kind::Inspect, "fake"), Arc::new(FakeInspect) as Arc<dyn Steps>),
+            ((Kind::Rescue, "fake"), Arc::new(FakeRescue)),
+            ((Kind::Raid, "fake"), Arc::new(FakeRaid)),
+            ((Kind::Bios, "fake"), Arc::new(FakeBios)),
+        ]),
+        ..Parts::default()
     };
     let names =
         RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };

@@ -1,0 +1,280 @@
+//! `POST /v1/continue_inspection`: what a ramdisk found, without credentials (api.md §9, deploy.md §D). The body finds
+//! its node: by the id that the ramdisk was given, by the addresses of its network cards, or by that of its BMC.
+
+use std::net::IpAddr;
+
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::message::{ContinueInspection, LookedUp, Lookup};
+use ferric_actors::{NodeError, Settings};
+use ferric_machine::State;
+use ferric_schema::{Node, NodeQuery, nodes, rules};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::body::Body;
+use crate::check::mac;
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{CONTINUE_INSPECTION, CONTINUE_INSPECTION_ARGS, CONTINUE_INSPECTION_OLD};
+use crate::query::Args;
+use crate::routes::{at, ramdisk, read};
+use crate::server::WebState;
+
+/// Nodes read at a time when one is looked for by the address of its BMC.
+const PAGE: i64 = 200;
+
+/// The most network cards of one machine.
+const MOST_CARDS: usize = 1024;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/continue_inspection").route(web::post().to(receive)));
+}
+
+/// The body may hold logs: 16 MiB.
+async fn receive(
+    request: HttpRequest,
+    body: Body<16384>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let found = Findings::read(body.object()?)?;
+    let version = context.version;
+    let old = version.0 == CONTINUE_INSPECTION_OLD;
+    if !version.has(CONTINUE_INSPECTION) && !old {
+        return Err(ApiError::path_too_new(CONTINUE_INSPECTION, version));
+    }
+    let args = Args::parse(request.query_string(), CONTINUE_INSPECTION_ARGS, version)?;
+    let node = found.node(&state, args.uuid("node_uuid")?).await?;
+    let id = node.uuid;
+    let rules = read(&state, |c| rules::in_order(c, "main")).await?;
+    let rules = rules.into_iter().map(|rule| serde_json::to_value(rule).expect("a rule is JSON")).collect();
+    let Findings { inventory, plugin_data, .. } = found;
+    let taken = state.directory.ask(id, ContinueInspection { inventory, plugin_data, rules }).await;
+    taken.map_err(|error| ApiError::of_node(error, id))?;
+    if old {
+        return Ok(HttpResponse::Accepted().json(json!({"uuid": id})));
+    }
+    let seen = match state.directory.ask(id, Lookup { wants_token: true }).await {
+        Ok(seen) => seen,
+        // the inspection is over already: nobody waits for this ramdisk any more, so it gets no token
+        Err(NodeError::NotFound { .. }) => without_token(&node, state.directory.settings()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(HttpResponse::Accepted().json(ramdisk::answer(seen, &context.base, &state.settings)))
+}
+
+fn without_token(node: &Node, settings: &Settings) -> LookedUp {
+    LookedUp {
+        uuid: node.uuid,
+        properties: node.properties.parse(),
+        instance_info: node.instance_info.parse(),
+        driver_internal_info: node.driver_internal_info.parse(),
+        agent_token: None,
+        heartbeat_timeout: settings.heartbeat_timeout,
+    }
+}
+
+/// A body that has the form of one.
+#[derive(Debug)]
+struct Findings {
+    inventory: Map<String, Value>,
+    /// The rest of the body.
+    plugin_data: Map<String, Value>,
+    macs: Vec<String>,
+    bmc: Vec<IpAddr>,
+}
+
+impl Findings {
+    fn read(mut body: Map<String, Value>) -> Result<Findings> {
+        let wrong = |why: &str| Err(ApiError::bad_request(why));
+        let inventory = match body.remove("inventory") {
+            Some(Value::Object(inventory)) => inventory,
+            Some(_) => return wrong("Expected an object in 'inventory'."),
+            None => return wrong("'inventory' is required: what the ramdisk found."),
+        };
+        let Some(cards) = inventory.get("interfaces").and_then(Value::as_array) else {
+            return wrong("Expected the list of network cards in 'inventory.interfaces'.");
+        };
+        if cards.len() > MOST_CARDS {
+            return wrong("'inventory.interfaces' has more than 1024 network cards.");
+        }
+        let mut macs = Vec::new();
+        for (at, card) in cards.iter().enumerate() {
+            let Some(address) = card.get("mac_address").and_then(Value::as_str) else {
+                return Err(ApiError::bad_request(format!(
+                    "'mac_address' is missing in inventory.interfaces[{at}]."
+                )));
+            };
+            // an InfiniBand card has a longer one; it says nothing about a port of ours
+            macs.extend(mac(address));
+        }
+        let bmc = ["bmc_address", "bmc_v6address"].iter().filter_map(|key| inventory.get(*key));
+        let bmc = bmc.filter_map(Value::as_str).filter_map(address).collect();
+        // an archive of the ramdisk's logs: no hook reads it, and the database is no place for it
+        body.remove("logs");
+        Ok(Findings { inventory, plugin_data: body, macs, bmc })
+    }
+
+    /// The one node that waits for this body.
+    async fn node(&self, state: &WebState, id: Option<Uuid>) -> Result<Node> {
+        if let Some(id) = id {
+            let node = read(state, move |c| nodes::get(c, id)).await?;
+            return node.filter(waits).ok_or_else(|| {
+                ApiError::not_found(format!("Node {id} could not be found, or is not being inspected."))
+            });
+        }
+        let known = state.directory.node_of_port_address(&self.macs);
+        let with_ports = read(state, move |c| {
+            let mut found = Vec::new();
+            for id in known {
+                found.extend(nodes::get(c, id)?.filter(waits));
+            }
+            Ok(found)
+        });
+        let mut found = with_ports.await?;
+        if found.len() > 1 && found.iter().any(|node| self.is_bmc_of(node)) {
+            found.retain(|node| self.is_bmc_of(node));
+        }
+        if found.is_empty() && !self.bmc.is_empty() {
+            found = self.by_bmc(state).await?;
+        }
+        if found.len() > 1 {
+            return Err(ApiError::not_found(
+                "More than one node fits the addresses of the ramdisk: a machine must be enrolled once.",
+            ));
+        }
+        found.pop().ok_or_else(|| {
+            ApiError::not_found(format!(
+                "No node that is being inspected has a port with one of the addresses {} or a BMC at {}.",
+                self.macs.join(", "),
+                self.bmc.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+            ))
+        })
+    }
+
+    /// Those that wait for an inspection, which are few, page by page.
+    async fn by_bmc(&self, state: &WebState) -> Result<Vec<Node>> {
+        let mut found = Vec::new();
+        let mut marker = None;
+        loop {
+            let query = NodeQuery {
+                provision_state: Some(vec![State::InspectWait]),
+                include_children: true,
+                limit: Some(PAGE),
+                marker,
+                ..NodeQuery::default()
+            };
+            let page = match read(state, move |c| nodes::list(c, &query)).await {
+                Ok(page) => page,
+                // the node at the page's edge was deleted in between; the ramdisk comes again
+                Err(_) if marker.is_some() => {
+                    return Err(ApiError::conflict("The nodes changed while they were searched; try again."));
+                }
+                Err(error) => return Err(error),
+            };
+            marker = page.last().map(|node| node.uuid);
+            let last = page.len() < usize::try_from(PAGE).expect("a small number");
+            found.extend(page.into_iter().filter(|node| self.is_bmc_of(node)));
+            if last {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn is_bmc_of(&self, node: &Node) -> bool {
+        addresses_of_bmc(node).iter().any(|own| self.bmc.contains(own))
+    }
+}
+
+fn waits(node: &Node) -> bool {
+    node.provision_state == State::InspectWait
+}
+
+/// An address that says something.
+fn address(text: &str) -> Option<IpAddr> {
+    // ironic-python-agent gives IPv6 addresses with their prefix
+    let text = text.split('/').next().unwrap_or(text).trim();
+    text.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
+}
+
+/// Where the node's BMC is, as far as that is an address: what was looked up when the inspection began, and what
+/// driver_info says.
+fn addresses_of_bmc(node: &Node) -> Vec<IpAddr> {
+    let mut texts: Vec<String> = Vec::new();
+    if let Some(Value::Array(all)) = node.driver_internal_info.get("lookup_bmc_addresses") {
+        texts.extend(all.iter().filter_map(|one| one.as_str().map(str::to_owned)));
+    }
+    for (key, value) in node.driver_info.parse() {
+        if let (true, Value::String(text)) = (key.ends_with("_address"), value) {
+            texts.push(host_of(&text).to_owned());
+        }
+    }
+    texts.iter().filter_map(|text| address(text)).collect()
+}
+
+/// The host in an address or URL: `https://[::1]:443/redfish` and `10.0.0.7` alike.
+fn host_of(text: &str) -> &str {
+    let Some((_, rest)) = text.split_once("://") else { return text };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.split(':').next().unwrap_or(authority),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: Value) -> std::result::Result<Findings, String> {
+        Findings::read(body.as_object().cloned().expect("an object")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_body_is_told_what_it_lacks() {
+        for (body, words) in [
+            (json!({}), "'inventory'"),
+            (json!({"inventory": []}), "'inventory'"),
+            (json!({"inventory": {}}), "'inventory.interfaces'"),
+            (json!({"inventory": {"interfaces": {}}}), "'inventory.interfaces'"),
+            (json!({"inventory": {"interfaces": [{"mac_address": "a"}, {"name": "eth1"}]}}), "interfaces[1]"),
+        ] {
+            assert!(read(body.clone()).is_err_and(|told| told.contains(words)), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_inventory_is_kept_beside_it_without_the_logs() {
+        let found = read(json!({
+            "inventory": {
+                "interfaces": [{"mac_address": "52:54:00:AA:BB:01"}, {"mac_address": "80:00:02:08:fe:80:00:00"}],
+                "bmc_address": "10.0.0.7", "bmc_v6address": "fd00::7/64", "cpu": {"count": 8},
+            },
+            "root_disk": {"name": "/dev/sda"}, "logs": "H4sI", "error": null,
+        }))
+        .expect("a body");
+        assert_eq!(found.macs, ["52:54:00:aa:bb:01"]);
+        assert_eq!(found.bmc.len(), 2);
+        assert_eq!(found.inventory["cpu"]["count"], 8);
+        let mut keys: Vec<&str> = found.plugin_data.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["error", "root_disk"]);
+        let nothing =
+            json!({"inventory": {"interfaces": [], "bmc_address": "0.0.0.0", "bmc_v6address": "::/0"}});
+        assert!(read(nothing).is_ok_and(|found| found.bmc.is_empty()));
+    }
+
+    #[test]
+    fn the_bmc_is_found_in_addresses_and_urls() {
+        for (text, host) in [
+            ("10.0.0.7", "10.0.0.7"),
+            ("https://10.0.0.7:8443/redfish/v1", "10.0.0.7"),
+            ("https://u@[fd00::7]/", "fd00::7"),
+            ("http://bmc.example", "bmc.example"),
+        ] {
+            assert_eq!(host_of(text), host);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! `GET /v1/ferric/events`: everything that happens, as server-sent events, without an end.
+//!
+//! What was committed comes from the events table and has its number as `id`: a client that was cut off says the last
+//! one in `Last-Event-ID` (or `?after=`) and misses nothing that is still kept. Progress is not stored: it comes without
+//! an id, and only to who listens. A client that is too slow is told `event: lag` and caught up from the table, so
+//! nothing piles up for it here.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::message::Told;
+use ferric_machine::Timestamp;
+use ferric_schema::events::{self, Event};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::{Arg, Below};
+use crate::mask;
+use crate::query::Args;
+use crate::routes::nodes::find;
+use crate::routes::read;
+use crate::server::WebState;
+use crate::views::Iso;
+
+/// Events read at a time.
+const PAGE: i64 = 200;
+/// Bytes put together before they are sent.
+const CHUNK: usize = 64 * 1024;
+/// How often a silent stream shows that it lives.
+const BEAT: Duration = Duration::from_secs(15);
+
+const ARGS: &[Arg] = &[
+    Arg { name: "after", since: 1, below: Below::NotAcceptable },
+    Arg { name: "node", since: 1, below: Below::NotAcceptable },
+    Arg { name: "kind", since: 1, below: Below::NotAcceptable },
+];
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/ferric/events").route(web::get().to(follow)));
+}
+
+async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), ARGS, context.version)?;
+    let resumed = request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+    let resumed =
+        resumed.filter(|text| !text.is_empty()).map(|text| number("Last-Event-ID", text)).transpose()?;
+    let after = args.text("after").map(|text| number("after", text)).transpose()?;
+    let node = match args.text("node") {
+        Some(ident) => Some(find(&state, &context.ungated(), ident).await?.uuid),
+        None => None,
+    };
+    let Ok(place) = state.streams.clone().try_acquire_owned() else {
+        return Err(ApiError::busy(
+            "As many clients as may follow the events do so already; come again later.",
+        ));
+    };
+    // first listen, then look: what is committed in between is seen twice and told once
+    let live = state.directory.stream();
+    let last = read(&state, events::last_seq).await?;
+    // a number from the future is one of another database
+    let seen = resumed.or(after).unwrap_or(last).min(last);
+    let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let feed = Feed {
+        stop: state.stop.clone(),
+        state,
+        live,
+        beat,
+        filter: Filter { node, kinds: args.list("kind").unwrap_or_default() },
+        seen,
+        behind: seen < last,
+        greeted: false,
+        _place: place,
+    };
+    let stream = futures_util::stream::unfold(feed, |mut feed| async move {
+        let bytes = feed.next().await?;
+        Some((Ok::<_, ApiError>(bytes), feed))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        // a proxy must not wait for more
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(Box::pin(stream)))
+}
+
+fn number(name: &str, text: &str) -> Result<i64> {
+    text.trim().parse().ok().filter(|number| *number >= 0).ok_or_else(|| {
+        ApiError::bad_request(format!("Expected the number of an event, 0 or more, in '{name}'."))
+    })
+}
+
+/// What a client wants to hear of.
+struct Filter {
+    node: Option<Uuid>,
+    /// Empty is all.
+    kinds: Vec<String>,
+}
+
+impl Filter {
+    fn takes(&self, node: Option<Uuid>, kind: &str) -> bool {
+        (self.node.is_none() || self.node == node)
+            && (self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind))
+    }
+}
+
+/// One client's stream.
+struct Feed {
+    state: Data<WebState>,
+    stop: watch::Receiver<()>,
+    live: broadcast::Receiver<Arc<Told>>,
+    beat: Interval,
+    filter: Filter,
+    /// Everything up to this number was told or is none of the client's business.
+    seen: i64,
+    /// There is more in the table than was seen.
+    behind: bool,
+    greeted: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    /// The next bytes; `None` at the end of the process or when the database is gone: the client comes again.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.greeted {
+            self.greeted = true;
+            return Some(Bytes::from(format!("retry: 2000\nid: {}\n\n", self.seen)));
+        }
+        loop {
+            if self.stop.has_changed().unwrap_or(true) {
+                return None;
+            }
+            let mut out = String::new();
+            if self.behind {
+                self.catch_up(&mut out).await?;
+            } else {
+                self.wait(&mut out).await?;
+            }
+            if !out.is_empty() {
+                return Some(Bytes::from(out));
+            }
+        }
+    }
+
+    /// One page from the table.
+    async fn catch_up(&mut self, out: &mut String) -> Option<()> {
+        let (seen, node) = (self.seen, self.filter.node);
+        let page = read(&self.state, move |c| {
+            // the end first: whatever is numbered up to it is visible
+            let end = events::last_seq(c)?;
+            let rows = match node {
+                Some(node) => events::of_node(c, node, seen, PAGE)?,
+                None => events::after(c, seen, PAGE)?,
+            };
+            Ok((end, rows))
+        });
+        let (end, rows) = match page.await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "a stream of events ends: the events cannot be read");
+                return None;
+            }
+        };
+        if let (None, Some(first)) = (node, rows.first())
+            && first.seq > seen + 1
+        {
+            lag(out, u64::try_from(first.seq - seen - 1).unwrap_or(0), "no longer kept");
+        }
+        let complete = rows.len() < usize::try_from(PAGE).expect("a small number");
+        self.seen = rows.last().map_or(seen, |row| row.seq).max(seen);
+        if complete {
+            self.seen = self.seen.max(end);
+            self.behind = false;
+        }
+        for row in rows.into_iter().filter(|row| self.filter.takes(row.node, &row.kind)) {
+            write(out, row.into());
+        }
+        Some(())
+    }
+
+    /// Waits for something to happen, and takes what else is there already.
+    async fn wait(&mut self, out: &mut String) -> Option<()> {
+        let told = tokio::select! {
+            biased;
+            _ = self.stop.changed() => return None,
+            told = self.live.recv() => Some(told),
+            _ = self.beat.tick() => None,
+        };
+        match told {
+            Some(told) => self.take(told, out)?,
+            None => {
+                // some events are committed without being told: they wait at most this long
+                let last = read(&self.state, events::last_seq).await.ok()?;
+                self.behind = last > self.seen;
+                out.push_str(": alive\n\n");
+            }
+        }
+        while !self.behind && out.len() < CHUNK {
+            match self.live.try_recv() {
+                Ok(told) => self.take(Ok(told), out)?,
+                Err(TryRecvError::Lagged(missed)) => self.take(Err(RecvError::Lagged(missed)), out)?,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        Some(())
+    }
+
+    fn take(&mut self, told: std::result::Result<Arc<Told>, RecvError>, out: &mut String) -> Option<()> {
+        match told {
+            Ok(told) => {
+                match told.seq {
+                    Some(seq) if seq <= self.seen => return Some(()),
+                    Some(seq) if seq == self.seen + 1 => self.seen = seq,
+                    // two commits were told in the other order, or one was not told: the table knows the order
+                    Some(_) => {
+                        self.behind = true;
+                        return Some(());
+                    }
+                    None => {}
+                }
+                if self.filter.takes(told.node, &told.kind) {
+                    write(out, told.as_ref().clone().into());
+                }
+                Some(())
+            }
+            Err(RecvError::Lagged(missed)) => {
+                lag(out, missed, "this client reads too slowly; what is stored follows");
+                self.behind = true;
+                Some(())
+            }
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+/// An event as the client reads it.
+#[derive(Serialize)]
+struct View {
+    seq: Option<i64>,
+    node_uuid: Option<Uuid>,
+    at: Iso,
+    kind: String,
+    severity: String,
+    text: String,
+    data: Value,
+}
+
+fn view(
+    seq: Option<i64>,
+    node: Option<Uuid>,
+    at: Timestamp,
+    words: [String; 3],
+    data: Map<String, Value>,
+) -> View {
+    let [kind, severity, text] = words;
+    let mut data = Value::Object(data);
+    mask::mask(&mut data);
+    View { seq, node_uuid: node, at: Iso(at), kind, severity, text, data }
+}
+
+impl From<Event> for View {
+    fn from(event: Event) -> View {
+        let Event { seq, node, at, kind, severity, text, data } = event;
+        view(Some(seq), node, at, [kind, severity, text], data.parse())
+    }
+}
+
+impl From<Told> for View {
+    fn from(told: Told) -> View {
+        let Told { seq, node, at, kind, severity, text, data } = told;
+        view(seq, node, at, [kind, severity, text], data)
+    }
+}
+
+/// JSON has no line breaks of its own, so it is one line of data.
+fn write(out: &mut String, view: View) {
+    if let Some(seq) = view.seq {
+        let _ = writeln!(out, "id: {seq}");
+    }
+    let text = serde_json::to_string(&view).expect("an event is JSON");
+    let _ = write!(out, "data: {text}\n\n");
+}
+
+fn lag(out: &mut String, missed: u64, why: &str) {
+    let _ = write!(out, "event: lag\ndata: {}\n\n", json!({"missed": missed, "reason": why}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(seq: Option<i64>) -> Told {
+        Told {
+            seq,
+            node: None,
+            at: Timestamp(0),
+            kind: "step_done".into(),
+            severity: "INFO".into(),
+            text: "two\nlines".into(),
+            data: json!({"ipmi_password": "calvin"}).as_object().cloned().expect("an object"),
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_its_number_and_without_secrets() {
+        let mut out = String::new();
+        write(&mut out, told(Some(7)).into());
+        assert!(out.starts_with("id: 7\ndata: {\"seq\":7,") && out.ends_with("}\n\n"), "{out}");
+        assert_eq!(out.lines().count(), 3);
+        assert!(!out.contains("calvin"));
+        let mut out = String::new();
+        write(&mut out, told(None).into());
+        assert!(out.starts_with("data: "), "progress has no number to resume from: {out}");
+    }
+
+    #[test]
+    fn clients_hear_of_what_they_asked_for() {
+        let node = Uuid::from_u128(1);
+        let filter = Filter { node: Some(node), kinds: vec!["power_set".into(), "provision_set".into()] };
+        assert!(filter.takes(Some(node), "power_set"));
+        assert!(!filter.takes(None, "power_set") && !filter.takes(Some(node), "progress"));
+        let all = Filter { node: None, kinds: Vec::new() };
+        assert!(all.takes(None, "x") && all.takes(Some(node), "y"));
+    }
+
+    #[test]
+    fn numbers_are_numbers() {
+        assert!(number("after", "12").is_ok_and(|number| number == 12));
+        assert!(number("after", "-1").is_err() && number("Last-Event-ID", "a").is_err());
+    }
+}
