@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use ferric_machine::{Activity, PowerState, PowerTarget};
 use serde_json::Value;
 
+use super::INSPECT;
 use super::hooks::{self, Hook};
 use super::rules::{self, Rule};
 use super::settings::InspectSettings;
 use super::subject::Subject;
-use super::{INSPECT, steps};
 use crate::error::DriverError;
 use crate::interface::{
     Found, Json, NodeView, Progress, Progressed, RamdiskPurpose, Result, Resume, Step, StepContext,
@@ -99,11 +99,22 @@ impl Steps for AgentInspect {
     }
 
     fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
-        let mut all = steps(activity);
-        for step in &mut all {
-            step.resume = Resume::Reattach;
+        match activity {
+            Activity::Inspect => vec![Step {
+                abortable: true,
+                requires_ramdisk: false,
+                resume: Resume::Reattach,
+                ..Step::new("inspect", INSPECT, 0)
+            }],
+            Activity::Deploy
+            | Activity::TearDown
+            | Activity::Adopt
+            | Activity::Verify
+            | Activity::Clean
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
         }
-        all
     }
 
     async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
