@@ -50,6 +50,16 @@ fn kill_9_during_the_image_write_loses_nothing() {
 }
 
 #[test]
+fn life_on_bios_from_inspection_to_taking_back() {
+    scenario("life-bios");
+}
+
+#[test]
+fn life_on_uefi_from_inspection_to_taking_back() {
+    scenario("life-uefi");
+}
+
+#[test]
 fn ipa_unmodified_deploys_on_bios() {
     scenario("ipa-bios");
 }

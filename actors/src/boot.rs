@@ -47,6 +47,14 @@ pub(crate) struct LayOut {
     pub(crate) purpose: RamdiskPurpose,
 }
 
+/// Lays out an instance that boots over the network again, without touching the machine: after a restart.
+#[derive(Message)]
+#[rtype(result = "Result<(), DriverError>")]
+pub(crate) struct LayOutInstance {
+    pub(crate) job: Job,
+    pub(crate) boot: InstanceBoot,
+}
+
 /// Takes the ramdisk's files away and makes the disk the boot device, for good.
 #[derive(Message)]
 #[rtype(result = "Result<(), DriverError>")]
@@ -135,6 +143,19 @@ impl Handler<LayOut> for BootActor {
         Box::pin(isolated("laying out the ramdisk", ask.job.cancel.clone(), async move {
             let _turn = turn.lock().await;
             ask.job.bound.boot.prepare_ramdisk(&ask.job.view, &params).await
+        }))
+    }
+}
+
+impl Handler<LayOutInstance> for BootActor {
+    type Result = ResponseFuture<Result<(), DriverError>>;
+
+    fn handle(&mut self, ask: LayOutInstance, _: &mut Context<Self>) -> Self::Result {
+        let mode = ask.job.view.boot_mode(self.world.settings.default_boot_mode);
+        let turn = self.turn.clone();
+        Box::pin(isolated("laying out the instance", ask.job.cancel.clone(), async move {
+            let _turn = turn.lock().await;
+            ask.job.bound.boot.prepare_instance(&ask.job.view, &ask.boot, mode).await
         }))
     }
 }

@@ -47,20 +47,23 @@ kernel_append_params = "nofb console=ttyS0 net.ifnames=0"
 
 [agent]
 require_tls = true
+
+[conductor]
+automated_clean = {cleans}
 """
 
 
 class Ferric:
     """`ferric serve` with a configuration and a data folder of its own; `more` is appended to the configuration."""
 
-    def __init__(self, world: World, binary: Path, more: str = "") -> None:
+    def __init__(self, world: World, binary: Path, more: str = "", cleans: bool = False) -> None:
         self._world = world
         self._binary = binary
         self.data = world.folder / "data"
         for folder in (self.data, self.data / "http", self.data / "tftp"):
             folder.mkdir()
         self.config = world.folder / "ferric.toml"
-        self.config.write_text(CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data) + more)
+        self.config.write_text(CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data, cleans=str(cleans).lower()) + more)
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:

@@ -4,6 +4,7 @@
 # A machine that is "on" is a QEMU process. Everything it is lives in the folder $MACHINE:
 #   settings  sourced: firmware=bios|uefi, mac, tap, memory (MiB)
 #   bootdev   pxe|default, consumed by the next power-on: IPMI's one-shot; QEMU falls back to its disk
+#   serial.sock  whoever connects types on the serial console
 #   power.log "<seconds since 1970> on pxe|default N" and "... off N", from the process itself; serial-N.log
 cd "$MACHINE" || exit 1
 . ./settings
@@ -21,7 +22,7 @@ power_on() {
   echo "$count" > count
   # one thread: two cores are all the tests may ask for, and other machines run beside this one
   qemu=(qemu-system-x86_64 -name "$(basename "$MACHINE")" -accel tcg,thread=single,tb-size=256 -cpu max -smp 1 -m "$memory"
-    -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -serial "file:serial-$count.log"
+    -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -chardev "socket,id=s0,path=serial.sock,server=on,wait=off,logfile=serial-$count.log" -serial chardev:s0
     -netdev "tap,id=n0,ifname=$tap,script=no,downscript=no"
     -drive if=none,id=d0,format=raw,file=disk.img,cache=unsafe,discard=unmap
     -device "virtio-blk-pci,drive=d0,bootindex=$disk,serial=E2EDISK")

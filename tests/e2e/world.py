@@ -204,6 +204,13 @@ set_working_mc 0x20
         except FileNotFoundError:
             return []
 
+    def types(self, text: str) -> None:
+        """Types a line on the serial console."""
+        with socket.socket(socket.AF_UNIX) as console:
+            console.connect(str(self.folder / "serial.sock"))
+            console.sendall(text.encode() + b"\r")
+            time.sleep(0.2)  # QEMU takes bytes as the guest's UART does
+
     def serial(self) -> Path:
         """The serial console's log of the newest start."""
         return max(self.folder.glob("serial-*.log"), key=lambda f: int(f.stem.split("-")[1]), default=self.folder / "serial-0.log")

@@ -1,6 +1,7 @@
 //! Verbs, time-outs, and what a restart makes of the state it finds.
 
-use actix::{AtomicResponse, Context, Handler};
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler};
 use ferric_drivers::flow::Order;
 use ferric_drivers::interface::Step;
 use ferric_machine::steps::aborted_message;
@@ -10,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::operation::{Next, Operation};
 use super::{Change, NodeActor};
+use crate::boot::LayOutInstance;
 use crate::error::NodeError;
+use crate::job::answered;
 use crate::message::{ContinueInspection, Provision};
 use crate::view;
 
@@ -225,7 +228,21 @@ impl NodeActor {
         if !self.take_up_operation(ctx) {
             self.take_up_bare_state(ctx);
         }
+        self.take_up_instance(ctx);
         self.take_up_power(ctx);
+    }
+
+    /// An instance that boots over the network needs its files at every boot.
+    fn take_up_instance(&mut self, ctx: &mut Context<Self>) {
+        let boot = self.node.driver_internal_info.get(view::keys::INSTANCE_BOOT);
+        let boot = boot.and_then(|boot| serde_json::from_value(boot).ok());
+        let (Some(boot), State::Active, Ok(job)) = (boot, self.state(), self.job()) else { return };
+        let ask = self.siblings().boot.send(LayOutInstance { job, boot });
+        ctx.spawn(ask.into_actor(self).map(|result, act, _| {
+            if let Err(error) = answered("laying out the instance", result) {
+                tracing::error!(node = %act.uuid(), %error, "the instance's boot is not laid out again");
+            }
+        }));
     }
 
     /// The journal has nothing of the work that the state speaks of: a cleaning that was passed through, a database of

@@ -1,0 +1,232 @@
+"""The road of one machine: from an empty world to its own image and back."""
+
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from client import Client, peek
+from ferric import Ferric, journal
+from images import ImageServer
+from watch import Timeline, watch_machine, watch_wire
+from world import BMC, MAC, Failed, Machine, World, tail, until
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What differs between two deployments."""
+
+    firmware: str
+    boot_interface: str
+    image: str
+    config_drive: str
+    agent: str = "ferric"
+    payload_mb: int = 0
+    images: str = "image/build.sh"
+    cleans: bool = False
+
+    @property
+    def memory_mib(self) -> int:
+        """What the machine needs to hold its ramdisk."""
+        return 2048 if self.agent == "ipa" else 1024
+
+
+NODE = "e2e"
+
+
+class Road:
+    """The whole road of one scenario: one method per stretch, in order."""
+
+    def __init__(self, scenario: Scenario, binary: Path, parts: dict[str, str]) -> None:
+        self.scenario = scenario
+        self.binary = binary
+        self.timeline = Timeline()
+        self.client = Client(Path(parts["venv"]))
+        self.images = Path(parts["images"])
+        self.ramdisk = Path(parts["ramdisk"])
+        self.world = World()
+        self.token = uuid.uuid4().hex
+
+    def prepare(self) -> None:
+        """Machine, image server and Ferric are there and idle."""
+        self.machine = Machine(self.world, self.scenario.firmware, self.scenario.memory_mib)
+        self.server = ImageServer(self.images, self.timeline)
+        self.ferric = Ferric(self.world, self.binary, cleans=self.scenario.cleans)
+        self.ferric.start()
+        self.timeline.say("Ferric answers")
+        watch_machine(self.machine, self.timeline)
+        watch_wire(self.timeline)
+        threading.Thread(target=self._watch_states, daemon=True).start()
+
+    def _watch_states(self) -> None:
+        before = None
+        while True:
+            node = peek(f"/v1/nodes/{NODE}?fields=provision_state,power_state,last_error")
+            if node:
+                now = (node.get("provision_state"), node.get("last_error"))
+                if now != before:
+                    self.timeline.say(f"node is {now[0]}" + (f": {now[1]}" if now[1] else ""), name=f"state {now[0]}")
+                before = now
+            time.sleep(0.25)
+
+    def enrol(self, provide: bool = True) -> None:
+        """From nothing to `available` (or `manageable`): the BMC has been spoken to."""
+        kernel, initramfs = (self.ramdisk / name for name in ("kernel", "initramfs"))
+        self.client(
+            "node", "create", "--driver", "ipmi", "--name", NODE, "--boot-interface", self.scenario.boot_interface,
+            "--driver-info", f"ipmi_address={BMC}", "--driver-info", "ipmi_port=623", "--driver-info", "ipmi_username=admin",
+            "--driver-info", f"ipmi_password={Machine.PASSWORD}",
+            "--driver-info", f"deploy_kernel=file://{kernel}", "--driver-info", f"deploy_ramdisk=file://{initramfs}",
+            "--property", f"capabilities=boot_mode:{self.scenario.firmware}",
+        )  # fmt: skip
+        node = self.client.show(NODE, "uuid", "provision_state")
+        self.uuid = node["uuid"]
+        self._expect("a new node's state", node["provision_state"], "enroll")
+        self.client("port", "create", MAC, "--node", self.uuid)
+        self.client("node", "manage", NODE, "--wait", "60")
+        if provide:
+            self.client("node", "provide", NODE, "--wait", "60")
+        node = self.client.show(NODE, "provision_state", "power_state", "driver_info")
+        self._expect("state after enrolment", node["provision_state"], "available" if provide else "manageable")
+        self._expect("power state as Ferric knows it", node["power_state"], "power off")
+        self._expect("the password as the API tells it", node["driver_info"]["ipmi_password"], "******")
+
+    def _config_drive(self) -> str:
+        meta_data = {"uuid": str(uuid.uuid4()), "hostname": "e2e-host", "token": self.token}
+        if self.scenario.config_drive == "json":
+            return json.dumps({"meta_data": meta_data})
+        folder = self.world.folder / "config-drive"
+        latest = folder / "openstack" / "latest"
+        latest.mkdir(parents=True, exist_ok=True)
+        (latest / "meta_data.json").write_text(json.dumps(meta_data))
+        (latest / "user_data").write_text("#!/bin/sh\n")
+        return str(folder)
+
+    def order(self, *more: str) -> None:
+        """Says which image; `more` are further words of `node set`."""
+        name = self.scenario.image
+        sums = dict(reversed(line.split()) for line in (self.images / "sums").read_text().splitlines())
+        self.client(
+            "node", "set", NODE,
+            "--instance-info", f"image_source={self.server.url(name)}", "--instance-info", f"image_checksum={sums[name]}",
+            "--instance-info", f"image_disk_format={'qcow2' if name.endswith('qcow2') else 'raw'}",
+            "--property", "root_device={\"serial\": \"E2EDISK\"}", *more,
+        )  # fmt: skip
+        self.client("node", "validate", NODE)
+
+    def deploy(self) -> None:
+        """From `available` to `active`, the client waiting; then the machine's own word."""
+        deployment = self.client.start("node", "deploy", NODE, "--config-drive", self._config_drive(), "--wait", "300")
+        # the client needs a second or two to load; the clock starts when its request is taken
+        self._taken()
+        said, _ = deployment.communicate()
+        if deployment.returncode != 0:
+            raise Failed(f"openstack baremetal node deploy --wait: exit {deployment.returncode}\n{said}")
+        self._expect("state after deploy", self.client.show(NODE, "provision_state")["provision_state"], "active")
+        self.booted()
+
+    def _taken(self) -> None:
+        def taken() -> bool:
+            node = peek(f"/v1/nodes/{NODE}?fields=provision_state")
+            return bool(node) and node["provision_state"] != "available"
+
+        until("the deployment begins", 30, taken, every=0.02)
+        self.timeline.start("deploy")
+
+    def booted(self) -> None:
+        """The image says on the serial console that it runs, and what its config drive tells."""
+        marker = self.images.name
+        until("the image's marker on the serial console", 120, lambda: "E2E-DONE" in tail(self.machine.serial(), 60))
+        text = self.machine.serial().read_bytes().decode("utf8", "replace")
+        for promise, words in (
+            ("the image's marker", f"E2E-IMAGE {marker} firmware={self.scenario.firmware}"),
+            ("the config drive's meta_data", self.token),
+            *([("the whole payload", "E2E-PAYLOAD intact")] if self.scenario.payload_mb else []),
+        ):
+            if words not in text:
+                raise Failed(f"the serial console does not have {promise}: {words}")
+        self.timeline.say("the image runs and has its config drive", name="marker")
+        boots = [words[2] for words in self.machine.power_log() if words[1] == "on"]
+        self._expect("boots", boots[-2:], ["pxe", "default"])
+        self._expect("power at the BMC", self.machine.is_on(), True)
+
+    def undeploy(self) -> None:
+        """Back to `available`, and off."""
+        self.client("node", "undeploy", NODE, "--wait", "120")
+        node = self.client.show(NODE, "provision_state", "power_state", "instance_info")
+        self._expect("state after undeploy", node["provision_state"], "available")
+        self._expect("power state after undeploy", node["power_state"], "power off")
+        self._expect("instance_info after undeploy", node["instance_info"], {})
+        until("the BMC says off", 10, lambda: not self.machine.is_on())
+        self.timeline.say("undeployed, off at the BMC")
+
+    def deploy_with_kill(self) -> None:
+        """Ferric is killed twice, the second time while the image is written. It takes the deployment up each time, and
+        the write goes on undisturbed."""
+        self.server.rate = 10_000_000
+        self.client("node", "deploy", NODE, "--config-drive", self._config_drive())
+        self.timeline.start("deploy")
+        size = (self.images / self.scenario.image).stat().st_size
+        # first while nobody has heard of the ramdisk yet
+        until("the ramdisk starts", 120, lambda: self._not_failed() and self.timeline.seconds("init"))
+        self.ferric.kill()
+        self.timeline.say("kill -9 of Ferric while the ramdisk boots")
+        self.ferric.start()
+        self.timeline.say("Ferric is back")
+        until("a fifth of the image is sent", 180, lambda: self._not_failed() and self.server.sent() > size / 5)
+        before = journal(self.ferric.data)
+        self.ferric.kill()
+        self.timeline.say(f"kill -9 of Ferric; {self.server.sent()} of {size} bytes are sent")
+        # it stays away for a while of the write, as a rebooting host does
+        sent = self.server.sent()
+        until("the write goes on alone", 30, lambda: self.server.sent() > sent + size / 10)
+        self.ferric.start()
+        self.timeline.say(f"Ferric is back; {self.server.sent()} of {size} bytes are sent")
+        if self.server.sent() >= size:
+            raise Failed("the write was over before Ferric came back: this run proves nothing")
+        until("active", 240, lambda: self._not_failed() and self._state() == "active")
+        self.booted()
+        starts = [access.first_byte for access in self.server.accesses if access.method == "GET"]
+        self._expect("first bytes of the downloads", starts, [0])
+        self._expect("bytes sent", self.server.sent(), size)
+        after = journal(self.ferric.data)
+        self._expect("operations in the journal", {row["op"] for row in after}, {row["op"] for row in before})
+        self._expect("states of its steps", {row["state"] for row in after}, {"done"})
+
+    def _state(self) -> str | None:
+        node = peek(f"/v1/nodes/{NODE}?fields=provision_state,last_error")
+        self._last_error = node.get("last_error") if node else None
+        return node and node["provision_state"]
+
+    def _not_failed(self) -> bool:
+        if self._state() in ("deploy failed", "error"):
+            raise Failed(f"deploy failed: {self._last_error}")
+        return True
+
+    def close(self) -> None:
+        """Ferric ends when it is asked to."""
+        self.ferric.stop()
+
+    def summary(self) -> str:
+        """The figures of one line."""
+        steps = ("on pxe", "dhcp ack", "init", "lookup", "heartbeat", "write start", "write end", "off", "on default", "state active", "marker")
+        return ", ".join(f"{step} {seconds:.1f}" for step in steps if (seconds := self.timeline.seconds(step)) is not None)
+
+    def complain(self) -> None:
+        """What one needs to see when a promise was not kept."""
+        print("\n--- node", json.dumps(peek(f"/v1/nodes/{NODE}?fields=provision_state,power_state,target_provision_state,last_error,maintenance,fault")))
+        for name, lines in (("ferric", 60), ("bmc", 15)):
+            print(f"--- {name}.log\n{tail(self.world.folder / f'{name}.log', lines)}")
+        machine = self.world.folder / "machine"
+        print(f"--- power.log\n{tail(machine / 'power.log', 20)}")
+        for log in sorted(machine.glob("serial-*.log"))[-2:]:
+            print(f"--- {log.name}\n{tail(log, 40)}")
+        for log in sorted(machine.glob("qemu-*.log"))[-1:]:
+            print(f"--- {log.name}\n{tail(log, 10)}")
+
+    @staticmethod
+    def _expect(what: str, is_: object, should_be: object) -> None:
+        if is_ != should_be:
+            raise Failed(f"{what}: {is_!r}, should be {should_be!r}")
