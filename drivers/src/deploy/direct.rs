@@ -11,13 +11,14 @@ use ferric_machine::{Activity, BootMode, PowerState, PowerTarget};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::image;
 use super::partition::{self, Layout};
 use super::served::{Served, ServedFiles};
-use super::image;
+use crate::agent_steps::{EraseSettings, shown_node, shown_ports};
 use crate::error::DriverError;
 use crate::interface::{
-    AgentHandle, DeployInterface, Found, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose, Result,
-    Resume, Step, StepContext, StepOutcome, Steps,
+    AgentHandle, DeployInterface, Found, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose,
+    Result, Resume, Step, StepContext, StepOutcome, Steps,
 };
 use crate::protocol::agent::{AgentClient, worded};
 
@@ -126,8 +127,8 @@ impl DirectDeploy {
             return self.judge_write(&found);
         }
         let mut params = Json::new();
-        params.insert("node".into(), Value::Object(shown_node(&context.node)));
-        params.insert("ports".into(), ports(&context.node));
+        params.insert("node".into(), Value::Object(shown_node(&context.node, &EraseSettings::default())));
+        params.insert("ports".into(), shown_ports(&context.node));
         let listed = self.agents.start(agent, names::GET_DEPLOY_STEPS, params.clone(), true).await?;
         let version =
             listed.command_result.as_ref().and_then(|result| result.get("hardware_manager_version"));
@@ -308,28 +309,6 @@ fn image_of(node: &NodeView) -> Result<ImageInfo> {
 fn failed(name: &str, command: &Command) -> DriverError {
     let reason = command.command_error.as_ref().map_or_else(|| "no reason given".to_owned(), worded);
     DriverError::AgentCommand { command: name.to_owned(), reason }
-}
-
-fn ports(node: &NodeView) -> Value {
-    node.ports
-        .iter()
-        .map(|port| json!({"uuid": port.uuid, "address": port.address, "pxe_enabled": port.pxe_enabled}))
-        .collect()
-}
-
-/// The node as an agent may see it: no credentials, no token, no config drive.
-fn shown_node(node: &NodeView) -> Json {
-    let mut instance = node.instance_info.clone();
-    instance.remove("configdrive");
-    let mut shown = Json::new();
-    shown.insert("uuid".into(), json!(node.uuid));
-    shown.insert("name".into(), json!(node.name));
-    shown.insert("driver".into(), json!(node.driver));
-    shown.insert("properties".into(), Value::Object(node.properties.clone()));
-    shown.insert("instance_info".into(), Value::Object(instance));
-    shown.insert("driver_info".into(), json!({}));
-    shown.insert("driver_internal_info".into(), json!({}));
-    shown
 }
 
 #[async_trait]

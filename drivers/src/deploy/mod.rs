@@ -1,15 +1,18 @@
 //! Deploy interfaces.
 
+mod anaconda;
 mod configdrive;
 mod custom_agent;
 mod direct;
 mod fake;
 mod image;
+mod kickstart;
 mod noop;
 mod partition;
 mod ramdisk;
 mod served;
 
+pub use anaconda::{AnacondaDeploy, AnacondaSettings};
 pub use configdrive::build as build_configdrive;
 pub use custom_agent::CustomAgentDeploy;
 pub use direct::{DirectDeploy, DirectSettings};

@@ -68,7 +68,9 @@ impl Layout {
             if let Some(had) = last.get(key).and_then(Value::as_u64).filter(|had| *had != wanted) {
                 return Err(invalid(
                     key,
-                    format!("was {had} at the last deployment; the ephemeral partition can be preserved with the same sizes only"),
+                    format!(
+                        "was {had} at the last deployment; the ephemeral partition can be preserved with the same sizes only"
+                    ),
                 ));
             }
         }

@@ -67,9 +67,12 @@ impl Served {
         })
         .await?;
         // a link must not lead out of what is allowed, unless the allowed folder itself is the link
-        if !self.settings.allowed.iter().any(|folder| {
-            std::fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder))
-        }) {
+        if !self
+            .settings
+            .allowed
+            .iter()
+            .any(|folder| std::fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder)))
+        {
             self.allow(&real)?;
         }
         let target = self.place(node);
