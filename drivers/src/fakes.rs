@@ -1,12 +1,17 @@
 //! Interfaces of machines that do not exist: every verb and every step succeeds at once (hardware type
 //! `fake-hardware`). The steps bear the names of Ironic's.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use ferric_machine::Activity;
 use serde_json::{Value, json};
 
 use crate::error::DriverError;
-use crate::interface::{Found, Json, NodeChange, NodeView, Result, Step, StepContext, StepOutcome, Steps};
+use crate::interface::{
+    Found, Json, Kind, NodeChange, NodeView, Result, Step, StepContext, StepOutcome, Steps,
+};
 use crate::rescue::{has_password, without_password};
 
 fn unknown(context: &StepContext) -> DriverError {
@@ -220,13 +225,13 @@ impl Steps for FakeFirmware {
 
 /// All of them, to be put into [`crate::Parts::steps`].
 #[must_use]
-pub fn all() -> Vec<((crate::interface::Kind, &'static str), std::sync::Arc<dyn Steps>)> {
-    use crate::interface::Kind;
-    vec![
-        ((Kind::Inspect, "fake"), std::sync::Arc::new(FakeInspect)),
-        ((Kind::Rescue, "fake"), std::sync::Arc::new(FakeRescue)),
-        ((Kind::Raid, "fake"), std::sync::Arc::new(FakeRaid)),
-        ((Kind::Bios, "fake"), std::sync::Arc::new(FakeBios)),
-        ((Kind::Firmware, "fake"), std::sync::Arc::new(FakeFirmware)),
-    ]
+pub fn all() -> BTreeMap<(Kind, &'static str), Arc<dyn Steps>> {
+    let all: [(_, Arc<dyn Steps>); 5] = [
+        ((Kind::Inspect, "fake"), Arc::new(FakeInspect)),
+        ((Kind::Rescue, "fake"), Arc::new(FakeRescue)),
+        ((Kind::Raid, "fake"), Arc::new(FakeRaid)),
+        ((Kind::Bios, "fake"), Arc::new(FakeBios)),
+        ((Kind::Firmware, "fake"), Arc::new(FakeFirmware)),
+    ];
+    all.into()
 }

@@ -111,6 +111,9 @@ pub enum BindError {
     },
 }
 
+/// Preferred by the hardware types, and yet not enabled in Ironic unless the operator does so (config.md).
+const CHOSEN_ONLY: &[(Kind, &str)] = &[(Kind::Inspect, "agent")];
+
 /// Everything that nodes can be bound to.
 pub struct Registry {
     settings: RegistrySettings,
@@ -186,7 +189,10 @@ impl Registry {
     pub fn default_interface(&self, driver: &str, kind: Kind) -> Result<&'static str, BindError> {
         let all = self.enabled(driver, kind)?;
         let wanted = self.settings.defaults.get(&kind).and_then(|name| all.iter().find(|one| *one == name));
-        wanted.or(all.first()).copied().ok_or_else(|| BindError::NoneEnabled {
+        // without a list of the operator's, what Ironic does not enable by itself has to be chosen by name
+        let listed = self.settings.enabled.contains_key(&kind);
+        let usual = all.iter().find(|name| listed || !CHOSEN_ONLY.contains(&(kind, **name)));
+        wanted.or(usual).or(all.first()).copied().ok_or_else(|| BindError::NoneEnabled {
             kind: kind.as_str(),
             driver: driver.to_owned(),
             supported: hardware::TYPES
@@ -260,5 +266,53 @@ impl Registry {
             all.extend(self.parts.deploy[name].properties().iter().copied());
         }
         Ok(all.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::FakeBoot;
+    use crate::deploy::FakeDeploy;
+    use crate::management::NoopManagement;
+    use crate::power::FakePower;
+    use crate::raid::AgentRaid;
+
+    fn parts() -> Parts {
+        let mut parts = Parts::default();
+        parts.power.insert("fake", Arc::new(FakePower));
+        parts.management.insert("noop", Arc::new(NoopManagement));
+        parts.boot.insert("ipxe", Arc::new(FakeBoot));
+        parts.deploy.insert("direct", Arc::new(FakeDeploy));
+        // what they do is of no concern here
+        for kind in [Kind::Inspect, Kind::Raid, Kind::Rescue] {
+            parts.steps.insert((kind, "agent"), Arc::new(AgentRaid));
+        }
+        parts
+    }
+
+    fn names(enabled: &[(Kind, &[&str])], chosen: &[(Kind, &str)]) -> Chosen {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let settings = RegistrySettings {
+            hardware_types: vec!["manual-management".to_owned()],
+            enabled: enabled.iter().map(|(kind, names)| (*kind, list(names))).collect(),
+            ..RegistrySettings::default()
+        };
+        let registry = Registry::new(settings, parts()).unwrap();
+        let chosen = chosen.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
+        registry.resolve("manual-management", &chosen).unwrap()
+    }
+
+    #[test]
+    fn agent_interfaces_are_there_to_be_chosen_and_not_the_default() {
+        let usual = names(&[], &[]);
+        assert_eq!(usual[&Kind::Inspect], "no-inspect");
+        assert_eq!(usual[&Kind::Raid], "no-raid");
+        assert_eq!(usual[&Kind::Rescue], "no-rescue");
+        let all = [(Kind::Inspect, "agent"), (Kind::Raid, "agent"), (Kind::Rescue, "agent")];
+        let chosen = names(&[], &all);
+        assert!(all.iter().all(|(kind, name)| chosen[kind] == *name));
+        let enabled = names(&[(Kind::Inspect, &["no-inspect", "agent"])], &[]);
+        assert_eq!(enabled[&Kind::Inspect], "agent", "the hardware type's preference among what is enabled");
     }
 }

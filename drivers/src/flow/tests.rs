@@ -152,6 +152,8 @@ async fn hold_holds_wherever_it_stands() {
     let End::Held(left) = end else { panic!("it holds") };
     assert_eq!(left.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["finish_cleaning"]);
     assert_eq!(world.asked(), ["ramdisk Clean"]);
+    let hold = world.context(Activity::Clean, &Step::conductor("hold"));
+    assert_eq!(world.flow.poll(&hold).await, Ok(StepOutcome::Done), "unheld");
     let alone = Order { disable_ramdisk: true, ..manual(Activity::Clean, vec![asked("", "hold")]) };
     assert_eq!(world.run(&alone).await.unwrap(), End::Held(vec![]));
 }

@@ -70,7 +70,12 @@ impl Steps for AgentDeploy {
             ],
             Activity::Adopt => vec![Step::new("deploy", "take_over", 0)],
             Activity::TearDown => vec![Step::new("deploy", "tear_down", 0)],
-            _ => Vec::new(),
+            Activity::Verify
+            | Activity::Clean
+            | Activity::Inspect
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
         }
     }
 
@@ -273,10 +278,11 @@ impl World {
             };
             self.ran.push(format!("{}.{}", step.interface, step.step));
             for (key, value) in found.keep {
-                match value {
-                    Value::Null => self.node.driver_internal_info.remove(&key),
-                    value => self.node.driver_internal_info.insert(key, value),
-                };
+                if value.is_null() {
+                    self.node.driver_internal_info.remove(&key);
+                } else {
+                    self.node.driver_internal_info.insert(key, value);
+                }
             }
             for change in found.node {
                 if let NodeChange::InstanceInfo(info) = change {
