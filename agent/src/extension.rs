@@ -13,6 +13,7 @@ use crate::agent::{Agent, Written};
 use crate::command::{Busy, Entry};
 use crate::console::say;
 use crate::disk::Disk;
+use crate::erase::targets;
 use crate::error::Failure;
 use crate::image::fetch::Source;
 use crate::image::hash::Expected;
@@ -186,7 +187,9 @@ pub(crate) async fn write_image(
         .with_login(info.image_server_user.clone(), info.image_server_password.clone());
     let expected = expected_hash(agent, info, &source, config.agent_md5_checksum_enable).await?;
     let hints = hints::gather(instance_info, properties)?;
-    let disk = agent.disks.choose(&hints).await?;
+    // what cleaning must not erase, an image must not overwrite
+    let kept = targets::skip_hints(properties.unwrap_or(&Value::Null))?;
+    let disk = agent.disks.choose_except(&hints, &kept).await?;
     say(format!("disk {} bytes={} serial={}", disk.name(), disk.size, disk.serial));
     let given = args.configdrive.as_ref().or(info.configdrive.as_ref()).filter(|c| !c.reveal().is_empty());
     let drive = match given {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::console::say;
 use crate::disk::{self, Disk};
 use crate::error::Failure;
-use crate::hints::Hints;
+use crate::hints::{self, Hints};
 
 /// How long to wait for further disks, all of it counted from the agent's start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,9 +73,15 @@ impl Watch {
     /// The disk to write, as [`disk::choose`] picks it from the settled list; as long as there is time left, a disk
     /// that is not there yet is waited for. Errors: `NoDisk`.
     pub async fn choose(&self, hints: &Hints) -> Result<Disk, Failure> {
+        self.choose_except(hints, &[]).await
+    }
+
+    /// The same among the disks that fit none of `kept`. Errors: `NoDisk`.
+    pub async fn choose_except(&self, hints: &Hints, kept: &[Hints]) -> Result<Disk, Failure> {
         let mut told = false;
         loop {
-            let disks = self.look().await?;
+            let mut disks = self.look().await?;
+            disks.retain(|disk| !kept.iter().any(|kept| hints::fits(kept, disk)));
             match self.verdict(Instant::now()) {
                 Verdict::Final => return disk::choose(&disks, hints),
                 Verdict::Settled => {

@@ -313,6 +313,22 @@ async fn an_image_is_written_again_after_its_disk_was_erased() {
 }
 
 #[tokio::test]
+async fn an_image_is_never_written_to_a_disk_that_is_to_be_kept() {
+    let machine = Machine::new();
+    let kept = machine.add_disk("sda", 4 * GIB);
+    machine.add_disk("sdb", 5 * GIB);
+    let rig = Rig::with(machine, |_, _| ()).await;
+    let raw = raw_image(5);
+    rig.world.serve_image("image", Served::new(raw.clone()));
+    let mut step = write_step(info(&rig.image_url("image"), &raw, "raw"), Value::Null);
+    step["node"]["properties"] = json!({"skip_block_devices": [{"serial": "serial-sda"}]});
+    let (_, done) = rig.client().await.command("deploy.execute_deploy_step", step, true).await;
+    assert_eq!(done.command_status, CommandStatus::Succeeded, "{:?}", done.command_error);
+    assert!(read_at(&kept, 0, 1 << 20).iter().all(|byte| *byte == 0xaa));
+    assert_same(&rig.disk("sdb"), &raw);
+}
+
+#[tokio::test]
 async fn a_locked_down_agent_answers_once_and_then_is_silent_without_ending() {
     let rig = Rig::start().await;
     let client = rig.client().await;

@@ -92,8 +92,8 @@ pub fn find(machine: Machine<'_>, properties: &Value, policy: &Policy) -> Result
 }
 
 /// The hints of `properties.skip_block_devices`, each of which names disks to keep. Those of RAID volumes (by
-/// `volume_name`) name no disk.
-fn skip_hints(properties: &Value) -> Result<Vec<Hints>, Failure> {
+/// `volume_name`) name no disk. Errors: `Parameters`.
+pub fn skip_hints(properties: &Value) -> Result<Vec<Hints>, Failure> {
     let wrong = || Failure::Parameters("properties.skip_block_devices must be a list of hints".to_owned());
     let given = match properties.get("skip_block_devices") {
         None | Some(Value::Null) => return Ok(Vec::new()),
