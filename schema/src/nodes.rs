@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use diesel::{dsl::count_star, prelude::*};
+use diesel::{dsl::count_star, prelude::*, sql_types::Text};
 use ferric_machine::{State, Timestamp};
 use uuid::Uuid;
 
@@ -202,17 +202,10 @@ pub fn set_traits(c: &mut Conn, node: Uuid, names: &[String]) -> Result<(), Stor
 /// # Errors
 /// `NotFound` when there is no such node.
 pub fn add_trait(c: &mut Conn, node: Uuid, name: &str) -> Result<bool, StoreError> {
-    let same = node_traits::table
-        .filter(node_traits::node_uuid.eq(TextCol::from(node)))
-        .filter(node_traits::name.eq(name));
-    if same.select(count_star()).first::<i64>(c)? > 0 {
-        return Ok(false);
-    }
-    diesel::insert_into(node_traits::table)
-        .values((node_traits::node_uuid.eq(TextCol::from(node)), node_traits::name.eq(name)))
-        .execute(c)
-        .map_err(|e| parent_or(e, node, StoreError::from))?;
-    Ok(true)
+    // both databases know this spelling; two who add the same trait at once are both right
+    let text = "INSERT INTO node_traits (node_uuid, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let insert = diesel::sql_query(text).bind::<Text, _>(node.to_string()).bind::<Text, _>(name);
+    Ok(insert.execute(c).map_err(|e| parent_or(e, node, StoreError::from))? > 0)
 }
 
 /// Takes one trait from a node; says whether it had it.

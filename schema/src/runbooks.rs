@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use diesel::{dsl::count_star, prelude::*, result::DatabaseErrorKind};
+use diesel::{prelude::*, result::DatabaseErrorKind, sql_types::Text};
 use ferric_machine::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -148,22 +148,18 @@ pub fn set_traits(c: &mut Conn, runbook: Uuid, names: &[String]) -> Result<(), S
 /// # Errors
 /// `NotFound` when there is no such runbook.
 pub fn add_trait(c: &mut Conn, runbook: Uuid, name: &str) -> Result<bool, StoreError> {
-    let same = runbook_traits::table
-        .filter(runbook_traits::runbook_uuid.eq(TextCol::from(runbook)))
-        .filter(runbook_traits::name.eq(name));
-    if same.select(count_star()).first::<i64>(c)? > 0 {
-        return Ok(false);
-    }
-    let row = (runbook_traits::runbook_uuid.eq(TextCol::from(runbook)), runbook_traits::name.eq(name));
+    // both databases know this spelling; two who add the same trait at once are both right
+    let text = "INSERT INTO runbook_traits (runbook_uuid, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let insert = diesel::sql_query(text).bind::<Text, _>(runbook.to_string()).bind::<Text, _>(name);
     #[allow(clippy::wildcard_enum_match_arm)]
     // diesel's enums grow; what is not listed has no reaction of its own
-    diesel::insert_into(runbook_traits::table).values(row).execute(c).map_err(|e| match e {
+    let written = insert.execute(c).map_err(|e| match e {
         diesel::result::Error::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
             StoreError::not_found("runbook", runbook)
         }
         e => e.into(),
     })?;
-    Ok(true)
+    Ok(written > 0)
 }
 
 /// Takes one trait from a runbook; says whether it had it.
