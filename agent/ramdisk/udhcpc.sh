@@ -8,6 +8,7 @@ bound|renew)
     [ "${a%/*}" = "$ip" ] || $bb ip addr del $a dev $interface
   done
   [ -n "$ONLY_ADDRESS" ] && exit 0
+  [ -n "$hostname" ] && $bb hostname "$hostname"
   metric=$((100 + $($bb cat /sys/class/net/$interface/ifindex)))
   for r in $router; do $bb ip route replace default via $r dev $interface metric $metric; break; done
   : > /etc/resolv.conf

@@ -18,6 +18,9 @@ pub const USER: &str = "rescue";
 /// The file in the agent's state folder that tells `init` to let people log in once the agent has ended.
 pub const MARKER: &str = "ferric-rescue";
 
+/// The fields of a line in `shadow` behind the hash.
+const AGEING: &str = ":1:0:99999:7:::";
+
 /// Sets the password in `etc/shadow` and puts the marker into `state`. Blocks. Errors: `Parameters` for a password that
 /// is empty or no hash although it is said to be one; `Io`.
 pub fn finalize(etc: &Path, state: &Path, params: &FinalizeRescueParams) -> Result<(), Failure> {
@@ -45,8 +48,8 @@ fn set_hash(shadow: &Path, hash: &Secret) -> io::Result<()> {
     let old = fs::read_to_string(shadow)?;
     let theirs = format!("{USER}:");
     let mut lines: Vec<&str> = old.lines().filter(|line| !line.starts_with(&theirs)).collect();
-    // no ageing: empty fields
-    let line = format!("{USER}:{}:::::::", hash.reveal());
+    // changed on day 1, never too old: busybox' login knows no user whose numbers are left empty
+    let line = format!("{USER}:{}{AGEING}", hash.reveal());
     lines.push(&line);
     let new = shadow.with_extension("new");
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -76,7 +79,7 @@ mod tests {
         let hash = "$6$saltstring$".to_owned() + &"x".repeat(86);
         let (outcome, shadow, marked) = finalized(LOCKED, &hash, true);
         outcome.expect("set");
-        assert_eq!(shadow, format!("root:!:1::::::\nrescue:{hash}:::::::\n"));
+        assert_eq!(shadow, format!("root:!:1::::::\nrescue:{hash}:1:0:99999:7:::\n"));
         assert!(marked);
     }
 
@@ -85,7 +88,7 @@ mod tests {
         let (outcome, shadow, marked) = finalized(LOCKED, "geheim", false);
         outcome.expect("set");
         let line = shadow.lines().last().expect("two lines");
-        let hash = line.strip_prefix("rescue:").and_then(|rest| rest.strip_suffix(":::::::")).expect("line");
+        let hash = line.strip_prefix("rescue:").and_then(|rest| rest.strip_suffix(AGEING)).expect("line");
         assert!(crypt::is_hash(hash) && !shadow.contains("geheim") && marked);
     }
 
