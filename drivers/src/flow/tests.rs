@@ -435,3 +435,57 @@ fn the_date_is_right_on_odd_days() {
     assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00.000000");
     assert_eq!(at(1_795_379_400), "2026-11-22 20:30:00.000000");
 }
+
+#[tokio::test]
+async fn an_agent_that_does_not_answer_at_once_is_asked_for_its_steps_again() {
+    let mut world = world().await;
+    world.agent.with(|inside| inside.lose = 1);
+    world.run(&Order::new(Activity::Clean)).await.unwrap();
+    assert_eq!(world.agent.steps_started(), ["deploy.erase_devices_metadata", "deploy.erase_devices"]);
+}
+
+#[tokio::test]
+async fn an_agent_that_left_during_a_restart_has_the_rescue_password() {
+    let mut world = world().await;
+    world.put(Kind::Rescue, "agent", AgentRescue::new(crate::testing::client()));
+    with_password(&mut world);
+    let steps = world.bound.steps_of(Kind::Rescue).unwrap().steps(&world.node, Activity::Rescue);
+    let finalize = steps.last().unwrap();
+    let mut context = world.context(Activity::Rescue, finalize);
+    // an address at which nobody listens any more
+    context.agent = Some(crate::testing::agent::TestAgent::start().await.handle());
+    context.resumed = true;
+    let mut outcome = world.flow.execute(&context).await;
+    context.resumed = false;
+    let mut looks = 0;
+    while let Ok(StepOutcome::Wait(progressed)) = outcome {
+        context.checkpoint = progressed.checkpoint;
+        outcome = world.flow.poll(&context).await;
+        looks += 1;
+    }
+    assert_eq!(looks, 3);
+    assert!(matches!(outcome, Ok(StepOutcome::Found(_))), "{outcome:?}");
+    // without a restart it is called again, as long as the deadline allows
+    context.checkpoint = None;
+    let waits = world.flow.execute(&context).await;
+    assert!(matches!(waits, Ok(StepOutcome::Wait(_))), "{waits:?}");
+    assert!(world.flow.poll(&context).await.unwrap_err().is_transient());
+}
+
+#[tokio::test]
+async fn raid_is_built_of_the_volumes_that_were_asked_for() {
+    let mut world = world().await;
+    world.put(Kind::Raid, "agent", crate::raid::AgentRaid);
+    let create = |root: bool| Asked {
+        args: object(json!({"create_root_volume": root})),
+        ..asked("raid", "create_configuration")
+    };
+    let error = world.run(&manual(Activity::Clean, vec![create(true)])).await.unwrap_err().to_string();
+    assert!(error.contains("target_raid_config"), "{error}");
+    world.node.target_raid_config =
+        object(json!({"logical_disks": [{"size_gb": 1, "is_root_volume": true}, {"size_gb": 2}]}));
+    world.run(&manual(Activity::Clean, vec![create(false)])).await.unwrap();
+    let params = world.agent.with(|inside| inside.started.last().unwrap().1.clone());
+    assert_eq!(params["node"]["target_raid_config"], json!({"logical_disks": [{"size_gb": 2}]}));
+    assert_eq!(params["step"].get("args"), None);
+}
