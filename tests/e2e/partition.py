@@ -4,11 +4,15 @@
     partition.py --agent STATIC_AGENT [--ferric BINARY] [--work DIR] [CASE...]
 
 Cases: bios (MBR), bios-gpt, uefi. A small conductor of this script's own plays lookup and heartbeat and sends the three
-commands that matter: write_image, get_partition_uuids, install_bootloader. The machine's network is QEMU's user mode:
+commands that matter: write_image, get_partition_uuids, install_bootloader. In one boot of the ramdisk it first deploys
+an image that has no GRUB, which must be refused by name; then the right one; then that again with preserve_ephemeral,
+after which the ephemeral file system must be the same one. The disk boots last, with UEFI a second time after the
+firmware has forgotten its variables. The machine's network is QEMU's user mode:
 everything stays on loopback. Ferric itself takes no part but for building the ramdisk.
 """
 
 import argparse
+import base64
 import gzip
 import hashlib
 import http.server
@@ -46,45 +50,12 @@ def cached(script: str) -> Path:
 
 
 def ramdisk(agent: Path, ferric: Path, work: Path) -> tuple[Path, Path]:
-    """Ferric's ramdisk with this agent. What an older builder leaves out (FAT, mkfs.ext4) is put on top."""
+    """Ferric's ramdisk with this agent: kernel and initramfs."""
     out = work / "ramdisk"
     cache = Path.home() / ".cache/ferric-e2e/packages"
     subprocess.run([ferric, "ramdisk", "build", "--kernel", "cloud", "--agent", agent, "--out", out, "--cache", cache],
                    check=True, stdout=subprocess.DEVNULL)
-    tree = work / "base"
-    tree.mkdir()
-    with gzip.open(out / "initramfs") as archive:
-        subprocess.run(["cpio", "-idm", "--quiet"], cwd=tree, input=archive.read(), check=True)
-    release = next((tree / "lib/modules").iterdir()).name
-    top = work / "top"
-    modules = cached("kernel.sh") / "modules"
-    folder = top / "lib/modules" / release
-    folder.mkdir(parents=True)
-    listed = (tree / "lib/modules" / release / "modules.dep").read_text()
-    for name, needs in (("fat", ""), ("vfat", "fat.ko"), ("nls_cp437", ""), ("nls_ascii", "")):
-        if f"{name}.ko" not in listed:
-            print(f"the ramdisk lacks {name}.ko: put on top", flush=True)
-            shutil.copy(modules / f"{name}.ko", folder)
-            listed += f"{name}.ko: {needs}\n"
-    (folder / "modules.dep").write_text(listed)
-    if not any((tree / place / "mkfs.ext4").exists() for place in ("bin", "sbin", "usr/sbin")):
-        print("the ramdisk lacks mkfs.ext4: put on top", flush=True)
-        libraries = subprocess.run(["ldd", "/usr/sbin/mkfs.ext4"], capture_output=True, text=True, check=True).stdout
-        files = [word for word in libraries.split() if word.startswith("/")]
-        for file in files:
-            target = top / file.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, target)
-        (top / "sbin").mkdir()
-        shutil.copy("/usr/sbin/mkfs.ext4", top / "sbin/mkfs.ext4")
-        (top / "etc").mkdir()
-        shutil.copy("/etc/mke2fs.conf", top / "etc")
-    names = "\n".join(str(path.relative_to(top)) for path in sorted(top.rglob("*")))
-    packed = subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=top, input=names.encode(),
-                            capture_output=True, check=True).stdout
-    initramfs = work / "initramfs"
-    initramfs.write_bytes((out / "initramfs").read_bytes() + gzip.compress(packed))
-    return out / "kernel", initramfs
+    return out / "kernel", out / "initramfs"
 
 
 def free_port() -> int:
@@ -182,7 +153,7 @@ class Machine:
 
 
 def command(port: int, name: str, params: dict) -> dict:
-    """Sends a command and waits for its end."""
+    """Sends a command and waits for its end; its result."""
     url = f"http://127.0.0.1:{port}/v1/commands/?wait=true&agent_token={TOKEN}"
     body = json.dumps({"name": name, "params": params}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
@@ -190,6 +161,15 @@ def command(port: int, name: str, params: dict) -> dict:
     if answer["command_status"] != "SUCCEEDED":
         raise Failed(f"{name}: {answer['command_error']}")
     return answer["command_result"]
+
+
+def bare(images: Path) -> Path:
+    """An ext4 file system with nothing that boots."""
+    image = images / "bare.raw"
+    with open(image, "wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", image], check=True)
+    return image
 
 
 def drive(work: Path) -> str:
@@ -200,56 +180,115 @@ def drive(work: Path) -> str:
     iso = work / "drive.iso"
     subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-V", "config-2", "-o", iso, work / "drive"],
                    check=True, capture_output=True)
-    import base64
     return base64.b64encode(gzip.compress(iso.read_bytes())).decode()
 
 
+class Deployment:
+    """The agent's three commands, as often as wanted."""
+
+    def __init__(self, name: str, work: Path, conductor: Conductor, port: int) -> None:
+        self.name, self.conductor, self.port = name, conductor, port
+        self.firmware, self.label, self.roles = CASES[name]
+        self.config_drive = drive(work)
+
+    def run(self, image: Path, preserve: bool = False) -> dict:
+        """Writes the image and installs its boot loader; the UUIDs."""
+        info = {"id": "partition", "urls": [f"http://10.0.2.2:{self.conductor.port}/{image.name}"],
+                "disk_format": "qcow2" if image.suffix == ".qcow2" else "raw", "image_type": "partition",
+                "os_hash_algo": "sha256", "os_hash_value": hashlib.sha256(image.read_bytes()).hexdigest(),
+                "root_mb": 1024, "swap_mb": 64, "ephemeral_mb": 128, "ephemeral_format": "ext4",
+                "preserve_ephemeral": preserve, "disk_label": self.label, "deploy_boot_mode": self.firmware,
+                "boot_option": "local"}
+        step = {"interface": "deploy", "step": "write_image", "priority": 80,
+                "args": {"image_info": info, "configdrive": self.config_drive}}
+        node = {"uuid": NODE, "properties": {}, "instance_info": {}}
+        command(self.port, "deploy.execute_deploy_step", {"step": step, "node": node, "ports": [], "deploy_version": None})
+        uuids = command(self.port, "standby.get_partition_uuids", {})
+        expected = {role: f"/dev/vda{number}" for number, role in enumerate(self.roles, 1)}
+        if uuids.get("partitions") != expected:
+            raise Failed(f"{self.name}: {uuids}, expected {expected}")
+        result = command(self.port, "image.install_bootloader",
+                         {"root_uuid": uuids["root uuid"], "prep_boot_part_uuid": None,
+                          "target_boot_mode": self.firmware,
+                          "efi_system_part_uuid": uuids.get("efi system partition uuid")})
+        print(f"{self.name}: {json.dumps(uuids)}: {result}", flush=True)
+        return uuids
+
+
+def ephemeral_uuid(disk: Path, roles: list[str]) -> str:
+    """Of the ext4 file system in the first partition but firmware's own."""
+    before = {"efi system partition": 200, "bios": 1}
+    start = 1 + sum(before.get(role, 0) for role in roles)
+    with open(disk, "rb") as file:
+        file.seek((start << 20) + 1024)
+        superblock = file.read(1024)
+    if superblock[56:58] != b"\x53\xef" or not superblock[120:].startswith(b"ephemeral0\0"):
+        raise Failed(f"no ext4 labelled ephemeral0 at {start} MiB")
+    return superblock[104:120].hex()
+
+
+def boot_disk(name: str, marker: str, root_uuid: str, work: Path, disk: Path) -> None:
+    """The disk alone: all of its promises on the console."""
+    firmware = CASES[name][0]
+    with Machine(f"{name}-disk", firmware, work, disk, []) as machine:
+        lines = [machine.until(word, 240) for word in ("E2E-ROOT", "E2E-IMAGE", "E2E-CONFIG-DRIVE", "E2E-DONE")]
+    for line in lines:
+        print(f"{name}: {line}", flush=True)
+    if root_uuid not in lines[0]:
+        raise Failed(f"{name}: GRUB's configuration does not name the root file system by its UUID")
+    if marker not in lines[1] or f"firmware={firmware}" not in lines[1]:
+        raise Failed(f"{name}: another image or firmware: {lines[1]}")
+    if '"name": "partition"' not in lines[2]:
+        raise Failed(f"{name}: the config drive was not found: {lines[2]}")
+
+
 def case(name: str, kernel: Path, initramfs: Path, images: Path, work: Path) -> None:
-    firmware, label, roles = CASES[name]
+    firmware, _, roles = CASES[name]
     work.mkdir()
     disk = work / "disk.img"
     with open(disk, "wb") as file:
         file.truncate(5 << 30)
-    conductor, port = Conductor(images), free_port()
-    image = images / "partition.qcow2"
-    line = (f"console=ttyS0 ipa-api-url=http://10.0.2.2:{conductor.port} ferric-no-tls panic=1")
+    served = work / "images"
+    served.mkdir()
+    image = served / "partition.qcow2"
+    image.symlink_to(images / image.name)
+    conductor, port = Conductor(served), free_port()
+    line = f"console=ttyS0 ipa-api-url=http://10.0.2.2:{conductor.port} ferric-no-tls ipa-debug=1 panic=1"
     boot = ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", line,
             "-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:9999", "-device", "virtio-net-pci,netdev=n0,romfile="]
     began = time.monotonic()
     with Machine(f"{name}-ramdisk", firmware, work, disk, boot) as machine:
         machine.until("heartbeat accepted", 240)
-        info = {"id": "partition", "urls": [f"http://10.0.2.2:{conductor.port}/{image.name}"], "disk_format": "qcow2",
-                "os_hash_algo": "sha256", "os_hash_value": hashlib.sha256(image.read_bytes()).hexdigest(),
-                "image_type": "partition", "root_mb": 1024, "swap_mb": 64, "ephemeral_mb": 128,
-                "ephemeral_format": "ext4", "disk_label": label, "deploy_boot_mode": firmware, "boot_option": "local"}
-        step = {"interface": "deploy", "step": "write_image", "priority": 80,
-                "args": {"image_info": info, "configdrive": drive(work)}}
-        command(port, "deploy.execute_deploy_step",
-                {"step": step, "node": {"uuid": NODE, "properties": {}, "instance_info": {}}, "ports": [],
-                 "deploy_version": None})
-        uuids = command(port, "standby.get_partition_uuids", {})
-        print(f"{name}: {json.dumps(uuids)}", flush=True)
-        expected = {role: f"/dev/vda{number}" for number, role in enumerate(roles, 1)}
-        if uuids.get("partitions") != expected:
-            raise Failed(f"{name}: expected {expected}")
-        result = command(port, "image.install_bootloader",
-                         {"root_uuid": uuids["root uuid"], "prep_boot_part_uuid": None, "target_boot_mode": firmware,
-                          "efi_system_part_uuid": uuids.get("efi system partition uuid")})
-        result = result.get("result", result) if isinstance(result, dict) else result
-        print(f"{name}: {result}", flush=True)
+        deployment = Deployment(name, work, conductor, port)
+        try:
+            deployment.run(bare(served))
+            raise Failed(f"{name}: an image without GRUB was made bootable")
+        except Failed as failed:
+            if "the image lacks" not in str(failed):
+                raise
+            print(f"{name}: an image without GRUB: {failed}", flush=True)
+        first = deployment.run(image)
         command(port, "standby.sync", {})
+        before = ephemeral_uuid(disk, roles)
+        # the same image again would not be written again: what was written last must be another one
+        try:
+            deployment.run(served / "bare.raw", preserve=True)
+        except Failed as failed:
+            if "the image lacks" not in str(failed):
+                raise
+        second = deployment.run(image, preserve=True)
+        command(port, "standby.sync", {})
+        if (ephemeral_uuid(disk, roles), second["root uuid"]) != (before, first["root uuid"]):
+            raise Failed(f"{name}: the ephemeral file system is not the one that was to be preserved")
+        if "keeps its old partition table" in machine.text():
+            raise Failed(f"{name}: something on the disk was in use between two deployments: still mounted?")
     deployed = time.monotonic() - began
-    with Machine(f"{name}-disk", firmware, work, disk, []) as machine:
-        lines = [machine.until(word, 240) for word in ("E2E-ROOT", "E2E-IMAGE", "E2E-CONFIG-DRIVE", "E2E-DONE")]
-    for line in lines:
-        print(f"{name}: {line}", flush=True)
-    if uuids["root uuid"] not in lines[0]:
-        raise Failed(f"{name}: GRUB's configuration does not name the root file system by its UUID")
-    if images.name not in lines[1] or f"firmware={firmware}" not in lines[1]:
-        raise Failed(f"{name}: another image or firmware: {lines[1]}")
-    if "partition" not in lines[2]:
-        raise Failed(f"{name}: the config drive was not found: {lines[2]}")
-    print(f"{name}: OK, deployed in {deployed:.0f} s, booted {time.monotonic() - began - deployed:.0f} s later", flush=True)
+    boot_disk(name, images.name, second["root uuid"], work, disk)
+    if firmware == "uefi":
+        (work / "vars.fd").unlink()
+        boot_disk(name, images.name, second["root uuid"], work, disk)
+    print(f"{name}: OK, deployed four times in {deployed:.0f} s, booted {time.monotonic() - began - deployed:.0f} s later",
+          flush=True)
 
 
 def main() -> None:

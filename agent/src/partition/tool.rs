@@ -1,6 +1,5 @@
 //! Running the ramdisk's tools, with a limit.
 
-use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -31,7 +30,7 @@ impl From<Program> for Command {
 
 /// The tool in `PATH` or in the usual folders.
 pub(crate) fn find(name: &str) -> Option<Program> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file())?;
     Some(Program { path: found, first: None })
