@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferric_actors::Directory;
+use ferric_drivers::agent_steps::AgentStepRunner;
 use ferric_drivers::boot::{FakeBoot, IpxeBoot, PxeBoot, install_loaders, rebuild_index};
-use ferric_drivers::deploy::{DirectDeploy, FakeDeploy};
+use ferric_drivers::deploy::{CustomAgentDeploy, DirectDeploy, FakeDeploy, NoopDeploy, RamdiskDeploy};
+use ferric_drivers::fakes::{FakeBios, FakeFirmware, FakeInspect, FakeRaid, FakeRescue};
+use ferric_drivers::inspect::AgentInspect;
+use ferric_drivers::interface::Kind;
 use ferric_drivers::management::{FakeManagement, IpmitoolManagement, NoopManagement};
 use ferric_drivers::power::{FakePower, IpmitoolPower};
 use ferric_drivers::protocol::agent::AgentClient;
@@ -17,6 +21,8 @@ use ferric_drivers::protocol::dhcp::{self, DhcpHandle, PortIndex};
 use ferric_drivers::protocol::http::{self, HttpHandle};
 use ferric_drivers::protocol::ipmi::IpmiClient;
 use ferric_drivers::protocol::tftp::{self, TftpHandle};
+use ferric_drivers::raid::AgentRaid;
+use ferric_drivers::rescue::AgentRescue;
 use ferric_drivers::{BindError, DriverError, Parts, Registry};
 use ferric_schema::{Store, StoreError};
 
@@ -69,6 +75,7 @@ pub(crate) struct Running {
     /// Where the API listens.
     pub(crate) api: SocketAddr,
     web: actix_web::dev::ServerHandle,
+    streams: ferric_web::Streams,
     directory: Directory,
     ipmi: Arc<IpmiClient>,
     dhcp: Option<DhcpHandle>,
@@ -99,7 +106,7 @@ pub(crate) async fn start(
     let store = Store::open(&options).map_err(unusable)?;
     let index = Arc::new(PortIndex::default());
     let pxe = Arc::new(settings::pxe(config, &places));
-    let (parts, ipmi) = parts(config, &pxe, &index, io)?;
+    let (parts, ipmi) = parts(config, &places, &pxe, &index, io)?;
     let registry = Arc::new(Registry::new(settings::registry(config), parts)?);
 
     let boots = config.tftp.enabled || config.http.enabled || config.dhcp.mode != DhcpMode::Off;
@@ -111,8 +118,9 @@ pub(crate) async fn start(
             );
         }
     }
-    let directory =
-        Directory::start(settings::actors(config), store, registry, index.clone()).await.map_err(unusable)?;
+    let directory = Directory::start(settings::actors(config, &places), store, registry, index.clone())
+        .await
+        .map_err(unusable)?;
     rebuild_index(&pxe, &index).await?;
 
     let http = match config.http.enabled {
@@ -147,18 +155,21 @@ pub(crate) async fn start(
         }
     };
     let serving = ferric_web::serve(settings::web(config), directory.clone(), |_| {}).await?;
-    let web = serving.server.handle();
+    let ferric_web::Serving { server, addr, streams } = serving;
+    let web = server.handle();
     actix::spawn(async move {
-        if let Err(error) = serving.server.await {
+        if let Err(error) = server.await {
             tracing::error!(%error, "the API ended badly");
         }
     });
-    Ok(Running { api: serving.addr, web, directory, ipmi, dhcp, tftp, http, _lock: lock })
+    Ok(Running { api: addr, web, streams, directory, ipmi, dhcp, tftp, http, _lock: lock })
 }
 
 impl Running {
     /// Ends it: no more requests, no more actors, boot servers closed, BMC sessions closed.
     pub(crate) async fn stop(self) {
+        // those who follow the events would keep the server for all of its time
+        drop(self.streams);
         // at most graceful_shutdown_timeout, which the server was given at its start
         self.web.stop(true).await;
         self.directory.stop().await;
@@ -198,6 +209,7 @@ pub(crate) async fn serve_until_signal(
 
 fn parts(
     config: &Config,
+    places: &Places,
     pxe: &Arc<ferric_drivers::boot::PxeSettings>,
     index: &Arc<PortIndex>,
     io: &tokio::runtime::Handle,
@@ -215,7 +227,20 @@ fn parts(
     parts.boot.insert("pxe", Arc::new(PxeBoot::new(pxe.clone(), index.clone())));
     parts.boot.insert("ipxe", Arc::new(IpxeBoot::new(pxe.clone(), index.clone())));
     parts.deploy.insert("fake", Arc::new(FakeDeploy));
-    parts.deploy.insert("direct", Arc::new(DirectDeploy::new(settings::direct(config), agents)?));
+    let direct = Arc::new(DirectDeploy::new(settings::direct(config, places), agents.clone())?);
+    parts.deploy.insert("custom-agent", Arc::new(CustomAgentDeploy::new(direct.clone())));
+    parts.deploy.insert("direct", direct);
+    parts.deploy.insert("ramdisk", Arc::new(RamdiskDeploy));
+    parts.deploy.insert("noop", Arc::new(NoopDeploy));
+    parts.steps.insert((Kind::Inspect, "fake"), Arc::new(FakeInspect));
+    parts.steps.insert((Kind::Rescue, "fake"), Arc::new(FakeRescue));
+    parts.steps.insert((Kind::Raid, "fake"), Arc::new(FakeRaid));
+    parts.steps.insert((Kind::Bios, "fake"), Arc::new(FakeBios));
+    parts.steps.insert((Kind::Firmware, "fake"), Arc::new(FakeFirmware));
+    parts.steps.insert((Kind::Inspect, "agent"), Arc::new(AgentInspect::new(settings::inspect(config)?)?));
+    parts.steps.insert((Kind::Raid, "agent"), Arc::new(AgentRaid));
+    parts.steps.insert((Kind::Rescue, "agent"), Arc::new(AgentRescue::new(agents.clone())));
+    parts.agent_steps = Some(Arc::new(AgentStepRunner::new(agents, settings::erase(config))));
     Ok((parts, client))
 }
 

@@ -84,12 +84,6 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.conductor.automated_clean {
-            return Err(
-                "conductor.automated_clean = true: this release does not clean yet; leave it at false"
-                    .to_owned(),
-            );
-        }
         if self.dhcp.mode != DhcpMode::Off && self.dhcp.server_ip.is_none() {
             return Err(
                 "dhcp.mode is on, and dhcp.server_ip is missing: set it to this host's address on the \
@@ -108,6 +102,24 @@ impl Config {
             return Err("dhcp.mode is full, and the addresses to give are missing: set dhcp.pool_start and \
                         dhcp.pool_end, or use dhcp.mode=proxy beside another DHCP server"
                 .to_owned());
+        }
+        for (name, steps) in [
+            ("disallow_clean_steps", &self.api.disallow_clean_steps),
+            ("disallow_deploy_steps", &self.api.disallow_deploy_steps),
+            ("disallow_service_steps", &self.api.disallow_service_steps),
+        ] {
+            if let Some(step) = steps.iter().find(|step| !step.contains('.')) {
+                return Err(format!(
+                    "api.{name} holds \"{step}\": name steps as interface.step, for example \"vendor.send_raw\""
+                ));
+            }
+        }
+        for path in &self.conductor.file_url_allowed_paths {
+            if !std::path::Path::new(path).is_absolute() {
+                return Err(format!(
+                    "conductor.file_url_allowed_paths holds \"{path}\", which does not begin with /"
+                ));
+            }
         }
         if self.ipmi.cipher_suite_versions.iter().any(|suite| suite != "17" && suite != "3") {
             return Err("ipmi.cipher_suite_versions may hold 17 and 3, in the order of trial".to_owned());

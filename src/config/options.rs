@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::sections;
-use super::value::{AuthStrategy, ConnectionUrl, DefaultBootMode, DhcpMode, Durability};
+use super::value::{
+    AddPorts, AuthStrategy, CollectLogs, ConnectionUrl, DefaultBootMode, DhcpMode, Durability, KeepPorts,
+    MaskSecrets, RescueHash, StepPriorities,
+};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -29,6 +32,12 @@ sections! {
         api_workers: u16 = 0;
         /// Seconds between heartbeats of a ramdisk at the most.
         ramdisk_heartbeat_timeout: Duration = secs(300);
+        /// Steps, interface.step each, that nobody may ask for when cleaning.
+        disallow_clean_steps: Vec<String> = words(&["vendor.send_raw"]);
+        /// Steps that nobody may ask for when deploying.
+        disallow_deploy_steps: Vec<String> = words(&["vendor.send_raw"]);
+        /// Steps that nobody may ask for when servicing.
+        disallow_service_steps: Vec<String> = words(&["vendor.send_raw"]);
     }
     /// Who may call the API.
     auth: Auth {
@@ -50,10 +59,34 @@ sections! {
         host: Option<String> = None;
         /// Conductor group that this process serves.
         conductor_group: String = String::new();
-        /// Clean nodes between deployments. Only false in this release: cleaning is the next thing to be built (Ironic: true).
-        automated_clean: bool = false;
+        /// Clean nodes on their way to available, unless a node's automated_clean says otherwise.
+        automated_clean: bool = true;
         /// Seconds that a deployment waits for a sign of life of the ramdisk; 0 waits for ever.
         deploy_callback_timeout: Duration = secs(1800);
+        /// The same of a cleaning.
+        clean_callback_timeout: Duration = secs(1800);
+        /// Seconds that an inspection waits for what the ramdisk found; 0 waits for ever.
+        inspect_wait_timeout: Duration = secs(1800);
+        /// Seconds that a rescue waits for a sign of life of the ramdisk; 0 waits for ever.
+        rescue_callback_timeout: Duration = secs(1800);
+        /// The same of a service.
+        service_callback_timeout: Duration = secs(1800);
+        /// Priorities of clean steps instead of their own: { "deploy.erase_devices" = 0 }; 0 leaves a step out of automated cleaning.
+        clean_step_priority_override: StepPriorities = StepPriorities::default();
+        /// Priorities of verify steps instead of their own.
+        verify_step_priority_override: StepPriorities = StepPriorities::default();
+        /// Switch a machine off when its cleaning failed.
+        poweroff_in_cleanfail: bool = false;
+        /// Switch a machine off when its service failed.
+        poweroff_in_servicefail: bool = false;
+        /// How rescue passwords are hashed: sha256 or sha512.
+        rescue_password_hash_algorithm: RescueHash = RescueHash::Sha256;
+        /// Keep the errors of nodes in their histories.
+        node_history: bool = true;
+        /// Entries of a node's history that are kept at the least.
+        node_history_max_entries: u32 = 300;
+        /// Days that an entry is kept whatever their number.
+        node_history_minimum_days: u32 = 0;
         /// Seconds between looks at the power state of a node; 0 never looks.
         sync_power_state_interval: Duration = secs(120);
         /// Bring a node back to the stored power state when the real one differs; false records the real one.
@@ -70,6 +103,8 @@ sections! {
         node_locked_retry_interval: Duration = secs(1);
         /// Deployments at the same time; more wait in a fair queue.
         max_concurrent_deploy: u32 = 250;
+        /// Cleanings at the same time; more wait in a fair queue.
+        max_concurrent_clean: u32 = 50;
         /// Whether available nodes may be deleted.
         allow_deleting_available_nodes: bool = true;
         /// Whether nodes in maintenance may be deployed.
@@ -78,6 +113,12 @@ sections! {
         deploy_kernel: Option<String> = None;
         /// Deploy ramdisk of nodes whose driver_info names none: URL or path.
         deploy_ramdisk: Option<String> = None;
+        /// Kernel of the rescue ramdisk of nodes whose driver_info names none. Unset: deploy_kernel.
+        rescue_kernel: Option<String> = None;
+        /// Rescue ramdisk of nodes whose driver_info names none. Unset: deploy_ramdisk.
+        rescue_ramdisk: Option<String> = None;
+        /// Folders that file:// images may lie in.
+        file_url_allowed_paths: Vec<String> = words(&["/var/lib/ironic"]);
         /// Seconds between two signs of life of this process in the database.
         heartbeat_interval: Duration = secs(10);
         /// Seconds without a sign of life after which a process counts as dead.
@@ -97,6 +138,12 @@ sections! {
         enabled_management_interfaces: Vec<String> = Vec::new();
         /// Power interfaces; empty is all that are built.
         enabled_power_interfaces: Vec<String> = Vec::new();
+        /// Inspect interfaces; empty is all that are built.
+        enabled_inspect_interfaces: Vec<String> = Vec::new();
+        /// RAID interfaces; empty is all that are built.
+        enabled_raid_interfaces: Vec<String> = Vec::new();
+        /// Rescue interfaces; empty is all that are built.
+        enabled_rescue_interfaces: Vec<String> = Vec::new();
         /// Boot interface of nodes that name none. Unset: the hardware type's first that is enabled.
         default_boot_interface: Option<String> = None;
         /// Deploy interface of nodes that name none.
@@ -105,6 +152,12 @@ sections! {
         default_management_interface: Option<String> = None;
         /// Power interface of nodes that name none.
         default_power_interface: Option<String> = None;
+        /// Inspect interface of nodes that name none.
+        default_inspect_interface: Option<String> = None;
+        /// RAID interface of nodes that name none.
+        default_raid_interface: Option<String> = None;
+        /// Rescue interface of nodes that name none.
+        default_rescue_interface: Option<String> = None;
     }
     /// Deployments.
     deploy: Deploy {
@@ -112,6 +165,24 @@ sections! {
         default_boot_mode: DefaultBootMode = DefaultBootMode::Uefi;
         /// Switch a machine off when its deployment failed.
         power_off_after_deploy_failure: bool = true;
+        /// Priority of deploy.erase_devices, which overwrites whole disks, in automated cleaning; 0 leaves it out. Unset: the ramdisk's (10).
+        erase_devices_priority: Option<u32> = None;
+        /// Priority of deploy.erase_devices_metadata, which wipes partition tables and signatures; 0 leaves it out. Unset: the ramdisk's (99).
+        erase_devices_metadata_priority: Option<u32> = None;
+        /// Passes of random data over a disk that has no erasure of its own.
+        shred_random_overwrite_iterations: u32 = 1;
+        /// A last pass of zeros after them.
+        shred_final_overwrite_with_zeros: bool = true;
+        /// Overwrite a disk whose own erasure failed instead of failing the step.
+        continue_if_disk_secure_erase_fails: bool = false;
+        /// Use the erasure that SATA disks have.
+        enable_ata_secure_erase: bool = true;
+        /// Use the erasure that NVMe disks have.
+        enable_nvme_secure_erase: bool = true;
+        /// Leave disks alone that the machine says are read-only, instead of failing the step.
+        erase_skip_read_only: bool = false;
+        /// Disks of one machine that are erased at the same time.
+        disk_erasure_concurrency: u32 = 4;
     }
     /// The agent in the deploy ramdisk.
     agent: Agent {
@@ -129,6 +200,42 @@ sections! {
         command_wait_attempts: u32 = 100;
         /// Seconds between these looks.
         command_wait_interval: Duration = secs(6);
+        /// When the ramdisk's logs are fetched: always, on_failure or never.
+        deploy_logs_collect: CollectLogs = CollectLogs::OnFailure;
+        /// Where they are stored (Ironic: /var/log/ironic/deploy). Unset: deploy-logs in the data directory.
+        deploy_logs_local_path: Option<PathBuf> = None;
+    }
+    /// Inspection by the ramdisk.
+    inspector: Inspector {
+        /// Switch the machine off after its inspection.
+        power_off: bool = true;
+        /// Network cards that become ports: pxe, active, all or disabled.
+        add_ports: AddPorts = AddPorts::Pxe;
+        /// Ports that stay: all, present or added.
+        keep_ports: KeepPorts = KeepPorts::All;
+        /// Set pxe_enabled of ports by whether the ramdisk was booted from them.
+        update_pxe_enabled: bool = true;
+        /// Refuse to inspect nodes whose boot Ferric does not manage.
+        require_managed_boot: bool = true;
+        /// Leave 1 GiB of the root disk out of local_gb (hook root-device).
+        disk_partitioning_spacing: bool = true;
+        /// Refuse what the hook extra-hardware cannot read.
+        extra_hardware_strict: bool = false;
+        /// Subnets with the physical network of their cards, 10.1.0.0/16:physnet each (hook physical-network).
+        physical_network_cidr_map: Vec<String> = Vec::new();
+        /// Hooks that run when hooks says $default_hooks.
+        default_hooks: Vec<String> = words(&["ramdisk-error", "validate-interfaces", "ports", "architecture"]);
+        /// Hooks that run over what the ramdisk found, in this order.
+        hooks: Vec<String> = words(&["$default_hooks"]);
+        /// Words added to the kernel command line of the ramdisk, e.g. ipa-inspection-collectors=default,logs.
+        extra_kernel_params: String = String::new();
+    }
+    /// Rules that run over what an inspection found, besides those of the API.
+    inspection_rules: InspectionRules {
+        /// File with rules of the operator, YAML or JSON as Ironic has them.
+        built_in_rules: Option<PathBuf> = None;
+        /// Whether rules see passwords in what the ramdisk sent: always (hidden from all), never, sensitive (shown to rules marked so).
+        mask_secrets: MaskSecrets = MaskSecrets::Always;
     }
     /// The built-in DHCP server, for machines with a port in Ferric only.
     dhcp: Dhcp {

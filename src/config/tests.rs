@@ -70,7 +70,13 @@ fn a_value_of_the_wrong_kind_is_refused_with_the_right_one() {
     assert!(refusal("", &[], &["api.port"]).contains("section.key=value"));
     assert!(refusal("", &[], &["dhcp.mode=full"]).contains("dhcp.interface"));
     assert!(refusal("", &[], &["hardware.enabled_hardware_types=ilo"]).contains("ipmi, manual-management"));
-    assert!(refusal("", &[], &["conductor.automated_clean=true"]).contains("does not clean yet"));
+    assert!(
+        refusal("", &[], &["conductor.clean_step_priority_override=erase:5"])
+            .contains("deploy.erase_devices")
+    );
+    assert!(refusal("", &[], &["conductor.rescue_password_hash_algorithm=md5"]).contains("sha256, sha512"));
+    assert!(refusal("", &[], &["api.disallow_clean_steps=reboot"]).contains("vendor.send_raw"));
+    assert!(refusal("", &[], &["conductor.file_url_allowed_paths=images"]).contains("begin with /"));
     assert!(refusal("[api\n", &[], &[]).contains("not TOML"));
 }
 
@@ -134,4 +140,31 @@ fn a_line_that_is_not_toml_is_named_and_not_shown() {
         .expect("written");
     let error = Loaded::read(Some(&path), [], &[]).expect_err("refused").to_string();
     assert!(error.contains("line 4") && !error.contains("secret"), "{error}");
+}
+
+#[test]
+fn priorities_of_steps_are_read_as_a_table_a_list_and_text() {
+    let table =
+        "[conductor]\nclean_step_priority_override = { \"deploy.erase_devices\" = 0, \"raid.create\" = 5 }\n";
+    let list =
+        "[conductor]\nclean_step_priority_override = [\"deploy.erase_devices:0\", \"raid.create:5\"]\n";
+    let text = "conductor.clean_step_priority_override=deploy.erase_devices:0, raid.create:5".to_owned();
+    let (table, list) = (file(table), file(list));
+    for loaded in [
+        Loaded::read(Some(table.path()), [], &[]).unwrap(),
+        Loaded::read(Some(list.path()), [], &[]).unwrap(),
+        Loaded::read(None, [], &[text]).unwrap(),
+    ] {
+        let all = &loaded.config.conductor.clean_step_priority_override.0;
+        assert_eq!(
+            all.iter().map(|(name, n)| (name.as_str(), *n)).collect::<Vec<_>>(),
+            [("deploy.erase_devices", 0), ("raid.create", 5)]
+        );
+        let shown = file(&loaded.show(false));
+        let again = Loaded::read(Some(shown.path()), [], &[]).unwrap();
+        assert_eq!(&again.config.conductor.clean_step_priority_override.0, all);
+    }
+    for bad in ["deploy.erase_devices", "deploy.erase_devices:-1", "erase:1", ".x:1", "deploy.x:many"] {
+        refusal("", &[], &[&format!("conductor.clean_step_priority_override={bad}")]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The kinds of value that an option can have: read from TOML or from the text of `--set` and the environment, shown
 //! as TOML again.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,6 +126,53 @@ impl Setting for Vec<String> {
     }
 }
 
+/// Priorities of steps, by `interface.step`: a table in TOML, or `deploy.erase_devices:20,raid.create:0` as Ironic
+/// writes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StepPriorities(pub(crate) BTreeMap<String, i32>);
+
+impl Setting for StepPriorities {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        const FORM: &str = "must name steps with their priorities, 0 or more: { \"deploy.erase_devices\" = 0 } or \
+                            deploy.erase_devices:0,raid.create_configuration:5";
+        let wrong = || FORM.to_owned();
+        let mut all = BTreeMap::new();
+        let mut put = |name: &str, priority: Option<i32>| {
+            let named = name.split_once('.').is_some_and(|(of, step)| !of.is_empty() && !step.is_empty());
+            let priority = priority.filter(|priority| *priority >= 0 && named).ok_or_else(wrong)?;
+            all.insert(name.to_owned(), priority);
+            Ok::<_, String>(())
+        };
+        let mut words = |text: &str| {
+            for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+                let (name, priority) = word.rsplit_once(':').ok_or_else(wrong)?;
+                put(name.trim(), priority.trim().parse().ok())?;
+            }
+            Ok::<_, String>(())
+        };
+        match input {
+            Input::Text(text) => words(text)?,
+            Input::Toml(Value::String(text)) => words(text)?,
+            Input::Toml(Value::Array(list)) => {
+                for one in list {
+                    words(one.as_str().ok_or_else(wrong)?)?;
+                }
+            }
+            Input::Toml(Value::Table(table)) => {
+                for (name, priority) in table {
+                    put(name, priority.as_integer().and_then(|number| i32::try_from(number).ok()))?;
+                }
+            }
+            Input::Toml(_) => return Err(wrong()),
+        }
+        Ok(Self(all))
+    }
+    fn show(&self) -> Option<String> {
+        let pair = |(name, priority): (&String, &i32)| format!("{} = {priority}", quoted(name));
+        Some(format!("{{ {} }}", self.0.iter().map(pair).collect::<Vec<_>>().join(", ")))
+    }
+}
+
 /// An optional value; an empty text unsets it.
 impl<T: Setting> Setting for Option<T> {
     fn read(input: Input<'_>) -> Result<Self, String> {
@@ -246,5 +294,65 @@ choice! {
         Bios = "bios",
         /// UEFI.
         Uefi = "uefi",
+    }
+}
+
+choice! {
+    /// How rescue passwords are hashed.
+    RescueHash {
+        /// SHA-256 crypt.
+        Sha256 = "sha256",
+        /// SHA-512 crypt.
+        Sha512 = "sha512",
+    }
+}
+
+choice! {
+    /// When the ramdisk's logs are fetched.
+    CollectLogs {
+        /// After every deployment and cleaning.
+        Always = "always",
+        /// After one that failed.
+        OnFailure = "on_failure",
+        /// Never.
+        Never = "never",
+    }
+}
+
+choice! {
+    /// Which network cards that an inspection finds become ports.
+    AddPorts {
+        /// Those that the ramdisk was booted from.
+        Pxe = "pxe",
+        /// Those with a link or an address.
+        Active = "active",
+        /// All.
+        All = "all",
+        /// None.
+        Disabled = "disabled",
+    }
+}
+
+choice! {
+    /// Which ports stay after an inspection.
+    KeepPorts {
+        /// All.
+        All = "all",
+        /// Those whose card was found.
+        Present = "present",
+        /// Those that the inspection would have added.
+        Added = "added",
+    }
+}
+
+choice! {
+    /// From whom passwords in what the ramdisk sent are hidden.
+    MaskSecrets {
+        /// From all rules.
+        Always = "always",
+        /// From none.
+        Never = "never",
+        /// From those that are not marked as sensitive.
+        Sensitive = "sensitive",
     }
 }

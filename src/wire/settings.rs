@@ -5,22 +5,25 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferric_drivers::RegistrySettings;
+use ferric_drivers::agent_steps::EraseSettings;
 use ferric_drivers::boot::{BootFileNames, PxeSettings};
-use ferric_drivers::deploy::DirectSettings;
+use ferric_drivers::deploy::{DirectSettings, ServedFiles};
+use ferric_drivers::flow::{FlowSettings, LogCollection};
+use ferric_drivers::inspect::{AddPorts, InspectSettings, KeepPorts, MaskSecrets};
 use ferric_drivers::interface::Kind;
 use ferric_drivers::protocol::agent::AgentSettings;
 use ferric_drivers::protocol::dhcp::{self, DhcpSettings};
 use ferric_drivers::protocol::http::HttpSettings;
 use ferric_drivers::protocol::ipmi::{CipherSuite, IpmiSettings};
 use ferric_drivers::protocol::tftp::TftpSettings;
+use ferric_drivers::{DriverError, RegistrySettings};
 use ferric_machine::BootMode;
 use ferric_machine::power::SyncPolicy;
 use ferric_schema::{Durability, StoreOptions};
-use ferric_web::WebSettings;
+use ferric_web::{PasswordHash, WebSettings};
 
 use crate::config::Config;
-use crate::config::value::{self, DefaultBootMode, DhcpMode};
+use crate::config::value::{self, CollectLogs, DefaultBootMode, DhcpMode, RescueHash};
 
 /// Folders, where the configuration leaves them to the data directory.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Places {
     pub(crate) http_root: PathBuf,
     /// Where DHCP leases are kept.
     pub(crate) leases: PathBuf,
+    /// Where the logs of ramdisks are kept.
+    pub(crate) logs: PathBuf,
 }
 
 impl Places {
@@ -41,6 +46,7 @@ impl Places {
             tftp_root: config.pxe.tftp_root.clone().unwrap_or_else(|| data_dir.join("tftpboot")),
             http_root: config.http.http_root.clone().unwrap_or_else(|| data_dir.join("httpboot")),
             leases: data_dir.join("dhcp.leases"),
+            logs: data_dir.join("deploy-logs"),
         }
     }
 }
@@ -144,6 +150,9 @@ pub(super) fn registry(config: &Config) -> RegistrySettings {
         (Kind::Deploy, &of.enabled_deploy_interfaces, &of.default_deploy_interface),
         (Kind::Management, &of.enabled_management_interfaces, &of.default_management_interface),
         (Kind::Power, &of.enabled_power_interfaces, &of.default_power_interface),
+        (Kind::Inspect, &of.enabled_inspect_interfaces, &of.default_inspect_interface),
+        (Kind::Raid, &of.enabled_raid_interfaces, &of.default_raid_interface),
+        (Kind::Rescue, &of.enabled_rescue_interfaces, &of.default_rescue_interface),
     ] {
         if !names.is_empty() {
             enabled.insert(kind, names.clone());
@@ -155,7 +164,91 @@ pub(super) fn registry(config: &Config) -> RegistrySettings {
     RegistrySettings { hardware_types: of.enabled_hardware_types.clone(), enabled, defaults }
 }
 
-pub(super) fn actors(config: &Config) -> ferric_actors::Settings {
+/// What work consists of.
+fn flow(config: &Config, places: &Places) -> FlowSettings {
+    let (of, deploy, agent) = (&config.conductor, &config.deploy, &config.agent);
+    let mut clean_priorities = BTreeMap::new();
+    for (step, priority) in [
+        ("deploy.erase_devices", deploy.erase_devices_priority),
+        ("deploy.erase_devices_metadata", deploy.erase_devices_metadata_priority),
+    ] {
+        if let Some(priority) = priority {
+            clean_priorities.insert(step.to_owned(), i32::try_from(priority).unwrap_or(i32::MAX));
+        }
+    }
+    // the override by name is the more particular wish
+    clean_priorities.extend(of.clean_step_priority_override.0.clone());
+    let folder = || agent.deploy_logs_local_path.clone().unwrap_or_else(|| places.logs.clone());
+    FlowSettings {
+        clean_priorities,
+        verify_priorities: of.verify_step_priority_override.0.clone(),
+        power_off_after_clean_failure: of.poweroff_in_cleanfail,
+        power_off_after_deploy_failure: deploy.power_off_after_deploy_failure,
+        power_off_after_service_failure: of.poweroff_in_servicefail,
+        logs: match agent.deploy_logs_collect {
+            CollectLogs::Always => Some(LogCollection { always: true, folder: folder() }),
+            CollectLogs::OnFailure => Some(LogCollection { always: false, folder: folder() }),
+            CollectLogs::Never => None,
+        },
+        ..FlowSettings::default()
+    }
+}
+
+/// How agents erase disks.
+pub(super) fn erase(config: &Config) -> EraseSettings {
+    let of = &config.deploy;
+    EraseSettings {
+        iterations: of.shred_random_overwrite_iterations,
+        zeroize: of.shred_final_overwrite_with_zeros,
+        continue_if_secure_erase_fails: of.continue_if_disk_secure_erase_fails,
+        ata: of.enable_ata_secure_erase,
+        nvme: of.enable_nvme_secure_erase,
+        concurrency: of.disk_erasure_concurrency.max(1),
+        skip_read_only: of.erase_skip_read_only,
+    }
+}
+
+/// What inspections do. Errors: a subnet, or a file of rules, that cannot be read.
+pub(super) fn inspect(config: &Config) -> Result<InspectSettings, DriverError> {
+    let (of, rules) = (&config.inspector, &config.inspection_rules);
+    Ok(InspectSettings {
+        default_hooks: of.default_hooks.clone(),
+        hooks: of.hooks.clone(),
+        add_ports: match of.add_ports {
+            value::AddPorts::Pxe => AddPorts::Pxe,
+            value::AddPorts::Active => AddPorts::Active,
+            value::AddPorts::All => AddPorts::All,
+            value::AddPorts::Disabled => AddPorts::Disabled,
+        },
+        keep_ports: match of.keep_ports {
+            value::KeepPorts::All => KeepPorts::All,
+            value::KeepPorts::Present => KeepPorts::Present,
+            value::KeepPorts::Added => KeepPorts::Added,
+        },
+        update_pxe_enabled: of.update_pxe_enabled,
+        power_off: of.power_off,
+        require_managed_boot: of.require_managed_boot,
+        physical_networks: of
+            .physical_network_cidr_map
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?,
+        disk_partitioning_spacing: of.disk_partitioning_spacing,
+        extra_hardware_strict: of.extra_hardware_strict,
+        mask_secrets: match rules.mask_secrets {
+            value::MaskSecrets::Always => MaskSecrets::Always,
+            value::MaskSecrets::Never => MaskSecrets::Never,
+            value::MaskSecrets::Sensitive => MaskSecrets::Sensitive,
+        },
+        built_in_rules: match &rules.built_in_rules {
+            Some(path) => ferric_drivers::inspect::rules::read_built_in(path)?,
+            None => Vec::new(),
+        },
+        ..InspectSettings::default()
+    })
+}
+
+pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Settings {
     let of = &config.conductor;
     ferric_actors::Settings {
         host: of.host.clone().unwrap_or_else(host_name),
@@ -163,6 +256,22 @@ pub(super) fn actors(config: &Config) -> ferric_actors::Settings {
         api_url: ramdisk_api_url(config),
         default_boot_mode: boot_mode(config),
         deploy_callback_timeout: of.deploy_callback_timeout,
+        clean_callback_timeout: of.clean_callback_timeout,
+        inspect_wait_timeout: of.inspect_wait_timeout,
+        rescue_callback_timeout: of.rescue_callback_timeout,
+        service_callback_timeout: of.service_callback_timeout,
+        automated_clean: of.automated_clean,
+        max_concurrent_cleans: of.max_concurrent_clean.max(1) as usize,
+        inspect_kernel_args: config
+            .inspector
+            .extra_kernel_params
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        node_history: of.node_history,
+        node_history_most: of.node_history_max_entries as usize,
+        node_history_days: of.node_history_minimum_days,
+        flow: flow(config, places),
         power_change_timeout: of.power_state_change_timeout,
         soft_power_off_timeout: of.soft_power_off_timeout,
         power_sync_interval: of.sync_power_state_interval,
@@ -188,6 +297,13 @@ pub(super) fn web(config: &Config) -> WebSettings {
         public_endpoint: config.api.public_endpoint.clone(),
         max_limit: config.api.max_limit,
         require_agent_tls: config.agent.require_tls,
+        disallow_clean_steps: config.api.disallow_clean_steps.clone(),
+        disallow_deploy_steps: config.api.disallow_deploy_steps.clone(),
+        disallow_service_steps: config.api.disallow_service_steps.clone(),
+        rescue_password_hash: match config.conductor.rescue_password_hash_algorithm {
+            RescueHash::Sha256 => PasswordHash::Sha256,
+            RescueHash::Sha512 => PasswordHash::Sha512,
+        },
         conductor_timeout: config.conductor.heartbeat_timeout,
         shutdown: config.conductor.graceful_shutdown_timeout,
         workers: match config.api.api_workers {
@@ -205,7 +321,7 @@ pub(super) fn agent(config: &Config) -> AgentSettings {
     }
 }
 
-pub(super) fn direct(config: &Config) -> DirectSettings {
+pub(super) fn direct(config: &Config, places: &Places) -> DirectSettings {
     let of = &config.agent;
     let interval = of.post_deploy_get_power_state_retry_interval;
     DirectSettings {
@@ -213,6 +329,11 @@ pub(super) fn direct(config: &Config) -> DirectSettings {
         power_off_after_failure: config.deploy.power_off_after_deploy_failure,
         power_off_within: interval * of.post_deploy_get_power_state_retries,
         command_within: of.command_wait_interval * of.command_wait_attempts,
+        files: config.http.enabled.then(|| ServedFiles {
+            allowed: config.conductor.file_url_allowed_paths.iter().map(PathBuf::from).collect(),
+            http_root: places.http_root.clone(),
+            http_url: http_url(config),
+        }),
         ..DirectSettings::default()
     }
 }
@@ -246,8 +367,8 @@ pub(super) fn pxe(config: &Config, places: &Places) -> PxeSettings {
         loaders_dirs: config.pxe.loader_paths.iter().map(PathBuf::from).collect(),
         deploy_kernel: config.conductor.deploy_kernel.clone(),
         deploy_ramdisk: config.conductor.deploy_ramdisk.clone(),
-        rescue_kernel: None,
-        rescue_ramdisk: None,
+        rescue_kernel: config.conductor.rescue_kernel.clone(),
+        rescue_ramdisk: config.conductor.rescue_ramdisk.clone(),
         download_timeout: config.pxe.download_timeout,
         image_cache_ttl: Duration::from_secs(config.pxe.image_cache_ttl.saturating_mul(60)),
         default_boot_mode: boot_mode(config),
