@@ -117,6 +117,18 @@ impl Handler<BootRamdisk> for BootActor {
             let _turn = turn.lock().await;
             let job = ask.job;
             job.bound.boot.prepare_ramdisk(&job.view, &params).await?;
+            let read = ReadPower { job: job.clone(), patient: true };
+            let to = match answered("reading the power state", power.send(read).await)? {
+                PowerState::On if job.keeps_power => PowerTarget::Reboot,
+                PowerState::On => {
+                    // a machine that is just starting (after a restart of ours, by an earlier order of ours) would
+                    // spend the boot device on that start, and boot from its disk the next time
+                    let off = SetPower { job: job.clone(), to: PowerTarget::Off, within };
+                    answered("switching off", power.send(off).await)?;
+                    PowerTarget::On
+                }
+                PowerState::Off | PowerState::Error => PowerTarget::On,
+            };
             let set = SetDevice {
                 job: job.clone(),
                 device: job.bound.boot.ramdisk_device(),
@@ -124,11 +136,6 @@ impl Handler<BootRamdisk> for BootActor {
                 mode: params.boot_mode,
             };
             or_firmware_decides(id, answered("setting the boot device", power.send(set).await))?;
-            let read = ReadPower { job: job.clone(), patient: true };
-            let to = match answered("reading the power state", power.send(read).await)? {
-                PowerState::On => PowerTarget::Reboot,
-                PowerState::Off | PowerState::Error => PowerTarget::On,
-            };
             answered("switching on", power.send(SetPower { job, to, within }).await).map(|_| ())
         }))
     }

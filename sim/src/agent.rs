@@ -97,9 +97,13 @@ impl Agent {
         let timeout = Duration::from_secs(found.config.heartbeat_timeout.max(1));
         loop {
             let wait = match self.heartbeat(machine, &api, &found).await {
-                Ok(()) => timeout.mul_f64(machine.chance(|chance| 0.3 + 0.3 * chance.unit())),
+                Ok(()) => {
+                    machine.complain(self.boot, None);
+                    timeout.mul_f64(machine.chance(|chance| 0.3 + 0.3 * chance.unit()))
+                }
                 Err(reason) => {
                     tracing::debug!(machine = machine.name, reason, "heartbeat failed");
+                    machine.complain(self.boot, Some(&format!("heartbeat: {reason}")));
                     machine
                         .chance(|chance| chance.between(Duration::from_millis(500), Duration::from_secs(3)))
                 }
@@ -157,9 +161,13 @@ impl Agent {
                 // the token was shown to somebody before, who may be us without having heard the answer
                 Ok(found) if found.config.agent_token.as_ref().is_some_and(Secret::is_masked) => {
                     tracing::warn!(machine = machine.name, "its token is shown no more: waits for a reset");
+                    machine.complain(self.boot, Some("lookup: the token is shown no more"));
                 }
                 Ok(found) => return Some(found),
-                Err(reason) => tracing::debug!(machine = machine.name, reason, "lookup failed"),
+                Err(reason) => {
+                    tracing::debug!(machine = machine.name, reason, "lookup failed");
+                    machine.complain(self.boot, Some(&format!("lookup: {reason}")));
+                }
             }
             let jitter = machine.chance(|chance| 0.5 + chance.unit());
             tokio::time::sleep(wait.mul_f64(jitter)).await;

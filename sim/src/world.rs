@@ -61,6 +61,8 @@ pub struct MachineView {
     pub write: Option<WriteProgress>,
     /// Its disk.
     pub disk: Disk,
+    /// What keeps its ramdisk from its work, in this boot.
+    pub complaint: Option<String>,
     /// The rescue password as the agent was given it, while the machine is in rescue.
     pub rescue_password: Option<Secret>,
 }
@@ -101,6 +103,7 @@ struct Body {
     left: MachineFaults,
     /// Version of its hardware managers.
     manager_version: u32,
+    complaint: Option<String>,
     rescue_password: Option<Secret>,
 }
 
@@ -124,6 +127,7 @@ impl Machine {
             chance,
             left: faults.clone(),
             manager_version: 1,
+            complaint: None,
             rescue_password: None,
         };
         Arc::new(Self { name, mac, bmc: OnceLock::new(), faults, world, body: Mutex::new(body) })
@@ -142,7 +146,16 @@ impl Machine {
             boots: body.boots,
             write: body.agent.as_ref().and_then(|agent| agent.write_progress()),
             disk: body.disk.clone(),
+            complaint: body.complaint.clone(),
             rescue_password: body.rescue_password.clone(),
+        }
+    }
+
+    /// Something keeps its ramdisk from its work; `None`: nothing does any more.
+    pub(crate) fn complain(&self, boot: u64, text: Option<&str>) {
+        let mut body = self.body();
+        if body.boots == boot {
+            body.complaint = text.map(str::to_owned);
         }
     }
 
@@ -190,6 +203,7 @@ impl Machine {
         body.power_on = false;
         body.phase = Phase::Off;
         body.rescue_password = None;
+        body.complaint = None;
         body.disk.power_lost();
         if let Some(agent) = body.agent.take() {
             agent.kill();

@@ -161,6 +161,12 @@ impl Stage {
         }
     }
 
+    /// What the machine of that name does.
+    pub(crate) fn machine(&self, name: &str) -> String {
+        let machine = self.fleet.machines().iter().find(|machine| machine.name == name);
+        machine.map(|machine| format!("{:?}\n", machine.view())).unwrap_or_default()
+    }
+
     /// What the disks have to say after so many deployments, the last of them undone or not.
     pub(crate) fn check_disks(&self, deployments: u64, cleaned: bool) -> Result<(), Wrong> {
         for machine in self.fleet.machines() {

@@ -106,7 +106,8 @@ async fn kill_9_at_any_moment_of_a_deployment_or_cleaning_loses_nothing() {
         Err(what) => Err(Wrong { node: None, what }),
     });
     if let Err(Wrong { node, what }) = ended {
-        let told = node.map(|node| evidence::of_node(&data, &node)).unwrap_or_default();
+        let told =
+            node.map(|node| stage.machine(&node) + &evidence::of_node(&data, &node)).unwrap_or_default();
         let log = stage.server.log();
         panic!(
             "{what}\nFERRIC_CRASH_SEED={seed} FERRIC_CRASH_KILLS={kills} FERRIC_CRASH_NODES={nodes} replays it\n\
