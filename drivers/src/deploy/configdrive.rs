@@ -11,6 +11,9 @@ use uuid::Uuid;
 use crate::error::DriverError;
 use crate::interface::{Json, Result};
 
+/// Most that the parts may hold together. They lie in the image twice, and an agent's partition for it has 64 MiB.
+const MOST_BYTES: usize = 24 * 1024 * 1024;
+
 /// Smallest image; FAT12 with room for what a config drive usually holds.
 const LEAST_BYTES: usize = 1024 * 1024;
 
@@ -18,8 +21,8 @@ const LEAST_BYTES: usize = 1024 * 1024;
 /// Ironic's ISO 9660 (both are what cloud-init looks for), because a well-kept writer exists for it.
 ///
 /// `parts` has `meta_data` (object or JSON text), `user_data` (text, or an object that is written as JSON),
-/// `network_data`, `vendor_data`.
-/// Errors: `Invalid` naming the part; `Io` when the image cannot be built.
+/// `network_data`, `vendor_data`. Blocks, for a second or so where the parts are large: call it where that may be.
+/// Errors: `Invalid` naming the part, or the size when the parts are larger than 24 MiB together; `Io` when the image cannot be built.
 pub fn build(node: Uuid, name: Option<&str>, parts: &Json) -> Result<String> {
     for key in parts.keys() {
         if !["meta_data", "network_data", "user_data", "vendor_data"].contains(&key.as_str()) {
@@ -49,6 +52,15 @@ pub fn build(node: Uuid, name: Option<&str>, parts: &Json) -> Result<String> {
             Some(Value::String(text)) => files.push((file, text.clone().into_bytes())),
             Some(other) => files.push((file, other.to_string().into_bytes())),
         }
+    }
+    let bytes: usize = files.iter().map(|(_, data)| data.len()).sum();
+    if bytes > MOST_BYTES {
+        return Err(invalid(
+            "size",
+            &format!(
+                "its parts have {bytes} bytes together, and {MOST_BYTES} is the most; give the URL of a larger one"
+            ),
+        ));
     }
     let image = file_system(&files).map_err(|error| DriverError::Io {
         path: "config drive".into(),
@@ -119,6 +131,16 @@ mod tests {
         assert_eq!(meta["name"], "n1");
         assert_eq!(read_back(&text, "openstack/2012-08-10/user_data"), "#cloud-config\n");
         assert_eq!(read_back(&text, "openstack/latest/network_data.json"), r#"{"links":[]}"#);
+    }
+
+    #[test]
+    fn parts_that_would_not_fit_the_partition_are_refused_with_their_size() {
+        let fits = "x".repeat(MOST_BYTES - 1024);
+        let parts = |text: String| Json::from_iter([("user_data".to_owned(), json!(text))]);
+        let text = build(Uuid::new_v4(), None, &parts(fits)).expect("built");
+        assert!(text.len() < 1 << 20, "it is compressed");
+        let error = build(Uuid::new_v4(), None, &parts("x".repeat(MOST_BYTES + 1))).expect_err("refused");
+        assert!(error.to_string().contains("configdrive/size"), "{error}");
     }
 
     #[test]

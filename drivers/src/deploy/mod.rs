@@ -20,3 +20,6 @@ pub use fake::FakeDeploy;
 pub use noop::NoopDeploy;
 pub use ramdisk::RamdiskDeploy;
 pub use served::ServedFiles;
+
+#[cfg(test)]
+mod tests;

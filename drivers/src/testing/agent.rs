@@ -120,7 +120,9 @@ async fn answer(
     let id = format!("id{}", inside.started.len());
     let mut command = json!({"id": id, "command_name": short, "command_status": "SUCCEEDED",
         "command_error": null, "command_result": null});
-    if short.starts_with("get_") {
+    if short == "get_partition_uuids" {
+        command["command_result"] = inside.result.clone();
+    } else if short.starts_with("get_") {
         command["command_result"] =
             json!({format!("{kind}_steps"): inside.offers, "hardware_manager_version": inside.version});
     } else if short == "collect_system_logs" {
