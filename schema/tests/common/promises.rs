@@ -608,6 +608,16 @@ pub fn the_journal_tells_where_an_operation_was(s: Store) {
         [StepState::Done, StepState::Failed, StepState::Aborted]
     );
     assert_eq!(all[1].error.as_deref(), Some("no disk"));
+    let next = Uuid::new_v4();
+    s.write_blocking(move |c| journal::plan(c, &[step(node, next, 0)])).unwrap();
+    let latest = |n| s.read_blocking(move |c| journal::latest_of_node(c, node, n)).unwrap();
+    assert_eq!(latest(1).iter().map(|r| (r.op, r.idx)).collect::<Vec<_>>(), [(next, 0)]);
+    let both: Vec<_> = latest(9).iter().map(|r| (r.op, r.idx)).collect();
+    assert_eq!(
+        both,
+        [(next, 0), (op, 0), (op, 1), (op, 2)],
+        "the latest operation first, its steps in order"
+    );
     let e = s.write_blocking(|c| journal::start(c, 999, at(1))).unwrap_err();
     assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
     assert_eq!(s.write_blocking(|c| journal::purge(c, at(5))).unwrap(), 2, "the one that ended at 5 s stays");
@@ -705,6 +715,13 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
     assert_eq!((stored.created_at, stored.plugin_data.get("x")), (at(5), Some(json!(1))));
     let lines = s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap();
     assert_eq!((lines[0].event.as_str(), lines[0].user.as_deref()), ("inspected", Some("me")));
+
+    let traits = Also::Traits(id, vec!["CUSTOM_B".into(), "CUSTOM_A".into()]);
+    let fewer = with(done.node, vec![Also::PortGone(new.uuid), traits]);
+    let done = s.write_blocking(move |c| commit(c, fewer)).unwrap();
+    assert_eq!((done.ports.len(), done.ports_gone.as_slice()), (0, &[new.uuid][..]));
+    assert_eq!(s.read_blocking(|c| ports::of_node(c, id)).unwrap().len(), 1);
+    assert_eq!(s.read_blocking(|c| nodes::traits(c, id)).unwrap(), ["CUSTOM_A", "CUSTOM_B"]);
 
     let theirs = with(
         done.node.clone(),
