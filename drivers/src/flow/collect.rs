@@ -6,18 +6,19 @@ use serde_json::{Value, json};
 use super::resolve::{
     by_priority, in_order, joined, out_of_band, override_priorities, unknown, with_reboots,
 };
-use super::{Asked, FlowSettings, agent, now, plan, waiting};
+use super::{Asked, FlowSettings, now, plan, waiting};
 use crate::agent_steps::VERSION;
 use crate::interface::{AgentOffer, Found, Json, Result, Step, StepContext, StepOutcome};
 
 pub(super) async fn run(settings: &FlowSettings, context: &StepContext) -> Result<StepOutcome> {
     let flag = |key: &str| context.step.args.get(key).and_then(Value::as_bool).unwrap_or(false);
     let ramdisk = flag("ramdisk");
-    let offer = if ramdisk {
+    let speaker = context.bound.agent_steps.as_ref().filter(|_| ramdisk);
+    let offer = if let Some(speaker) = speaker {
         if context.agent.is_none() {
             return Ok(waiting("waiting for the ramdisk"));
         }
-        match agent(context)?.offer(context).await {
+        match speaker.offer(context).await {
             Ok(offer) => offer,
             // asked again at the next look, until the deadline
             Err(error) if error.is_transient() => return Ok(waiting("asking the agent for its steps")),
