@@ -235,3 +235,25 @@ async fn a_boot_loader_for_a_file_system_that_is_not_there_names_those_that_are(
     let text = refused(&command);
     assert!(text.contains(ROOT_UUID) && text.contains("vda3"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_with_blocks_of_4096_bytes_gets_a_table_and_an_esp_in_its_own_units() {
+    for (mode, root) in [("uefi", "vda4"), ("bios", "vda3")] {
+        let machine = Machine::new();
+        machine.add_disk("vda", 4 * GIB);
+        let block = machine.folder.path().join("sys/block/vda/queue/logical_block_size");
+        fs::write(block, "4096\n").expect("written");
+        let rig = Rig::with(machine, |_, _| ()).await;
+        let image = ext4(20);
+        done(&rig.write(partition_info(&rig, &image, json!({"deploy_boot_mode": mode})), Value::Null).await);
+        if mode == "uefi" {
+            run("/usr/sbin/fsck.vfat", &["-n"], cut(&rig, 1, 200).path());
+            assert_eq!(read_at(&rig.disk("vda"), 4096, 8), b"EFI PART", "the GPT is in block 1");
+        }
+        // found by reading the table back
+        let params = json!({"root_uuid": "11111111-2222-3333-4444-555555555555", "target_boot_mode": "bios"});
+        let (_, command) = rig.client().await.command("image.install_bootloader", params, true).await;
+        let text = refused(&command);
+        assert!(text.contains(&format!("{root} ext4 {ROOT_UUID}")), "{text}");
+    }
+}

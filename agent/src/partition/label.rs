@@ -63,7 +63,8 @@ pub fn read(disk: &Disk) -> Result<Vec<Entry>, Failure> {
 pub fn write(disk: &Disk, layout: &Layout, keep: Option<&Entry>) -> Result<(), Failure> {
     let mut file = table::open(disk)?;
     let had_gpt = table::read_gpt(&mut file, disk).is_some();
-    let stays = keep.is_some() && had_gpt && layout.label == Label::Gpt;
+    // with something to keep the old table is overwritten in place: at no moment is there none
+    let stays = keep.is_some() && had_gpt == (layout.label == Label::Gpt);
     if !stays {
         let tail = gpt_tail(disk.block).min(disk.size);
         file.write_all_at(&vec![0; MIB.min(disk.size) as usize], 0)

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Failure;
@@ -12,6 +13,12 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Bytes of a tool's output that are kept, the last ones.
 const KEPT: usize = 4096;
+
+/// Between two looks at a running tool.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long after a tool's end its output is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A program and the arguments that come before all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +58,17 @@ pub(crate) fn run(mut command: Command, name: &str, limit: Duration) -> Result<S
     let mut child = command.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
     // the writing ends in it would keep the pipe open
     drop(command);
+    let output = Arc::new(Mutex::new(Vec::new()));
+    let kept = output.clone();
     let reading = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut block = [0; KEPT];
         // what was read until the pipe broke is all there is
-        let _ = reader.read_to_end(&mut bytes);
-        bytes
+        while let Ok(read @ 1..) = reader.read(&mut block) {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend_from_slice(&block[..read]);
+            let useless = kept.len().saturating_sub(KEPT);
+            kept.drain(..useless);
+        }
     });
     let began = Instant::now();
     let status = loop {
@@ -67,11 +80,16 @@ pub(crate) fn run(mut command: Command, name: &str, limit: Duration) -> Result<S
                 let _ = child.wait();
                 return Err(failed(format!("not done after {} s", limit.as_secs())));
             }
-            None => std::thread::sleep(Duration::from_millis(20)),
+            None => std::thread::sleep(LOOK_EVERY),
         }
     };
-    let bytes = reading.join().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(KEPT)..]).trim().to_owned();
+    // something that it started may live on and keep the pipe open
+    let ended = Instant::now();
+    while !reading.is_finished() && ended.elapsed() < LAST_WORDS {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let text =
+        String::from_utf8_lossy(&output.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned();
     tracing::info!(tool = name, %status, output = %text, "ran");
     if status.success() { Ok(text) } else { Err(failed(format!("{status}: {text}"))) }
 }
@@ -92,6 +110,11 @@ mod tests {
         assert!(text.contains("no room") && text.contains('3'), "{text}");
         let text = run(shell("exec sleep 600"), "t", Duration::ZERO).expect_err("endless").to_string();
         assert!(text.contains("not done"), "{text}");
+        let daemon = "echo started; sleep 30 & echo $!";
+        let text = run(shell(daemon), "t", MINUTE).expect("ends though its child does not");
+        let child: u32 = text.strip_prefix("started\n").expect("both lines").parse().expect("a process id");
+        // it is ours: the shell has just started it
+        run(shell(&format!("kill {child}")), "kill", MINUTE).expect("ended");
         assert!(find("no-such-tool").is_none());
     }
 
