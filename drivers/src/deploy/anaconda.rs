@@ -81,6 +81,8 @@ impl AnacondaDeploy {
     pub fn new(settings: AnacondaSettings) -> Result<AnacondaDeploy> {
         let day = Duration::from_secs(24 * 3600);
         let cache = ImageCache::new(&settings.http_root, settings.download_timeout, day);
+        // Err means that the process has chosen a provider already, which serves as well
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http =
             reqwest::Client::builder().timeout(settings.download_timeout).build().map_err(|error| {
                 DriverError::Refused {

@@ -14,10 +14,11 @@ use crate::testing::{World, client, json as object};
 
 fn keep(node: &mut NodeView, keep: crate::interface::Json) {
     for (key, value) in keep {
-        match value {
-            Value::Null => node.driver_internal_info.remove(&key),
-            value => node.driver_internal_info.insert(key, value),
-        };
+        if value.is_null() {
+            node.driver_internal_info.remove(&key);
+        } else {
+            node.driver_internal_info.insert(key, value);
+        }
     }
 }
 
@@ -26,10 +27,8 @@ fn context(world: &World, step: &Step) -> StepContext {
 }
 
 fn found(outcome: StepOutcome) -> Found {
-    match outcome {
-        StepOutcome::Found(found) => *found,
-        other => panic!("{other:?}"),
-    }
+    let StepOutcome::Found(found) = outcome else { panic!("{outcome:?}") };
+    *found
 }
 
 fn step(of: &dyn Steps, world: &World, name: &str) -> Step {

@@ -69,11 +69,11 @@ fn look(settings: &InspectSettings, node: &NodeView, report: &Value) -> Result<F
 }
 
 fn properties(found: &Found) -> Json {
-    let of = |change: &NodeChange| match change {
-        NodeChange::Properties(map) => Some(map.clone()),
-        _ => None,
-    };
-    found.node.iter().find_map(of).unwrap_or_default()
+    let properties = found.node.iter().find_map(|change| {
+        let NodeChange::Properties(map) = change else { return None };
+        Some(map.clone())
+    });
+    properties.unwrap_or_default()
 }
 
 fn created(found: &Found) -> Vec<(&str, bool)> {

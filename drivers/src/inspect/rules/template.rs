@@ -8,6 +8,9 @@ use crate::interface::Json;
 /// Keys whose values rules do not see unless they may.
 const SECRET: [&str; 3] = ["password", "auth_token", "bmc_password"];
 
+/// What they see instead.
+const MASK: &str = "***";
+
 /// What replacement fields may name.
 pub(super) struct Scope<'a> {
     node: &'a Json,
@@ -33,45 +36,62 @@ impl<'a> Scope<'a> {
 
     /// The value that a field names.
     fn find(&self, field: &str) -> Option<Value> {
-        let end = field.find(['.', '[']).unwrap_or(field.len());
-        let (name, mut rest) = field.split_at(end);
-        let (mut value, masked) = match name.trim() {
-            "node" => (Value::Object(self.node.clone()), false),
-            "inventory" => (Value::Object(self.inventory.clone()), self.masked),
-            "plugin_data" => (Value::Object(self.plugin_data.clone()), self.masked),
-            "item" => (self.item?.clone(), false),
+        let (name, mut rest) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
+        let (map, masked) = match name.trim() {
+            "node" => (Some(self.node), false),
+            "inventory" => (Some(self.inventory), self.masked),
+            "plugin_data" => (Some(self.plugin_data), self.masked),
+            // it was masked when it was filled in
+            "item" => (None, false),
             _ => return None,
         };
-        while !rest.is_empty() {
-            let key = if let Some(inner) = rest.strip_prefix('[') {
-                let (key, after) = inner.split_once(']')?;
-                rest = after;
-                key
-            } else {
-                let inner = rest.strip_prefix('.')?;
-                let (key, after) = inner.split_at(inner.find(['.', '[']).unwrap_or(inner.len()));
-                rest = after;
-                key
-            };
-            value = match value {
-                Value::Object(mut map) => map.remove(key)?,
-                Value::Array(mut list) => {
-                    let at: usize = key.parse().ok()?;
-                    if at >= list.len() {
-                        return None;
-                    }
-                    list.swap_remove(at)
+        let mut value = match map {
+            None => self.item?,
+            // the whole of it: nothing follows the name
+            Some(map) if rest.is_empty() => {
+                let mut all = Value::Object(map.clone());
+                if masked {
+                    hide(&mut all);
                 }
+                return Some(all);
+            }
+            Some(map) => {
+                let (key, after) = next_key(rest)?;
+                if masked && SECRET.contains(&key) {
+                    return Some(Value::String(MASK.into()));
+                }
+                rest = after;
+                map.get(key)?
+            }
+        };
+        while !rest.is_empty() {
+            let (key, after) = next_key(rest)?;
+            rest = after;
+            value = match value {
+                Value::Object(map) => map.get(key)?,
+                Value::Array(list) => list.get(key.parse::<usize>().ok()?)?,
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
             };
             if masked && SECRET.contains(&key) {
-                value = Value::String("***".into());
+                return Some(Value::String(MASK.into()));
             }
         }
+        let mut value = value.clone();
         if masked {
             hide(&mut value);
         }
         Some(value)
+    }
+}
+
+/// The first of `[key]` and `.key`, and what follows.
+fn next_key(rest: &str) -> Option<(&str, &str)> {
+    match rest.strip_prefix('[') {
+        Some(inner) => inner.split_once(']'),
+        None => {
+            let inner = rest.strip_prefix('.')?;
+            Some(inner.split_at(inner.find(['.', '[']).unwrap_or(inner.len())))
+        }
     }
 }
 
@@ -80,7 +100,7 @@ fn hide(value: &mut Value) {
         Value::Object(map) => {
             for (key, value) in map {
                 if SECRET.contains(&key.as_str()) {
-                    *value = Value::String("***".into());
+                    *value = Value::String(MASK.into());
                 } else {
                     hide(value);
                 }
