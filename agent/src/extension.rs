@@ -22,7 +22,7 @@ use crate::partition::layout::Wanted;
 use crate::partition::loader::{self, Install};
 use crate::partition::{self, Plan};
 use crate::steps::{self, Activity};
-use crate::{boot, configdrive, hints, inspect, logs, rescue, table};
+use crate::{boot, configdrive, hints, inject, inspect, logs, rescue, table};
 
 /// The longest text of a checksum file, bytes.
 const CHECKSUM_FILE_BYTES: u64 = 1 << 20;
@@ -305,6 +305,37 @@ async fn install_bootloader(agent: &Agent, params: InstallBootloaderParams) -> R
     let disk = written_disk(agent)?;
     let sys = agent.options.sys.clone();
     blocking(move || boot::install(&disk, &sys)).await.map(Value::from)
+}
+
+/// Fetches what is to be fetched, then puts the files into the file systems of the disk just written, or else of the
+/// root disk.
+pub(crate) async fn inject_files(
+    agent: &Agent,
+    properties: Option<&Value>,
+    files: Option<&Value>,
+) -> Result<Value, Failure> {
+    let mut tasks = Vec::new();
+    for wanted in inject::gather(properties, files)? {
+        let fetched = match wanted.url() {
+            Some(url) => {
+                let source = Source::new(agent.client.clone(), url, agent.options.limits.clone())?;
+                Some(source.read_small(inject::FILE_BYTES).await?)
+            }
+            None => None,
+        };
+        tasks.push(wanted.check(fetched)?);
+    }
+    let disk = match agent.written() {
+        Some(written) => written.disk,
+        None => agent.disks.choose(&hints::gather(None, properties)?).await?,
+    };
+    let options = agent.options.clone();
+    blocking(move || {
+        let place =
+            inject::Place { disk: &disk, sys: &options.sys, dev: &options.dev, scratch: &options.state };
+        inject::inject(&place, &tasks, &mut partition::mounts::Machine)
+    })
+    .await
 }
 
 fn written_disk(agent: &Agent) -> Result<Disk, Failure> {

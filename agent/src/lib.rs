@@ -19,6 +19,7 @@ pub mod extension;
 pub mod firmware;
 pub mod hints;
 pub mod image;
+pub mod inject;
 pub mod inspect;
 pub mod inventory;
 pub mod ipmi;

@@ -5,7 +5,7 @@ pub mod label;
 pub mod layout;
 pub mod loader;
 mod make;
-mod mounts;
+pub(crate) mod mounts;
 pub mod probe;
 mod tool;
 

@@ -55,6 +55,7 @@ enum Work {
     BurninCpu,
     BurninMemory,
     WriteImage,
+    InjectFiles,
 }
 
 /// An argument: name, description, whether it must be there.
@@ -73,6 +74,12 @@ struct Row {
 
 const PATTERNS: &[Argument] =
     &[("match_patterns", "Regular expressions; boot entries whose path matches one are deleted.", false)];
+const FILES: &[Argument] = &[(
+    "files",
+    "Files to inject: objects with path, partition, content (base64 or URL), deleted, mode, dirmode, owner, group. Added \
+     to those of the node's properties.inject_files.",
+    false,
+)];
 const IMAGE: &[Argument] = &[
     ("image_info", "Which image to write and its hash.", true),
     ("configdrive", "base64 of a gzipped file system, or its URL.", false),
@@ -88,6 +95,7 @@ static TABLE: &[Row] = &[
     Row { interface: "deploy", step: "burnin_cpu",             clean: Some(0),  deploy: None,    service: Some(0), args: &[],     work: Work::BurninCpu },
     Row { interface: "deploy", step: "burnin_memory",          clean: Some(0),  deploy: None,    service: Some(0), args: &[],     work: Work::BurninMemory },
     Row { interface: "deploy", step: "write_image",            clean: None,     deploy: Some(0), service: None,    args: IMAGE,   work: Work::WriteImage },
+    Row { interface: "deploy", step: "inject_files",           clean: None,     deploy: Some(0), service: None,    args: FILES,   work: Work::InjectFiles },
 ];
 
 impl Row {
@@ -204,6 +212,7 @@ async fn perform(
             let (args, instance_info) = (read_args(args)?, node.get("instance_info"));
             extension::write_image(agent, progress, args, instance_info, properties.as_ref()).await
         }
+        Work::InjectFiles => extension::inject_files(agent, node.get("properties"), args.get("files")).await,
         Work::Erase(extent) => {
             // whatever image was there is not there any more
             agent.set_written(None);

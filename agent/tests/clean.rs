@@ -67,6 +67,7 @@ async fn the_steps_on_offer_are_those_of_the_python_agent() {
         "deploy.erase_devices_metadata 0 null",
         "deploy.clean_uefi_nvram 0 null",
         "deploy.write_image 0 null",
+        "deploy.inject_files 0 null",
     ];
     assert_eq!(names, expected);
     let image = steps.iter().find(|step| step["step"] == "write_image").expect("write_image");
