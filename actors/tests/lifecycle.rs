@@ -243,6 +243,38 @@ async fn a_restart_while_the_image_is_written_goes_on_with_the_same_operation() 
 }
 
 #[actix::test]
+async fn a_token_whose_answer_may_have_died_with_the_process_is_told_once_more() {
+    let deploy = Arc::new(Ramdisk::default());
+    let world = World::new(over(&deploy), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    let look_up = async |world: &World| {
+        world
+            .directory
+            .ask(id, Lookup { wants_token: true })
+            .await
+            .expect("found")
+            .agent_token
+            .expect("a token")
+    };
+    let told = look_up(&world).await;
+    assert_eq!(look_up(&world).await, "******");
+    let restarted = async |world: World| {
+        let World { directory, folder, .. } = world;
+        directory.stop().await;
+        drop(directory);
+        World::over(folder, over(&deploy), settings()).await
+    };
+    let world = restarted(world).await;
+    assert_eq!(look_up(&world).await, told, "nobody has shown it yet");
+    assert_eq!(look_up(&world).await, "******", "once");
+    heartbeat(&world, id, &told).await.expect("the token is the node's");
+    let world = restarted(world).await;
+    assert_eq!(look_up(&world).await, "******", "an agent has it");
+}
+
+#[actix::test]
 async fn a_failed_step_ends_in_deploy_failed_with_the_reason_and_the_power_off() {
     let deploy = Arc::new(Ramdisk { fail: Some("checksum differs"), ..Ramdisk::default() });
     let world = World::new(over(&deploy), settings()).await;

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::server::Server;
 
 /// A wave in which nothing changes for so long has come to a stop.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// Requests at the same time.
 const AT_ONCE: usize = 16;

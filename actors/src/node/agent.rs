@@ -17,12 +17,18 @@ impl Handler<Lookup> for NodeActor {
         if !self.state().lookup_allowed(self.world.settings.fast_track) {
             return self.refuse(NodeError::NotFound { what: "Node", id: self.uuid().to_string() });
         }
-        let known = self.node.driver_internal_info.get(keys::TOKEN).is_some();
+        let info = self.node.driver_internal_info.parse();
+        let known = info.get(keys::TOKEN).and_then(Value::as_str);
+        // shown once; once more where a process may have died over its answer, until an agent has shown that it heard
+        let again =
+            ask.wants_token && std::mem::take(&mut self.token_untold) && !info.contains_key(keys::URL);
+        let fresh = ask.wants_token && known.is_none();
         let mut change = self.change();
         let token = match (ask.wants_token, known) {
             (false, _) => None,
-            (true, true) => Some("******".to_owned()),
-            (true, false) => {
+            (true, Some(token)) if again => Some(token.to_owned()),
+            (true, Some(_)) => Some("******".to_owned()),
+            (true, None) => {
                 let mut random = [0; 32];
                 if let Err(error) = getrandom::fill(&mut random) {
                     let text = format!("this host gives no random numbers: {error}");
@@ -35,7 +41,6 @@ impl Handler<Lookup> for NodeActor {
                 Some(token)
             }
         };
-        let fresh = ask.wants_token && !known;
         let told = move |act: &mut NodeActor| LookedUp {
             uuid: act.node.uuid,
             properties: act.node.properties.parse(),

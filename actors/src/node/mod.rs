@@ -71,6 +71,9 @@ pub struct NodeActor {
     cancel: CancellationToken,
     /// Why a look at the agent failed last, while its deadline still runs.
     silent: Option<DriverError>,
+    /// The agent's token was made by an earlier life of this actor, and no agent has ever shown it: the answer that
+    /// carried it may have died with that life.
+    token_untold: bool,
 }
 
 #[derive(Clone)]
@@ -125,6 +128,8 @@ impl NodeActor {
         open_steps: Vec<StepRow>,
         resting: bool,
     ) -> NodeActor {
+        let info = node.driver_internal_info.parse();
+        let token_untold = info.contains_key(view::keys::TOKEN) && !info.contains_key(view::keys::URL);
         NodeActor {
             world,
             node,
@@ -138,6 +143,7 @@ impl NodeActor {
             resting,
             cancel: CancellationToken::new(),
             silent: None,
+            token_untold,
         }
     }
 
