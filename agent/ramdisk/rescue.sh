@@ -2,6 +2,8 @@
 # ramdisk asks anybody for a name.
 say "rescue: log in as rescue"
 $bb --install -s
+# mount without -t tries what the kernel knows already
+$bb modprobe -a -b -q ext4 vfat nls_cp437 nls_ascii xfs btrfs isofs 2>/dev/null
 printf 'Ferric rescue on \\l\n\n' > /etc/issue
 
 # every console of the kernel line, the serial ones too

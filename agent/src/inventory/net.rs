@@ -64,7 +64,7 @@ fn interface(sys: &Path, addresses: &[(String, IpAddr)], name: String) -> Option
     };
     let device = fs::canonicalize(folder.join("device")).unwrap_or_default();
     let of_card = || addresses.iter().filter(|(card, _)| *card == name).map(|(_, ip)| *ip);
-    let pci = device.iter().map(|part| part.to_string_lossy()).filter(|part| is_pci(part)).last();
+    let pci = device.iter().map(|part| part.to_string_lossy()).rfind(|part| is_pci(part));
     let driver = fs::canonicalize(folder.join("device/driver")).ok();
     Some(InventoryInterface {
         mac_address,
