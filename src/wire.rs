@@ -10,7 +10,9 @@ use std::sync::Arc;
 use ferric_actors::Directory;
 use ferric_drivers::agent_steps::AgentStepRunner;
 use ferric_drivers::boot::{FakeBoot, IpxeBoot, PxeBoot, install_loaders, rebuild_index};
-use ferric_drivers::deploy::{CustomAgentDeploy, DirectDeploy, FakeDeploy, NoopDeploy, RamdiskDeploy};
+use ferric_drivers::deploy::{
+    AnacondaDeploy, CustomAgentDeploy, DirectDeploy, FakeDeploy, NoopDeploy, RamdiskDeploy,
+};
 use ferric_drivers::fakes::{FakeBios, FakeFirmware, FakeInspect, FakeRaid, FakeRescue};
 use ferric_drivers::inspect::AgentInspect;
 use ferric_drivers::interface::Kind;
@@ -230,6 +232,7 @@ fn parts(
     let direct = Arc::new(DirectDeploy::new(settings::direct(config, places), agents.clone())?);
     parts.deploy.insert("custom-agent", Arc::new(CustomAgentDeploy::new(direct.clone())));
     parts.deploy.insert("direct", direct);
+    parts.deploy.insert("anaconda", Arc::new(AnacondaDeploy::new(settings::anaconda(config, places))?));
     parts.deploy.insert("ramdisk", Arc::new(RamdiskDeploy));
     parts.deploy.insert("noop", Arc::new(NoopDeploy));
     parts.steps.insert((Kind::Inspect, "fake"), Arc::new(FakeInspect));

@@ -49,7 +49,7 @@ pub struct Wanted {
 }
 
 /// `POST /v1/continue_inspection`, after the web has found the node. Answers once it is in the journal.
-#[derive(Message)]
+#[derive(Default, Message)]
 #[rtype(result = "Result<(), NodeError>")]
 pub struct ContinueInspection {
     /// What the agent found: `inventory`.
@@ -58,6 +58,10 @@ pub struct ContinueInspection {
     pub plugin_data: Json,
     /// The inspection rules of the API, by priority, as stored: `{uuid, phase, conditions, actions, …}`.
     pub rules: Vec<serde_json::Value>,
+    /// The node's traits, which stand in a table of their own.
+    pub traits: Vec<String>,
+    /// What the inspection before found: `inventory`.
+    pub previous_inventory: Option<Json>,
 }
 
 /// What happened, as `/v1/ferric/events` tells it.

@@ -181,14 +181,14 @@ async fn an_inspection_takes_what_the_ramdisk_found_even_when_the_process_dies_o
     world.reaches(id, State::InspectWait).await;
     let mut found = Json::new();
     found.insert("hostname".into(), "found".into());
-    let told = ContinueInspection { inventory: found.clone(), plugin_data: Json::new(), rules: Vec::new() };
+    let told = ContinueInspection { inventory: found.clone(), ..ContinueInspection::default() };
     world.directory.ask(id, told).await.expect("accepted");
     let world = world.restarts(Interfaces::default(), settings()).await;
     let node = world.reaches(id, State::Manageable).await;
     assert!(node.inspection_finished_at.is_some() && node.last_error.is_none());
     let stored = world.directory.store().read(move |conn| inventory::get(conn, id)).await;
     assert_eq!(stored.expect("read").expect("there").inventory_data.parse(), found);
-    let again = ContinueInspection { inventory: found, plugin_data: Json::new(), rules: Vec::new() };
+    let again = ContinueInspection { inventory: found, ..ContinueInspection::default() };
     let error = world.directory.ask(id, again).await.expect_err("nobody waits for it");
     assert!(matches!(error, NodeError::NotFound { .. }));
 }

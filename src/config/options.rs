@@ -205,6 +205,13 @@ sections! {
         /// Where they are stored (Ironic: /var/log/ironic/deploy). Unset: deploy-logs in the data directory.
         deploy_logs_local_path: Option<PathBuf> = None;
     }
+    /// Deployment by the installer of the operating system.
+    anaconda: Anaconda {
+        /// Kickstart template of nodes and images that name none: path or URL. Unset: Ferric's own.
+        default_ks_template: Option<String> = None;
+        /// Let the installer call the API over HTTPS without checking the certificate.
+        insecure_heartbeat: bool = false;
+    }
     /// Inspection by the ramdisk.
     inspector: Inspector {
         /// Switch the machine off after its inspection.

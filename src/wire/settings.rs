@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferric_drivers::agent_steps::EraseSettings;
 use ferric_drivers::boot::{BootFileNames, PxeSettings};
-use ferric_drivers::deploy::{DirectSettings, ServedFiles};
+use ferric_drivers::deploy::{AnacondaSettings, DirectSettings, ServedFiles};
 use ferric_drivers::flow::{FlowSettings, LogCollection};
 use ferric_drivers::inspect::{AddPorts, InspectSettings, KeepPorts, MaskSecrets};
 use ferric_drivers::interface::Kind;
@@ -335,6 +335,19 @@ pub(super) fn direct(config: &Config, places: &Places) -> DirectSettings {
             http_url: http_url(config),
         }),
         ..DirectSettings::default()
+    }
+}
+
+pub(super) fn anaconda(config: &Config, places: &Places) -> AnacondaSettings {
+    AnacondaSettings {
+        default_ks_template: config.anaconda.default_ks_template.clone(),
+        insecure_heartbeat: config.anaconda.insecure_heartbeat,
+        api_url: ramdisk_api_url(config),
+        http_root: places.http_root.clone(),
+        http_url: http_url(config),
+        default_boot_mode: boot_mode(config),
+        power_off_after_failure: config.deploy.power_off_after_deploy_failure,
+        download_timeout: config.pxe.download_timeout,
     }
 }
 

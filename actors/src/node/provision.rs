@@ -6,7 +6,7 @@ use ferric_drivers::flow::Order;
 use ferric_drivers::interface::Step;
 use ferric_machine::steps::aborted_message;
 use ferric_machine::{Activity, Deadline, Event, PowerState, Refusal, State, Verb, Work, transition};
-use ferric_schema::{JournalChange, Node, journal::StepState};
+use ferric_schema::{JournalChange, Node, Port, journal::StepState};
 use serde_json::{Value, json};
 
 use super::operation::{Next, Operation};
@@ -288,6 +288,32 @@ fn aborted_text(activity: Activity, step: Option<&str>) -> String {
     }
 }
 
+impl NodeActor {
+    /// What the hooks and rules of an inspection may read and set besides what drivers see of a node.
+    fn row_for_rules(&self, traits: Vec<String>) -> Value {
+        json!({
+            "extra": self.node.extra.parse(),
+            "traits": traits,
+            "resource_class": self.node.resource_class,
+            "description": self.node.description,
+            "raid_config": self.node.raid_config.parse(),
+        })
+    }
+
+    /// The same of its ports.
+    fn ports_for_rules(&self) -> Value {
+        let port = |port: &Port| {
+            json!({
+                "uuid": port.uuid,
+                "extra": port.extra.parse(),
+                "local_link_connection": port.local_link_connection.parse(),
+                "physical_network": port.physical_network,
+            })
+        };
+        self.ports.iter().map(port).collect()
+    }
+}
+
 impl Handler<ContinueInspection> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
@@ -302,6 +328,11 @@ impl Handler<ContinueInspection> for NodeActor {
         process.args.insert("inventory".into(), Value::Object(told.inventory));
         process.args.insert("plugin_data".into(), Value::Object(told.plugin_data));
         process.args.insert("rules".into(), Value::Array(told.rules));
+        process.args.insert("node".into(), self.row_for_rules(told.traits));
+        process.args.insert("ports".into(), self.ports_for_rules());
+        if let Some(previous) = told.previous_inventory {
+            process.args.insert("previous_inventory".into(), Value::Object(previous));
+        }
         let mut change = self.change();
         let outcome = transition(&self.facts(), Event::Resume).expect("TABLE has inspect wait, resume");
         self.apply(&mut change, &outcome, None);

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{ContinueInspection, LookedUp, Lookup};
 use ferric_actors::{NodeError, Settings};
 use ferric_machine::State;
-use ferric_schema::{Node, NodeQuery, nodes, rules};
+use ferric_schema::{Node, NodeQuery, inventory, nodes, rules};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -47,10 +47,15 @@ async fn receive(
     let args = Args::parse(request.query_string(), CONTINUE_INSPECTION_ARGS, version)?;
     let node = found.node(&state, args.uuid("node_uuid")?).await?;
     let id = node.uuid;
-    let rules = read(&state, |c| rules::in_order(c, "main")).await?;
+    let (rules, traits, before) = read(&state, move |c| {
+        Ok((rules::in_order(c, "main")?, nodes::traits(c, id)?, inventory::get(c, id)?))
+    })
+    .await?;
     let rules = rules.into_iter().map(|rule| serde_json::to_value(rule).expect("a rule is JSON")).collect();
     let Findings { inventory, plugin_data, .. } = found;
-    let taken = state.directory.ask(id, ContinueInspection { inventory, plugin_data, rules }).await;
+    let previous_inventory = before.map(|before| before.inventory_data.parse());
+    let told = ContinueInspection { inventory, plugin_data, rules, traits, previous_inventory };
+    let taken = state.directory.ask(id, told).await;
     taken.map_err(|error| ApiError::of_node(error, id))?;
     if old {
         return Ok(HttpResponse::Accepted().json(json!({"uuid": id})));

@@ -9,6 +9,7 @@ use ferric_actors::{Directory, Settings};
 use ferric_drivers::boot::FakeBoot;
 use ferric_drivers::deploy::FakeDeploy;
 use ferric_drivers::fakes::{FakeBios, FakeInspect, FakeRaid, FakeRescue};
+use ferric_drivers::inspect::{AgentInspect, InspectSettings};
 use ferric_drivers::interface::{
     BootInterface, DeployInterface, Kind, ManagementInterface, PowerInterface, Steps,
 };
@@ -37,6 +38,10 @@ pub(crate) async fn start(
         deploy: BTreeMap::from([("fake", Arc::new(FakeDeploy) as Arc<dyn DeployInterface>)]),
         steps: BTreeMap::from([
             ((Kind::Inspect, "fake"), Arc::new(FakeInspect) as Arc<dyn Steps>),
+            (
+                (Kind::Inspect, "agent"),
+                Arc::new(AgentInspect::new(InspectSettings::default()).expect("the default hooks")),
+            ),
             ((Kind::Rescue, "fake"), Arc::new(FakeRescue)),
             ((Kind::Raid, "fake"), Arc::new(FakeRaid)),
             ((Kind::Bios, "fake"), Arc::new(FakeBios)),
