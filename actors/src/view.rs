@@ -14,6 +14,19 @@ pub(crate) mod keys {
     pub(crate) const VERSION: &str = "agent_version";
     /// Its certificate.
     pub(crate) const VERIFY_CA: &str = "agent_verify_ca";
+    /// What an agent leaves there.
+    pub(crate) const OF_AGENT: &[&str] = &[TOKEN, URL, VERSION, VERIFY_CA];
+    /// The lists of steps that an agent offered begin so.
+    pub(crate) const CACHED: &str = "agent_cached_";
+    /// What a list of steps leaves there while it is worked on.
+    pub(crate) const OF_PLAN: &[&str] = &[
+        "deploy_steps",
+        "clean_steps",
+        "service_steps",
+        "cleaning_disable_ramdisk",
+        "service_disable_ramdisk",
+        "hardware_manager_version",
+    ];
     /// How an instance boots that boots over the network; laid out again after a restart.
     pub(crate) const INSTANCE_BOOT: &str = "instance_boot";
     /// In instance_info: the hash of the rescue password.
@@ -67,13 +80,16 @@ pub(crate) fn agent(node: &Node) -> Option<AgentHandle> {
     Some(AgentHandle { url: text(keys::URL)?, token: text(keys::TOKEN)?, verify_ca: text(keys::VERIFY_CA) })
 }
 
-/// Forgets the agent's address and token.
+/// Forgets the agent's address and token, and what it said it can do.
 pub(crate) fn wipe_agent(node: &mut Node) {
     edit(&mut node.driver_internal_info, |info| {
-        for key in [keys::TOKEN, keys::URL, keys::VERSION, keys::VERIFY_CA] {
-            info.remove(key);
-        }
+        info.retain(|key, _| !keys::OF_AGENT.contains(&key.as_str()) && !key.starts_with(keys::CACHED));
     });
+}
+
+/// Forgets the plan of work that is over.
+pub(crate) fn wipe_plan(node: &mut Node) {
+    edit(&mut node.driver_internal_info, |info| info.retain(|key, _| !keys::OF_PLAN.contains(&key.as_str())));
 }
 
 /// Forgets the instance (states.md §4, "finally").

@@ -50,6 +50,10 @@ require_tls = true
 
 [conductor]
 automated_clean = {cleans}
+
+[deploy]
+# the disk is an emulator's: its metadata goes, its blocks stay
+erase_devices_priority = 0
 """
 
 

@@ -113,7 +113,8 @@ class Machine:
 
     def __init__(self, name: str, firmware: str, work: Path, disk: Path, more: list[str]) -> None:
         self.serial = work / f"{name}.log"
-        self.serial.touch()
+        # of a machine before this one nothing may be left to be taken for this one's words
+        self.serial.write_text("")
         command = ["qemu-system-x86_64", "-accel", "tcg,thread=single,tb-size=256", "-cpu", "max", "-smp", "1", "-m", "768", "-display", "none",
                    "-nodefaults", "-no-user-config", "-no-reboot", "-device", "virtio-rng-pci", "-serial", f"file:{self.serial}",
                    "-drive", f"if=none,id=d0,format=raw,file={disk},cache=unsafe",

@@ -97,7 +97,7 @@ def main() -> int:
             faults(binary, Path(parts["venv"]))
             figures = ""
         else:
-            figures = f"; seconds since deploy: {travel(name, binary, parts, chosen.keep)}"
+            figures = f"; seconds: {travel(name, binary, parts, chosen.keep)}"
     except Failed as failed:
         print(f"e2e {name}: FAILED: {failed}", flush=True)
         return 1

@@ -22,7 +22,7 @@ use actix::{
 };
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
-use ferric_machine::{Activity, Facts, Outcome, State};
+use ferric_machine::{Activity, Facts, Outcome, State, Work};
 use ferric_schema::events::NewEvent;
 use ferric_schema::history::{NewHistory, Severity};
 use ferric_schema::{
@@ -232,6 +232,10 @@ impl NodeActor {
             node.deploy_step = JsonText::default();
             node.clean_step = JsonText::default();
             node.service_step = JsonText::default();
+        }
+        // a clean-up still asks what was planned, and forgets it itself
+        if outcome.work.begins() || (outcome.to.is_stable() && outcome.work == Work::None) {
+            view::wipe_plan(node);
         }
         if outcome.clears_instance {
             view::wipe_instance(node);

@@ -9,7 +9,7 @@ use ferric_drivers::DriverError;
 use ferric_drivers::flow::Ending;
 use ferric_drivers::interface::{Found, Progress, Progressed, RamdiskPurpose, Resume, Step, StepOutcome};
 use ferric_machine::{
-    Activity, Event, Facts, Fault, Outcome, Timestamp, Work, abort_after_step, end_of_cleaning, steps,
+    Activity, Event, Facts, Fault, Outcome, State, Timestamp, Work, abort_after_step, end_of_cleaning, steps,
     transition,
 };
 use ferric_schema::journal::{NewStep, StepKey, StepRow, StepState};
@@ -356,7 +356,10 @@ impl NodeActor {
             (Purpose::Work(_), Some(steps)) => Ok(steps),
             (Purpose::Work(activity), None) => self.plan_by_itself(&change.node, activity),
             (Purpose::CleanUp(activity), _) => {
-                let how = if outcome.event == Event::Abort { Ending::Aborted } else { Ending::Failed };
+                // a deployment on hold is torn down whole (states.md §3), one that waits keeps its power
+                let on_hold = outcome.from == State::DeployHold;
+                let aborted = outcome.event == Event::Abort && !on_hold;
+                let how = if aborted { Ending::Aborted } else { Ending::Failed };
                 Ok(self.world.flow.clean_up(activity, how))
             }
         };
