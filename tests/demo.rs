@@ -23,6 +23,25 @@ fn one_wave_of_24_machines_becomes_active() {
 }
 
 #[test]
+fn machines_that_are_cleaned_first_become_active_too() {
+    let (code, out, err) = demo(&["--nodes", "8", "--set", "conductor.automated_clean=true"]);
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(out.contains("8 of 8 machines active") && out.contains("cleaned"), "{out}");
+}
+
+#[test]
+fn a_machine_that_cannot_be_cleaned_fails_the_demo_with_its_last_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = folder.path().join("faults.toml");
+    std::fs::write(&faults, "[machines.sim-0002]\nclean_step_error = 1\n").unwrap();
+    let clean = ["--nodes", "3", "--set", "conductor.automated_clean=true"];
+    let (code, out, err) = demo(&[&clean[..], &["--faults", faults.to_str().unwrap()]].concat());
+    assert_eq!(code, 1, "{out}\n{err}");
+    assert!(out.contains("2 of 3 machines active"), "{out}");
+    assert!(err.contains("sim-0002 is clean failed") && err.contains("simulated failure"), "{err}");
+}
+
+#[test]
 fn a_machine_that_cannot_be_deployed_fails_the_demo_with_its_last_error() {
     let folder = tempfile::tempdir().unwrap();
     let faults = folder.path().join("faults.json");

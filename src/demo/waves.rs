@@ -394,7 +394,9 @@ impl Demo {
             seconds(self.began, active)
         );
         println!("  enrolled   {:>6.1} s  nodes and ports through the API", seconds(self.began, enrolled));
-        println!("  available  {:>6.1} s  each BMC verified over IPMI", seconds(enrolled, available));
+        let cleaned = self.fleet.machines().iter().any(|machine| machine.view().disk.metadata_erased > 0);
+        let what = if cleaned { ", each disk cleaned in band" } else { "" };
+        println!("  available  {:>6.1} s  each BMC verified over IPMI{what}", seconds(enrolled, available));
         println!(
             "  active     {:>6.1} s  ramdisk booted, {:.1} MB image written and its sha256 checked on each",
             seconds(available, active),
