@@ -189,7 +189,6 @@ impl AnacondaDeploy {
             remedy: "deploy again; the installer's token is made when a deployment begins".into(),
         })?;
         let text = self.kickstart(node, token).await?;
-        context.asks.set_power(PowerTarget::Off).await?;
         // what is laid out for booting may take the node's folder away first
         context.asks.boot_from_network(self.instance(node)?).await?;
         let folder = self.folder(node);
@@ -203,6 +202,16 @@ impl AnacondaDeploy {
         blocking(move || write(&file, text.as_bytes()).map_err(|error| io_error(&file, &error))).await?;
         context.asks.set_power(PowerTarget::On).await?;
         Ok(waiting("waiting for the installer"))
+    }
+
+    /// A token for the installer, which never looks one up. Made when the machine is off: with its power a machine
+    /// loses every token it had.
+    async fn prepare_installer(&self, context: &StepContext) -> Result<StepOutcome> {
+        context.asks.set_power(PowerTarget::Off).await?;
+        let mut keep = Json::new();
+        keep.insert(TOKEN.into(), json!(new_token()?));
+        keep.insert(PREGENERATED.into(), json!(true));
+        Ok(StepOutcome::Found(Box::new(Found { keep, ..Found::default() })))
     }
 
     /// Takes away kickstart file and second stage: they hold secrets, and nobody needs them any more.
@@ -272,6 +281,7 @@ impl Steps for AnacondaDeploy {
     fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
         match activity {
             Activity::Deploy => vec![
+                Step::new("deploy", "prepare_installer", 110),
                 Step { abortable: true, resume: Resume::Reattach, ..Step::new("deploy", "deploy", 100) },
                 Step::new("deploy", "boot_instance", 20),
             ],
@@ -288,6 +298,7 @@ impl Steps for AnacondaDeploy {
 
     async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
         match context.step.step.as_str() {
+            "prepare_installer" => self.prepare_installer(context).await,
             "deploy" => self.start(context).await,
             "boot_instance" => self.boot_instance(context).await,
             "tear_down" => {
@@ -346,14 +357,11 @@ impl DeployInterface for AnacondaDeploy {
     }
 
     async fn prepare(&self, node: &NodeView) -> Result<Json> {
-        let token = new_token()?;
         // a template that cannot be had or filled in is told before the machine is touched
-        self.kickstart(node, &token).await?;
+        self.kickstart(node, "not-yet-made").await?;
         let mut keep = forgotten();
         let boot = serde_json::to_value(self.instance(node)?).expect("plain data");
         keep.insert(INSTANCE_BOOT.into(), boot);
-        keep.insert(TOKEN.into(), json!(token));
-        keep.insert(PREGENERATED.into(), json!(true));
         keep.insert("is_whole_disk_image".into(), json!(false));
         keep.insert("deploy_boot_mode".into(), json!(node.boot_mode(self.settings.default_boot_mode)));
         Ok(keep)

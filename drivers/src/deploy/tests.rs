@@ -187,6 +187,10 @@ async fn anaconda_lays_out_its_kickstart_file_and_waits_for_the_installers_word(
         "the last installation's word is gone"
     );
 
+    let first =
+        anaconda.execute(&context(&world, &step(&anaconda, &world, "prepare_installer"))).await.unwrap();
+    assert_eq!(world.asked(), ["power power off"], "the token is made when the machine has lost all others");
+    keep(&mut world.node, found(first).keep);
     let deploy = step(&anaconda, &world, "deploy");
     let StepOutcome::Wait(progressed) = anaconda.execute(&context(&world, &deploy)).await.unwrap() else {
         panic!("it waits");
