@@ -228,10 +228,12 @@ def ephemeral_uuid(disk: Path, roles: list[str]) -> str:
     return superblock[104:120].hex()
 
 
-def boot_disk(name: str, marker: str, root_uuid: str, work: Path, disk: Path) -> None:
-    """The disk alone: all of its promises on the console."""
+def boot_disk(name: str, marker: str, root_uuid: str, work: Path, disk: Path, entry: str) -> None:
+    """The disk alone: all of its promises on the console. `entry` is what UEFI firmware says that it starts."""
     firmware = CASES[name][0]
     with Machine(f"{name}-disk", firmware, work, disk, []) as machine:
+        if firmware == "uefi":
+            print(f"{name}: {machine.until(entry, 120)}", flush=True)
         lines = [machine.until(word, 240) for word in ("E2E-ROOT", "E2E-IMAGE", "E2E-CONFIG-DRIVE", "E2E-DONE")]
     for line in lines:
         print(f"{name}: {line}", flush=True)
@@ -284,10 +286,10 @@ def case(name: str, kernel: Path, initramfs: Path, images: Path, work: Path) -> 
         if "keeps its old partition table" in machine.text():
             raise Failed(f"{name}: something on the disk was in use between two deployments: still mounted?")
     deployed = time.monotonic() - began
-    boot_disk(name, images.name, second["root uuid"], work, disk)
+    boot_disk(name, images.name, second["root uuid"], work, disk, 'starting Boot0001 "Ferric deployed disk"')
     if firmware == "uefi":
         (work / "vars.fd").unlink()
-        boot_disk(name, images.name, second["root uuid"], work, disk)
+        boot_disk(name, images.name, second["root uuid"], work, disk, 'starting Boot0001 "UEFI Misc Device"')
     print(f"{name}: OK, deployed four times in {deployed:.0f} s, booted {time.monotonic() - began - deployed:.0f} s later",
           flush=True)
 
