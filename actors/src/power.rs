@@ -100,7 +100,8 @@ impl Handler<SetPower> for PowerActor {
                         family::parent_on(&world, powered_by).await?;
                     }
                 }
-                if ask.to.wipes_agent() {
+                // a machine without power has no agent: one that looked up in its last moment took its token along
+                if ask.to.wipes_agent() || seen == PowerState::Off {
                     // before, not after: the ramdisk that comes up next must not lose the token it was just given
                     let gone = node.send(AgentGoes).await;
                     gone.map_err(|error| stopped("changing the power state", &error.to_string()))?;

@@ -25,7 +25,7 @@ pub(crate) fn inventory(machine: &Machine) -> Inventory {
         interfaces: vec![InventoryInterface {
             name: "eth0".to_owned(),
             mac_address: machine.mac.clone(),
-            ipv4_address: some("127.0.0.1"),
+            ipv4_address: Some(address(&machine.mac)),
             has_carrier: true,
             lldp: Some(Vec::new()),
             vendor: some("0x8086"),
@@ -99,6 +99,14 @@ fn root_disk(machine: &Machine) -> InventoryDisk {
         physical_sectors: Some(4096),
         ..InventoryDisk::default()
     }
+}
+
+/// An address of the network for benchmarks (RFC 2544). The agent is reached on the loopback interface in truth, which no
+/// network card has.
+fn address(mac: &str) -> String {
+    let mut bytes = mac.rsplit(':').map(|byte| u8::from_str_radix(byte, 16).unwrap_or(0));
+    let (last, before) = (bytes.next().unwrap_or(0), bytes.next().unwrap_or(0));
+    format!("198.18.{before}.{last}")
 }
 
 /// The BMC's own MAC: the machine's with another bit of its first byte.

@@ -57,6 +57,9 @@ async fn a_kernel_line_that_wants_an_inspection_gets_one_and_the_answers_id_is_l
         ]
     );
     assert_eq!(inventory["interfaces"][0]["mac_address"], machine.mac);
+    let address: std::net::IpAddr =
+        inventory["interfaces"][0]["ipv4_address"].as_str().unwrap().parse().unwrap();
+    assert!(!address.is_loopback(), "an inspection leaves loopback interfaces out");
     assert_eq!(inventory["disks"][0]["size"], 1 << 20);
     assert_eq!(inventory["bmc_address"], machine.bmc_address().ip().to_string());
     assert!(told.lookups.last().unwrap().ends_with(&format!("node_uuid={NODE}")), "{:?}", told.lookups);
