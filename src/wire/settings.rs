@@ -380,8 +380,9 @@ pub(super) fn pxe(config: &Config, places: &Places) -> PxeSettings {
         loaders_dirs: config.pxe.loader_paths.iter().map(PathBuf::from).collect(),
         deploy_kernel: config.conductor.deploy_kernel.clone(),
         deploy_ramdisk: config.conductor.deploy_ramdisk.clone(),
-        rescue_kernel: config.conductor.rescue_kernel.clone(),
-        rescue_ramdisk: config.conductor.rescue_ramdisk.clone(),
+        // one ramdisk serves both, unless the operator has another for rescue
+        rescue_kernel: config.conductor.rescue_kernel.clone().or(config.conductor.deploy_kernel.clone()),
+        rescue_ramdisk: config.conductor.rescue_ramdisk.clone().or(config.conductor.deploy_ramdisk.clone()),
         download_timeout: config.pxe.download_timeout,
         image_cache_ttl: Duration::from_secs(config.pxe.image_cache_ttl.saturating_mul(60)),
         default_boot_mode: boot_mode(config),

@@ -85,7 +85,7 @@ fn find(settings: &PxeSettings, name: &str) -> Option<PathBuf> {
 
 fn remedy(settings: &PxeSettings, name: &str) -> String {
     match origin(name) {
-        (_, "") => format!("put it into {} or a folder of [pxe] loaders_dirs", settings.tftp_root.display()),
+        (_, "") => format!("put it into {} or a folder of [pxe] loader_paths", settings.tftp_root.display()),
         (_, package) => format!("apt-get install {package}, or put it into {}", settings.tftp_root.display()),
     }
 }

@@ -17,11 +17,17 @@ use crate::interface::{InstanceBoot, NodeView, Property, RamdiskParams, RamdiskP
 pub(super) const PROPERTIES: &[Property] = &[
     (
         "deploy_kernel",
-        "Kernel of the deploy ramdisk: path, file:// or http(s):// URL. Needed unless [pxe] has one.",
+        "Kernel of the deploy ramdisk: path, file:// or http(s):// URL. Needed unless [conductor] deploy_kernel is set.",
     ),
-    ("deploy_ramdisk", "The deploy ramdisk: path, file:// or http(s):// URL. Needed unless [pxe] has one."),
-    ("rescue_kernel", "Kernel of the rescue ramdisk. Needed for rescuing unless [pxe] has one."),
-    ("rescue_ramdisk", "The rescue ramdisk. Needed for rescuing unless [pxe] has one."),
+    (
+        "deploy_ramdisk",
+        "The deploy ramdisk: path, file:// or http(s):// URL. Needed unless [conductor] deploy_ramdisk is set.",
+    ),
+    (
+        "rescue_kernel",
+        "Kernel of the rescue ramdisk. Needed for rescuing unless [conductor] rescue_kernel is set.",
+    ),
+    ("rescue_ramdisk", "The rescue ramdisk. Needed for rescuing unless [conductor] rescue_ramdisk is set."),
     ("kernel_append_params", "Kernel arguments of the ramdisk; %default% stands for those of [pxe]."),
 ];
 
@@ -161,7 +167,7 @@ impl Netboot {
             let text = node.driver_str(key).or(default.as_deref()).ok_or_else(|| DriverError::Missing {
                 section: "driver_info",
                 key: key.to_owned(),
-                remedy: format!("set driver_info/{key} or [pxe] {key} to a path or URL"),
+                remedy: format!("set driver_info/{key} or [conductor] {key} to a path or URL"),
             })?;
             Source::parse(key, text)
         };

@@ -142,6 +142,22 @@ fn state_of(steps: &[StepView]) -> StepState {
     }
 }
 
+/// Longer arguments are told by their size only: an inventory is one.
+const LONGEST_ARG: usize = 4096;
+
+/// The arguments of a step, without secrets and without what nobody reads in a list.
+fn shown(args: serde_json::Map<String, Value>) -> Value {
+    let mut args = Value::Object(args);
+    mask::mask(&mut args);
+    for value in args.as_object_mut().into_iter().flat_map(|args| args.values_mut()) {
+        let bytes = value.to_string().len();
+        if bytes > LONGEST_ARG {
+            *value = Value::String(format!("({bytes} bytes)"));
+        }
+    }
+    args
+}
+
 fn operations(rows: Vec<StepRow>) -> Vec<OperationView> {
     let mut all: Vec<OperationView> = Vec::new();
     let mut begins: Vec<(Option<Timestamp>, Option<Timestamp>)> = Vec::new();
@@ -160,8 +176,7 @@ fn operations(rows: Vec<StepRow>) -> Vec<OperationView> {
         let (Some(last), Some((begin, end))) = (all.last_mut(), begins.last_mut()) else { continue };
         *begin = begin.or(row.started_at);
         *end = row.ended_at.max(*end);
-        let mut args = Value::Object(row.args.parse());
-        mask::mask(&mut args);
+        let args = shown(row.args.parse());
         last.steps.push(StepView {
             number: row.idx + 1,
             interface: row.interface,
@@ -204,4 +219,17 @@ async fn steps(
     let id = find(&state, &context.ungated(), &ident).await?.uuid;
     let rows = read(&state, move |c| journal::latest_of_node(c, id, i64::from(most))).await?;
     Ok(HttpResponse::Ok().json(json!({"operations": operations(rows)})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_shown_short_and_without_secrets() {
+        let args =
+            json!({"seconds": 3, "password": "calvin", "inventory": {"text": "x".repeat(LONGEST_ARG)}});
+        let shown = shown(args.as_object().cloned().expect("an object"));
+        assert_eq!(shown, json!({"seconds": 3, "password": "******", "inventory": "(4107 bytes)"}));
+    }
 }
