@@ -15,7 +15,8 @@ LOGS := target/make
 
 # what the integration tests speak to, and a C compiler for SQLite and libpq
 TOOLS := gcc libc6-dev pkg-config curl ipmitool openipmi postgresql tftp-hpa isc-dhcp-client \
-  busybox-static iproute2 dnsmasq-base xorriso cpio kmod ipxe pxelinux syslinux-common
+  busybox-static iproute2 dnsmasq-base xorriso cpio kmod ipxe pxelinux syslinux-common \
+  e2fsprogs dosfstools dropbear-bin mdadm
 
 demo:
 	cargo build --release --bins

@@ -43,6 +43,8 @@ pub(crate) mod keys {
         "is_whole_disk_image",
         "deploy_boot_mode",
         "root_uuid_or_disk_id",
+        "agent_secret_token_pregenerated",
+        "instance",
         INSTANCE_BOOT,
         AGENT_STATUS,
         AGENT_STATUS_MESSAGE,

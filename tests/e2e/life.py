@@ -122,7 +122,7 @@ class Life(Road):
             until("the password is asked for", 20, lambda: "assword:" in tail(self.machine.serial(), 2))
             self.machine.types(password)
             if password == PASSWORD:
-                until("a shell", 20, lambda: tail(self.machine.serial(), 1).rstrip().endswith(("#", "$")))
+                until("a shell", 20, lambda: "rescue:~#" in tail(self.machine.serial(), 2))
                 self.machine.types("echo RESCUED uid=$(id -u)")
             until(f"answer to the password {password}", 30, lambda answer=answer: answer in tail(self.machine.serial(), 8))
             if password != PASSWORD:

@@ -61,6 +61,31 @@ pub(super) fn apply(change: &mut Change, found: Found, ports: &[Port], now: Time
             (false, _) => change.also.push(Also::Port(port)),
         }
     }
+    for one in found.ports_changed {
+        let Some(known) = ports.iter().find(|port| port.uuid == one.uuid) else { continue };
+        // the same port may have been changed above
+        let earlier = change
+            .also
+            .iter()
+            .position(|also| matches!(also, Also::ChangePort(port) if port.uuid == one.uuid));
+        let mut port = match earlier.map(|at| change.also.remove(at)) {
+            Some(Also::ChangePort(port)) => port,
+            Some(_) | None => known.clone(),
+        };
+        port.pxe_enabled = one.pxe_enabled.unwrap_or(port.pxe_enabled);
+        if let Some(extra) = one.extra {
+            port.extra = JsonText::from(extra);
+        }
+        if let Some(link) = one.local_link_connection {
+            port.local_link_connection = JsonText::from(link);
+        }
+        if let Some(network) = one.physical_network {
+            port.physical_network = network;
+        }
+        if port != *known {
+            change.also.push(Also::ChangePort(port));
+        }
+    }
     change.also.extend(found.ports_gone.into_iter().map(Also::PortGone));
     if let Some((inventory, plugin)) = found.inventory {
         change.also.push(Also::Inventory(NewInventory {

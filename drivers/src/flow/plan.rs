@@ -13,7 +13,10 @@ pub(super) fn validate(node: &NodeView, bound: &Bound, order: &Order) -> Result<
     bound.power.validate(node)?;
     match order.activity {
         Activity::Deploy => {
-            bound.boot.validate(node)?;
+            // without an agent no ramdisk is booted; what an instance boots from is the deploy interface's to check
+            if bound.deploy.uses_agent(node, Activity::Deploy) {
+                bound.boot.validate(node)?;
+            }
             bound.deploy.validate(node)?;
             check(node, bound, order)
         }
@@ -28,7 +31,13 @@ pub(super) fn validate(node: &NodeView, bound: &Bound, order: &Order) -> Result<
             }
             check(node, bound, order)
         }
-        Activity::Inspect => offered(node, bound, Kind::Inspect, order.activity),
+        Activity::Inspect => {
+            offered(node, bound, Kind::Inspect, order.activity)?;
+            if bound.names.get(&Kind::Inspect).is_some_and(|name| name == "agent") {
+                bound.boot.validate(node)?;
+            }
+            Ok(())
+        }
         Activity::Rescue => {
             offered(node, bound, Kind::Rescue, order.activity)?;
             if bound.names.get(&Kind::Rescue).is_some_and(|name| name == "agent") {
