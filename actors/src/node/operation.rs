@@ -471,6 +471,11 @@ impl NodeActor {
         self.world.doing.insert(self.uuid(), doing);
     }
 
+    fn show_hold(&self) {
+        let doing = Progress { doing: "on hold".into(), ..Progress::default() };
+        self.show(doing, Some("the operator's unhold".into()));
+    }
+
     /// Runs the first step, once there is a place for the work.
     fn start_operation(&mut self, ctx: &mut Context<Self>) {
         let Some(operation) = &mut self.operation else { return };
@@ -541,7 +546,7 @@ impl NodeActor {
         self.show(Progress { doing: "taken up after a restart".into(), ..Progress::default() }, None);
         match at {
             None => self.start_operation(ctx),
-            Some(_) if self.state().is_hold() => {}
+            Some(_) if self.state().is_hold() => self.show_hold(),
             Some(_) if self.state().is_wait() => {
                 self.lay_out_again(ctx, purpose.activity());
                 self.look_at_step(ctx, true);
@@ -831,9 +836,8 @@ impl Handler<StepEnded> for NodeActor {
             Ok(StepOutcome::Found(found)) => self.step_done(ctx, *found),
             Ok(StepOutcome::Wait(progressed)) => self.step_waits(ctx, progressed, Event::Wait),
             Ok(StepOutcome::Hold) => {
-                let doing = Progress { doing: "on hold".into(), ..Progress::default() };
-                self.step_waits(ctx, Progressed { progress: doing.clone(), checkpoint: None }, Event::Hold);
-                self.show(doing, Some("the operator's unhold".into()));
+                self.step_waits(ctx, Progressed::default(), Event::Hold);
+                self.show_hold();
             }
             // the ramdisk may answer next time; its deadline decides how often we ask
             Err(error) if error.is_transient() && (told.polled || reattaches) => {

@@ -1,0 +1,1 @@
+//! The pure machine, every state × event × facts.
