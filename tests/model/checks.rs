@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ferric_actors::Directory;
 use ferric_actors::message::Describe;
 use ferric_machine::{Event, State, TABLE};
+use ferric_schema::journal::{self, StepState};
 use ferric_schema::{events, nodes};
 use uuid::Uuid;
 
@@ -124,6 +125,7 @@ pub(crate) async fn rows(yard: &Yard, ids: &[Uuid]) {
         if node.fault.is_some() && !node.maintenance {
             yard.broke(id, "faults: a fault without maintenance");
         }
+        one_operation(yard, id).await;
         if state.is_stable() && !matches!(state, State::Enroll | State::Manageable | State::Available) {
             let steps = [&node.clean_step, &node.deploy_step, &node.service_step];
             if steps.iter().any(|step| !step.is_empty()) {
@@ -131,4 +133,36 @@ pub(crate) async fn rows(yard: &Yard, ids: &[Uuid]) {
             }
         }
     }
+}
+
+/// The journal holds one unfinished operation at the most, and at most one step of it runs.
+async fn one_operation(yard: &Yard, id: Uuid) {
+    let rows = yard.observer.read(move |conn| journal::latest_of_node(conn, id, 4)).await;
+    let mut open: Vec<_> = rows.expect("the observer reads");
+    open.retain(|row| matches!(row.state, StepState::Running | StepState::Pending));
+    let running = open.iter().filter(|row| row.state == StepState::Running).count();
+    let first = open.first().map(|row| row.op);
+    if running > 1 || open.iter().any(|row| Some(row.op) != first) {
+        let all: Vec<_> =
+            open.iter().map(|row| format!("{} {} {:?}", row.kind, row.step, row.state)).collect();
+        yard.broke(id, format!("one operation at a time: {}", all.join(", ")));
+    }
+}
+
+/// A node that rests has nothing left over: no open steps, no agent's token, nothing that it does. Answers what it has.
+pub(crate) async fn left_over(directory: &Directory, yard: &Yard, id: Uuid) -> Option<String> {
+    let read = yard.observer.read(move |conn| Ok((nodes::get(conn, id)?, journal::open_of_node(conn, id)?)));
+    let (node, open) = read.await.expect("the observer reads");
+    let node = node.expect("no node is deleted");
+    let state = node.provision_state;
+    if state.is_hold() {
+        return None;
+    }
+    if let Some(row) = open.first() {
+        return Some(format!("the journal's {} is not over in {state}", row.kind));
+    }
+    if node.driver_internal_info.get("agent_secret_token").is_some() {
+        return Some(format!("an agent's token is kept in {state}"));
+    }
+    directory.doing(id).map(|doing| format!("it is said to do something in {state}: {doing:?}"))
 }

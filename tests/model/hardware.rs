@@ -237,6 +237,7 @@ impl Machine {
             .filter(|command| command.ended.is_none() && writes(&command.step))
             .map(|command| command.step.clone())
             .collect();
+        let twice = agent.commands.iter().any(|command| command.echo == echo);
         let id = format!("{}-{}", agent.boot, agent.commands.len());
         agent.commands.push(Command { id: id.clone(), echo, step: step.into(), ends, fails, ended: None });
         self.tell(format!("agent begins {step} ({id})"));
@@ -247,7 +248,8 @@ impl Machine {
         }
         let two = (writes(step) && !busy.is_empty())
             .then(|| format!("two writers of one disk: {step} begins while {} runs", busy.join(", ")));
-        (id, two)
+        let twice = twice.then(|| format!("nothing begins twice: {step} was begun by this agent before"));
+        (id, two.or(twice))
     }
 
     /// Whether Ferric switched the machine off since the agent got this token.

@@ -11,7 +11,9 @@
 //! * *a token never survives a power-off*
 //! * *every operation ends*, *work has a name*, *every request is answered*, *home*
 //! * *commit precedes effect*: before a step is carried out or power changes, the database is asked
-//! * *one history*, *the table*, *targets*, *locks*, *faults*, *steps*: of what was committed
+//! * *nothing begins twice*: no command is given to one agent a second time, whatever was lost or killed
+//! * *one history*, *one operation at a time*, *the table*, *targets*, *locks*, *faults*, *steps*: of what was committed
+//! * *rest is rest*: no open step, no token, no place in a queue is left over
 //!
 //! **Time** is real and scaled down: commands take up to 60 ms, ramdisks have 1.5 s to call. Virtual time does not go
 //! here: tokio's clock can be paused in a runtime of one thread, and the actors live on arbiter threads with runtimes
@@ -113,7 +115,8 @@ impl Model {
             0..38 => operator::asks_something(&directory, &yard, node, chance).await,
             38..43 => operator::changes_power(&directory, &yard, node, chance).await,
             43..46 => operator::maintains(&directory, &yard, node, true).await,
-            46..52 => operator::maintains(&directory, &yard, node, false).await,
+            46..51 => operator::maintains(&directory, &yard, node, false).await,
+            51 => operator::kills_actor(&directory, &yard, node).await,
             52..54 => yard.machine(node).loses_power(),
             54..56 => {
                 let ramdisk = chance.percent(50);
@@ -125,8 +128,27 @@ impl Model {
                 }
             }
             60..64 => {
+                if chance.percent(25) {
+                    // a stop that is asked for; the kill comes all the same
+                    directory.stop().await;
+                }
                 drop(directory);
                 self.crash().await;
+            }
+            64..68 => {
+                // two clients at once
+                let mut other = Chance::new(chance.next());
+                tokio::join!(
+                    operator::asks_something(&directory, &yard, node, chance),
+                    operator::asks_something(&directory, &yard, node, &mut other),
+                );
+            }
+            68..70 => {
+                let mut other = Chance::new(chance.next());
+                tokio::join!(
+                    operator::asks_something(&directory, &yard, node, chance),
+                    operator::changes_power(&directory, &yard, node, &mut other),
+                );
             }
             _ => tokio::time::sleep(chance.millis(25)).await,
         }
@@ -229,6 +251,25 @@ impl Model {
         }
     }
 
+    /// Nothing is left over at rest, soon.
+    async fn leaves_nothing(&mut self) {
+        let directory = self.directory();
+        let deadline = Instant::now() + LONG;
+        for id in self.ids.clone() {
+            while let Some(what) = checks::left_over(&directory, &self.yard, id).await {
+                if Instant::now() > deadline {
+                    self.yard.broke(id, format!("rest is rest: {what}"));
+                    break;
+                }
+                self.agents_call(100).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        if let Some((kind, line)) = directory.queue().into_iter().find(|(_, line)| !line.is_empty()) {
+            self.yard.broke(line[0], format!("rest is rest: it still waits for a place to {kind}"));
+        }
+    }
+
     fn story(&self) -> String {
         let mut out = String::new();
         for id in &self.ids {
@@ -259,7 +300,13 @@ async fn run(seed: u64) -> (Vec<String>, String) {
         model.comes_to_rest().await;
     }
     if model.yard.all_broken().is_empty() {
+        model.leaves_nothing().await;
+    }
+    if model.yard.all_broken().is_empty() {
         model.goes_home().await;
+    }
+    if model.yard.all_broken().is_empty() {
+        model.leaves_nothing().await;
     }
     model.looks().await;
     let outcome = (model.yard.all_broken(), model.story());
@@ -282,6 +329,12 @@ fn seeds() -> Vec<u64> {
 
 #[test]
 fn whatever_happens_the_invariants_hold_and_every_node_finds_home() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str() != Some(operator::KILLED) {
+            usual(info);
+        }
+    }));
     let (seeds, next) = (seeds(), AtomicUsize::new(0));
     let broken = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

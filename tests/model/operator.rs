@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ferric_actors::message::{
-    ChangePower, ContinueInspection, Describe, Heartbeat, Lookup, Provision, SetMaintenance, Wanted,
+    ChangePower, ContinueInspection, Describe, Heartbeat, Lookup, Provision, SetMaintenance, Update, Wanted,
 };
 use ferric_actors::{Directory, NodeError, Secret};
 use ferric_drivers::flow::Asked;
@@ -231,6 +231,17 @@ pub(crate) fn way_home(state: State) -> Option<Verb> {
         State::ServiceWait => None,
     }
 }
+
+/// Kills the node's actor: what it is asked to write panics.
+pub(crate) async fn kills_actor(directory: &Directory, yard: &Yard, node: Uuid) {
+    yard.machine(node).tell("=== the actor is killed");
+    let apply = Box::new(|_: &mut Node| panic!("{KILLED}"));
+    let ask = directory.ask(node, Update { apply, reset_interfaces: false });
+    let _ = answered(yard, node, "an update that panics", ask).await;
+}
+
+/// What a killed actor says; not shown.
+pub(crate) const KILLED: &str = "the model kills an actor";
 
 /// Waits until the actors answer for every node.
 pub(crate) async fn all_answer(directory: &Directory, yard: &Yard, ids: &[Uuid]) {
