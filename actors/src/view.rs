@@ -8,6 +8,8 @@ use serde_json::Value;
 pub(crate) mod keys {
     /// The agent's token.
     pub(crate) const TOKEN: &str = "agent_secret_token";
+    /// The token was given to what boots next before it booted: it outlives a power-off (deploy.md §B.4).
+    pub(crate) const PREGENERATED: &str = "agent_secret_token_pregenerated";
     /// Where the agent listens.
     pub(crate) const URL: &str = "agent_url";
     /// Its version.
@@ -15,7 +17,7 @@ pub(crate) mod keys {
     /// Its certificate.
     pub(crate) const VERIFY_CA: &str = "agent_verify_ca";
     /// What an agent leaves there.
-    pub(crate) const OF_AGENT: &[&str] = &[TOKEN, URL, VERSION, VERIFY_CA];
+    pub(crate) const OF_AGENT: &[&str] = &[TOKEN, PREGENERATED, URL, VERSION, VERIFY_CA];
     /// The lists of steps that an agent offered begin so.
     pub(crate) const CACHED: &str = "agent_cached_";
     /// What a list of steps leaves there while it is worked on.
@@ -43,7 +45,6 @@ pub(crate) mod keys {
         "is_whole_disk_image",
         "deploy_boot_mode",
         "root_uuid_or_disk_id",
-        "agent_secret_token_pregenerated",
         "instance",
         INSTANCE_BOOT,
         AGENT_STATUS,

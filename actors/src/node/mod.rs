@@ -406,6 +406,8 @@ impl Actor for NodeActor {
 
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.world.doing.remove(&self.node.uuid);
+        // whoever takes this node up again does the work anew
+        self.cancel.cancel();
         if let Some(siblings) = self.siblings.take() {
             siblings.power.do_send(Stop);
             siblings.boot.do_send(Stop);

@@ -285,7 +285,9 @@ impl Handler<AgentGoes> for NodeActor {
 
     fn handle(&mut self, _: AgentGoes, _: &mut Context<Self>) -> Self::Result {
         let mut change = self.change();
-        view::wipe_agent(&mut change.node);
+        if self.node.driver_internal_info.get(keys::PREGENERATED) != Some(serde_json::Value::Bool(true)) {
+            view::wipe_agent(&mut change.node);
+        }
         if change.node.driver_internal_info == self.node.driver_internal_info {
             return AtomicResponse::new(Box::pin(std::future::ready(()).into_actor(self)));
         }
