@@ -45,15 +45,15 @@ impl Handler<Update> for NodeActor {
             let same = self.node.clone();
             return AtomicResponse::new(Box::pin(std::future::ready(Ok(same)).into_actor(self)));
         }
-        let ends = self.node.maintenance && !change.node.maintenance;
+        let changes = self.node.maintenance != change.node.maintenance;
         if !change.node.maintenance {
             change.node.maintenance_reason = None;
             change.node.fault = None;
         }
         change.tell(&self.world, "INFO", "updated", "fields changed".into(), json!({}));
         self.commit(change, move |act, ctx| {
-            if ends {
-                act.maintenance_ended(ctx);
+            if changes {
+                act.maintenance_changed(ctx);
             }
             act.node.clone()
         })
@@ -61,11 +61,18 @@ impl Handler<Update> for NodeActor {
 }
 
 impl NodeActor {
-    /// The operator takes the node back into service: a node that rested goes on with what it was doing.
-    fn maintenance_ended(&mut self, ctx: &mut Context<Self>) {
+    /// The operator takes the node back into service: one that rested goes on with what it was doing, at once. Or out of
+    /// service: one that waits tells that it stands still.
+    fn maintenance_changed(&mut self, ctx: &mut Context<Self>) {
+        if self.node.maintenance {
+            return self.look_at_step(ctx, false);
+        }
         self.power_failures = 0;
         if std::mem::take(&mut self.resting) {
             self.take_up(ctx);
+        } else if self.state().is_wait() {
+            self.show_maintenance();
+            self.look_at_step(ctx, true);
         }
     }
 
@@ -111,12 +118,7 @@ impl Handler<SetMaintenance> for NodeActor {
         let text = if ask.on { "maintenance on" } else { "maintenance off" };
         let data = json!({"maintenance": ask.on, "reason": change.node.maintenance_reason});
         change.tell(&self.world, "INFO", "maintenance", text.into(), data);
-        let ends = !ask.on;
-        self.commit(change, move |act, ctx| {
-            if ends {
-                act.maintenance_ended(ctx);
-            }
-        })
+        self.commit(change, |act, ctx| act.maintenance_changed(ctx))
     }
 }
 

@@ -476,6 +476,17 @@ impl NodeActor {
         self.show(doing, Some("the operator's unhold".into()));
     }
 
+    /// What waits stands still in maintenance (states.md §5); whoever looks is told so, until it ends.
+    pub(super) fn show_maintenance(&self) {
+        const WHY: &str = "the end of maintenance";
+        let known = self.world.doing.get(&self.uuid()).map(|doing| doing.clone());
+        let told = known.as_ref().is_some_and(|doing| doing.waiting_for.as_deref() == Some(WHY));
+        if told != self.node.maintenance {
+            let progress = known.map(|doing| doing.progress).unwrap_or_default();
+            self.show(progress, self.node.maintenance.then(|| WHY.into()));
+        }
+    }
+
     /// Runs the first step, once there is a place for the work.
     fn start_operation(&mut self, ctx: &mut Context<Self>) {
         let Some(operation) = &mut self.operation else { return };
@@ -600,8 +611,11 @@ impl NodeActor {
 
     /// Looks at the step that waits: after a heartbeat, and now and then in between.
     pub(super) fn look_at_step(&mut self, ctx: &mut Context<Self>, heartbeat: bool) {
-        if !self.state().is_wait() || self.node.maintenance {
+        if !self.state().is_wait() {
             return;
+        }
+        if self.node.maintenance {
+            return self.show_maintenance();
         }
         let no_agent = view::agent(&self.node).is_none();
         let Some(operation) = &mut self.operation else { return };

@@ -114,18 +114,29 @@ async fn runbook(state: &WebState, node: &Node, verb: Verb, ident: &str) -> Resu
 }
 
 /// The steps of the deploy templates that the instance asks for: those with the name of a trait in
-/// `instance_info.traits`.
+/// `instance_info.traits`, all of which the node has to have (states.md §2).
 async fn of_templates(state: &WebState, node: &Node) -> Result<Vec<Asked>> {
-    let wanted = node.instance_info.get("traits");
-    let wanted: Vec<String> = wanted
-        .as_ref()
-        .and_then(Value::as_array)
-        .map(|all| all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect())
-        .unwrap_or_default();
-    if wanted.is_empty() {
+    let wanted = node.instance_info.get("traits").unwrap_or(Value::Null);
+    if wanted.is_null() {
         return Ok(Vec::new());
     }
-    let found = read(state, move |c| templates::templates_for_traits(c, &wanted)).await?;
+    let Ok(wanted) = serde_json::from_value::<Vec<String>>(wanted) else {
+        return Err(ApiError::bad_request("instance_info/traits must be a list of strings."));
+    };
+    let id = node.uuid;
+    let (found, missing) = read(state, move |c| {
+        let has = nodes::traits(c, id)?;
+        let missing: Vec<String> = wanted.iter().filter(|one| !has.contains(one)).cloned().collect();
+        Ok((templates::templates_for_traits(c, &wanted)?, missing))
+    })
+    .await?;
+    if !missing.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "Cannot deploy node {id}: instance_info/traits names traits that the node does not have: {}. Add them to the \
+             node, or choose another node.",
+            missing.join(", ")
+        )));
+    }
     let mut steps = Vec::new();
     for template in found {
         steps.extend(steps::of_store(&template.steps.parse())?);
