@@ -18,8 +18,40 @@ pub struct Doing {
     pub since: Timestamp,
     /// How long this step has taken on this fleet so far, on the average; `None` when it never ran to its end.
     pub usual_seconds: Option<f64>,
+    /// How much longer it will take, in seconds, as of `progress`: by its bytes where it counts them, else by what it
+    /// usually takes; `None` when neither tells.
+    pub eta_seconds: Option<f64>,
     /// How far it is.
     pub progress: Progress,
     /// Why nothing moves, if nothing does: "the agent did not answer …".
     pub waiting_for: Option<String>,
+}
+
+/// See [`Doing::eta_seconds`].
+pub(crate) fn eta(progress: &Progress, elapsed: f64, usual: Option<f64>) -> Option<f64> {
+    if let (Some(done), Some(total)) = (progress.bytes_done, progress.bytes_total)
+        && done > 0
+    {
+        #[allow(clippy::cast_precision_loss)] // a share of bytes needs no more digits than a float has
+        let share = done.min(total) as f64 / total.max(1) as f64;
+        return Some(elapsed * (1.0 - share) / share.max(f64::EPSILON));
+    }
+    usual.map(|usual| (usual - elapsed).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_tell_better_than_habit() {
+        let none = Progress::default();
+        assert_eq!(eta(&none, 3.0, None), None);
+        assert_eq!(eta(&none, 3.0, Some(10.0)), Some(7.0));
+        assert_eq!(eta(&none, 30.0, Some(10.0)), Some(0.0), "late is not negative");
+        let quarter = Progress { bytes_done: Some(25), bytes_total: Some(100), ..Progress::default() };
+        assert_eq!(eta(&quarter, 5.0, Some(10.0)), Some(15.0));
+        let begun = Progress { bytes_done: Some(0), bytes_total: Some(100), ..Progress::default() };
+        assert_eq!(eta(&begun, 2.0, Some(10.0)), Some(8.0));
+    }
 }

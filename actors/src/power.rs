@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::family;
 use crate::job::{Job, isolated, stopped};
-use crate::node::{AgentGoes, ChildStopped, NodeActor, PowerObserved};
+use crate::node::{AgentGoes, AgentGone, ChildStopped, NodeActor, PowerObserved};
 use crate::world::World;
 
 /// What a BMC may take to answer one question.
@@ -101,13 +101,18 @@ impl Handler<SetPower> for PowerActor {
                     }
                 }
                 // a machine without power has no agent: one that looked up in its last moment took its token along
-                if ask.to.wipes_agent() || seen == PowerState::Off {
+                let goes = ask.to.wipes_agent() || seen == PowerState::Off;
+                if goes {
                     // before, not after: the ramdisk that comes up next must not lose the token it was just given
                     let gone = node.send(AgentGoes).await;
                     gone.map_err(|error| stopped("changing the power state", &error.to_string()))?;
                 }
                 let set = bound.power.set_power(&view, ask.to, ask.within);
-                reached = governor.run(bmc(), true, ask.within.saturating_add(QUESTION), set).await?;
+                let result = governor.run(bmc(), true, ask.within.saturating_add(QUESTION), set).await;
+                if goes {
+                    node.do_send(AgentGone);
+                }
+                reached = result?;
             }
             // outside the BMC's turn: a slow database is not the BMC's fault
             if let Err(error) = node.send(PowerObserved(reached)).await {

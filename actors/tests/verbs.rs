@@ -243,3 +243,25 @@ async fn an_aborted_service_brings_the_instance_back() {
     assert!(node.last_error.expect("an error").contains("aborted"));
     world.until(id, "on again", |node| node.power_state == Some(PowerState::On)).await;
 }
+
+#[actix::test]
+async fn an_installer_that_is_no_agent_ends_its_deployment_by_its_status() {
+    let installer = Interfaces { deploy: Arc::new(common::agent::Installer), ..Interfaces::default() };
+    let world = World::new(installer, settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("accepted");
+    world.reaches(id, State::DeployWait).await;
+    for status in ["start", "end"] {
+        let beat = ferric_actors::message::Heartbeat {
+            callback_url: String::new(),
+            agent_token: Some("given before".into()),
+            agent_version: None,
+            agent_verify_ca: None,
+            agent_status: Some(status.into()),
+            agent_status_message: None,
+        };
+        world.directory.ask(id, beat).await.expect("accepted");
+    }
+    let node = world.reaches(id, State::Active).await;
+    assert!(node.driver_internal_info.get("agent_secret_token").is_none());
+}

@@ -14,7 +14,8 @@ impl Handler<Lookup> for NodeActor {
     type Result = AtomicResponse<Self, Result<LookedUp, NodeError>>;
 
     fn handle(&mut self, ask: Lookup, _: &mut Context<Self>) -> Self::Result {
-        if !self.state().lookup_allowed(self.world.settings.fast_track) {
+        // while the machine loses power, only the agent that goes with it can ask; the next one would get no token
+        if !self.state().lookup_allowed(self.world.settings.fast_track) || self.agent_goes {
             return self.refuse(NodeError::NotFound { what: "Node", id: self.uuid().to_string() });
         }
         let info = self.node.driver_internal_info.parse();

@@ -44,7 +44,7 @@ use crate::world::World;
 
 pub(crate) use fields::{ReloadPorts, Turn};
 pub(crate) use operation::StepEnded;
-pub(crate) use power::{AgentGoes, PowerObserved};
+pub(crate) use power::{AgentGoes, AgentGone, PowerObserved};
 
 use operation::Operation;
 
@@ -74,6 +74,8 @@ pub struct NodeActor {
     /// The agent's token was made by an earlier life of this actor, and no agent has ever shown it: the answer that
     /// carried it may have died with that life.
     token_untold: bool,
+    /// An order is under way that takes the machine's power away, if only for a moment.
+    agent_goes: bool,
 }
 
 #[derive(Clone)]
@@ -144,6 +146,7 @@ impl NodeActor {
             cancel: CancellationToken::new(),
             silent: None,
             token_untold,
+            agent_goes: false,
         }
     }
 

@@ -3,6 +3,8 @@
 //! Deploying, cleaning, tearing down, inspecting, rescuing, adopting, servicing, verifying and the cleaning-up after a
 //! failure are all the same here: a list of steps in the journal. What the steps are and do is `drivers::flow`'s.
 
+use std::time::Duration;
+
 use actix::fut::WrapFuture;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message};
 use ferric_drivers::DriverError;
@@ -21,7 +23,7 @@ use super::found;
 use super::{Change, NodeActor};
 use crate::boot::LayOut;
 use crate::deploy::{Execute, Poll, Run};
-use crate::doing::Doing;
+use crate::doing::{self, Doing};
 use crate::job::{Job, answered};
 use crate::places::{Place, Places};
 use crate::view;
@@ -381,6 +383,7 @@ impl NodeActor {
         if next.ends {
             // whatever of the work before still runs must not undo what comes now
             std::mem::take(&mut self.cancel).cancel();
+            self.agent_goes = false;
             self.operation = None;
             self.world.doing.remove(&self.uuid());
         }
@@ -457,13 +460,17 @@ impl NodeActor {
         let Some(operation) = &self.operation else { return };
         let kind = operation.purpose.word();
         let step = operation.current();
+        let usual = step.and_then(|step| self.world.usual.seconds(&kind, &step.interface, &step.step));
+        let elapsed = self.world.now().0.saturating_sub(operation.since.0);
+        let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(0)).as_secs_f64();
         let doing = Doing {
             operation: kind.clone(),
             step: step.map_or_else(|| "conductor.wait_for_place".to_owned(), name),
             number: operation.at.map_or(0, |at| at + 1),
             of: operation.steps.len(),
             since: operation.since,
-            usual_seconds: step.and_then(|step| self.world.usual.seconds(&kind, &step.interface, &step.step)),
+            usual_seconds: usual,
+            eta_seconds: doing::eta(&progress, elapsed, usual),
             progress,
             waiting_for,
         };

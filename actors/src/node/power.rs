@@ -29,6 +29,19 @@ pub(crate) struct PowerObserved(pub(crate) PowerState);
 #[rtype(result = "()")]
 pub(crate) struct AgentGoes;
 
+/// The machine has lost power, or the order came to nothing: who looks up from now on is there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AgentGone;
+
+impl Handler<AgentGone> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: AgentGone, _: &mut Context<Self>) {
+        self.agent_goes = false;
+    }
+}
+
 impl Handler<ChangePower> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
@@ -284,6 +297,7 @@ impl Handler<AgentGoes> for NodeActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, _: AgentGoes, _: &mut Context<Self>) -> Self::Result {
+        self.agent_goes = true;
         let mut change = self.change();
         if self.node.driver_internal_info.get(keys::PREGENERATED) != Some(serde_json::Value::Bool(true)) {
             view::wipe_agent(&mut change.node);

@@ -174,3 +174,62 @@ impl DeployInterface for WithRamdisk {
         Ok(())
     }
 }
+
+/// A deploy interface whose second step is an installer's: its token is older than its boot, and it has no address.
+pub(crate) struct Installer;
+
+#[async_trait]
+impl Steps for Installer {
+    fn steps(&self, _: &NodeView, activity: Activity) -> Vec<Step> {
+        match activity {
+            Activity::Deploy => vec![
+                Step::new("deploy", "prepare_installer", 110),
+                Step { requires_ramdisk: false, ..Step::new("deploy", "deploy", 100) },
+            ],
+            Activity::TearDown
+            | Activity::Adopt
+            | Activity::Verify
+            | Activity::Clean
+            | Activity::Inspect
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
+    }
+
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        if context.step.step == "prepare_installer" {
+            let mut keep = Json::new();
+            keep.insert("agent_secret_token".into(), "given before".into());
+            keep.insert("agent_secret_token_pregenerated".into(), true.into());
+            let found = ferric_drivers::interface::Found { keep, ..Default::default() };
+            return Ok(StepOutcome::Found(Box::new(found)));
+        }
+        context.asks.set_power(ferric_machine::PowerTarget::On).await?;
+        Ok(StepOutcome::Wait(Progressed::default()))
+    }
+
+    async fn poll(&self, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        let status = context.node.driver_internal_info.get("agent_status").and_then(|status| status.as_str());
+        Ok(if status == Some("end") { StepOutcome::Done } else { StepOutcome::Wait(Progressed::default()) })
+    }
+}
+
+#[async_trait]
+impl DeployInterface for Installer {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _: &NodeView) -> Result<Json, DriverError> {
+        Ok(Json::new())
+    }
+
+    async fn clean_up(&self, _: &StepContext) -> Result<(), DriverError> {
+        Ok(())
+    }
+}

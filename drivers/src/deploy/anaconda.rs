@@ -282,7 +282,13 @@ impl Steps for AnacondaDeploy {
         match activity {
             Activity::Deploy => vec![
                 Step::new("deploy", "prepare_installer", 110),
-                Step { abortable: true, resume: Resume::Reattach, ..Step::new("deploy", "deploy", 100) },
+                // the installer is no agent: what it says is looked at though nothing can be asked
+                Step {
+                    abortable: true,
+                    resume: Resume::Reattach,
+                    requires_ramdisk: false,
+                    ..Step::new("deploy", "deploy", 100)
+                },
                 Step::new("deploy", "boot_instance", 20),
             ],
             Activity::TearDown => vec![Step::new("deploy", "tear_down", 0)],
