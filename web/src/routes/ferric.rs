@@ -36,6 +36,7 @@ struct View {
     of: usize,
     since: Iso,
     usual_seconds: Option<f64>,
+    eta_seconds: Option<f64>,
     doing: String,
     bytes_done: Option<u64>,
     bytes_total: Option<u64>,
@@ -43,7 +44,7 @@ struct View {
 }
 
 fn view(node_uuid: Uuid, doing: Doing) -> View {
-    let Doing { operation, step, number, of, since, usual_seconds, progress, waiting_for } = doing;
+    let Doing { operation, step, number, of, since, usual_seconds, eta_seconds, progress, waiting_for } = doing;
     View {
         node_uuid,
         operation,
@@ -52,6 +53,7 @@ fn view(node_uuid: Uuid, doing: Doing) -> View {
         of,
         since: Iso(since),
         usual_seconds,
+        eta_seconds,
         doing: progress.doing,
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
