@@ -1,6 +1,6 @@
 //! What must hold, whatever happens. Each check names itself at the beginning of its message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ferric_actors::Directory;
 use ferric_actors::message::Describe;
@@ -16,6 +16,8 @@ use crate::hardware::{Mark, Yard};
 pub(crate) struct Reader {
     seq: i64,
     states: HashMap<Uuid, State>,
+    /// Every state that any node came to.
+    pub(crate) seen: HashSet<State>,
     /// Nodes that are not cleaned by themselves.
     pub(crate) uncleaned: Vec<Uuid>,
 }
@@ -43,6 +45,7 @@ impl Reader {
 
     fn one(&mut self, yard: &Yard, node: Uuid, at: i64, change: (State, Event, State), text: &str) {
         let (from, event, to) = change;
+        self.seen.insert(to);
         let before = self.states.insert(node, to).unwrap_or(State::Enroll);
         if before != from {
             yard.broke(node, format!("one history: it left {from} and was in {before}"));

@@ -350,7 +350,7 @@ impl Steps for Deploy {
                 context.asks.set_power(PowerTarget::Off).await?;
                 context.asks.clean_up_ramdisk().await?;
             }
-            "take_over" => {}
+            "take_over" => self.0.call(context.node.uuid, "the machine", |_| Ok(())).await?,
             other => panic!("the model has no step {other}"),
         }
         Ok(StepOutcome::Done)

@@ -228,7 +228,7 @@ impl Machine {
     pub(crate) fn begin(&mut self, step: &str, echo: String, calm: bool) -> (String, Option<String>) {
         let most = if step == "write_image" { 60 } else { 40 };
         let ends = Instant::now() + self.chance.millis(most);
-        let fails = !calm && self.chance.percent(6);
+        let fails = !calm && self.chance.percent(4);
         let writes = |step: &str| step == "write_image" || step.starts_with("erase_");
         let agent = self.agent.as_mut().expect("callers looked");
         let busy: Vec<String> = agent
@@ -263,6 +263,8 @@ pub(crate) struct Yard {
     machines: HashMap<Uuid, Mutex<Machine>>,
     /// Nothing fails any more.
     pub(crate) calm: AtomicBool,
+    /// Of a hundred calls, so many get lost on each way.
+    lossy: u64,
     broken: Mutex<Vec<String>>,
     /// A way into the database that is not the conductor's.
     pub(crate) observer: Store,
@@ -274,6 +276,7 @@ impl Yard {
         Yard {
             machines: ids.iter().map(|id| (*id, Mutex::new(Machine::new(chance.next())))).collect(),
             calm: AtomicBool::new(false),
+            lossy: [0, 1, 4][usize::try_from(seed % 3).expect("below three")],
             broken: Mutex::default(),
             observer,
         }
@@ -319,9 +322,9 @@ impl Yard {
         let (before, after) = (chance.millis(4), chance.millis(3));
         let fate = match chance.below(100) {
             _ if calm => Fate::Good,
-            0..4 => Fate::LostBefore,
-            4..8 => Fate::LostAfter,
-            8 => Fate::Refused,
+            0 if self.lossy > 0 => Fate::Refused,
+            n if n <= self.lossy => Fate::LostBefore,
+            n if n <= 2 * self.lossy => Fate::LostAfter,
             _ => Fate::Good,
         };
         (fate, before, after)

@@ -52,7 +52,7 @@ fn facts(node: &Node) -> Facts {
 /// What a verb is asked with.
 fn wanted(chance: &mut Chance, verb: Verb) -> Wanted {
     let mut wanted = Wanted::default();
-    let reserved = ["hold", "wait", "wait 0", "power_off", "power_on", "reboot"];
+    let reserved = ["hold", "wait", "hold", "wait 0", "power_off", "power_on", "hold", "reboot"];
     let mut list = |all: &[&'static str], chance: &mut Chance| {
         for _ in 0..=chance.below(3) {
             let step = if chance.percent(35) { chance.pick(&reserved) } else { chance.pick(all) };
@@ -90,8 +90,10 @@ pub(crate) async fn asks_something(directory: &Directory, yard: &Yard, node: Uui
         allowed.iter().copied().filter(|verb| !matches!(verb, Verb::Abort | Verb::Deleted)).collect();
     let verb = match chance.below(100) {
         0..70 if !going.is_empty() => chance.pick(&going),
-        0..88 if !allowed.is_empty() => chance.pick(&allowed),
-        _ => chance.pick(Verb::ALL),
+        70..85 if !allowed.is_empty() => chance.pick(&allowed),
+        85..93 => chance.pick(Verb::ALL),
+        // let it be
+        _ => return,
     };
     let wanted = wanted(chance, verb);
     let names: Vec<&str> = wanted.steps.iter().map(|step| step.step.as_str()).collect();
