@@ -119,6 +119,10 @@ impl Asks for Siblings {
         answered("laying out the instance", self.boot.send(ask).timeout(self.ask_within).await)
     }
 
+    fn keeps_power(&self) -> bool {
+        self.job.keeps_power
+    }
+
     async fn children(&self) -> Result<Vec<Child>> {
         family::children(&self.world, self.job.view.uuid).await
     }

@@ -81,6 +81,15 @@ impl Handler<ReadPower> for PowerActor {
     }
 }
 
+/// Says that the old agent is gone, however the power change ends: done, failed, cancelled or by a panic.
+struct Goodbye(Addr<NodeActor>);
+
+impl Drop for Goodbye {
+    fn drop(&mut self) {
+        self.0.do_send(AgentGone);
+    }
+}
+
 impl Handler<SetPower> for PowerActor {
     type Result = ResponseFuture<Result<PowerState, DriverError>>;
 
@@ -101,18 +110,15 @@ impl Handler<SetPower> for PowerActor {
                     }
                 }
                 // a machine without power has no agent: one that looked up in its last moment took its token along
-                let goes = ask.to.wipes_agent() || seen == PowerState::Off;
-                if goes {
+                let still_there = ask.to.wipes_agent();
+                let _gone = still_there.then(|| Goodbye(node.clone()));
+                if still_there || seen == PowerState::Off {
                     // before, not after: the ramdisk that comes up next must not lose the token it was just given
-                    let gone = node.send(AgentGoes).await;
+                    let gone = node.send(AgentGoes { still_there }).await;
                     gone.map_err(|error| stopped("changing the power state", &error.to_string()))?;
                 }
                 let set = bound.power.set_power(&view, ask.to, ask.within);
-                let result = governor.run(bmc(), true, ask.within.saturating_add(QUESTION), set).await;
-                if goes {
-                    node.do_send(AgentGone);
-                }
-                reached = result?;
+                reached = governor.run(bmc(), true, ask.within.saturating_add(QUESTION), set).await?;
             }
             // outside the BMC's turn: a slow database is not the BMC's fault
             if let Err(error) = node.send(PowerObserved(reached)).await {

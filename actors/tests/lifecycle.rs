@@ -461,6 +461,10 @@ async fn a_clean_up_that_a_crash_cut_off_is_done_by_the_next_process() {
     world.reaches(id, State::DeployWait).await;
     beat(&world, id).await;
     world.reaches(id, State::DeployFailed).await;
+    // what tidies the machine up is not to be crossed
+    let change = ChangePower { target: PowerTarget::On, timeout: None };
+    let error = world.directory.ask(id, change).await.expect_err("refused");
+    assert!(matches!(error, NodeError::Locked { .. }), "{error}");
     let World { directory, folder, .. } = world;
     directory.stop().await;
     drop(directory);

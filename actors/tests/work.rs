@@ -120,6 +120,7 @@ async fn a_failure_before_the_first_step_leaves_the_node_out_of_maintenance() {
     let node = world.reaches(id, State::CleanFailed).await;
     assert!(!node.maintenance && node.fault.is_none());
     assert!(node.last_error.expect("an error").contains("Timeout reached while cleaning the node"));
+    world.until(id, "tidied up", |_| world.directory.doing(id).is_none()).await;
     world.verb(id, Verb::Manage).await.expect("the way out");
     world.reaches(id, State::Manageable).await;
 }
@@ -264,4 +265,59 @@ async fn an_installer_that_is_no_agent_ends_its_deployment_by_its_status() {
     }
     let node = world.reaches(id, State::Active).await;
     assert!(node.driver_internal_info.get("agent_secret_token").is_none());
+}
+
+#[actix::test]
+async fn a_hold_is_nobody_elses_turn() {
+    let one = Settings { max_concurrent_cleans: 1, ..cleaning() };
+    let world = World::new(over(&Arc::default()), one).await;
+    let (held, other) = (manageable(&world).await, manageable(&world).await);
+    world.asks(held, Verb::Clean, steps(&["hold", "erase_devices"])).await.expect("accepted");
+    world.calls_until(held, State::CleanHold).await;
+    world.verb(other, Verb::Provide).await.expect("accepted");
+    world.calls_until(other, State::Available).await;
+    world.verb(held, Verb::Unhold).await.expect("accepted");
+    world.calls_until(held, State::Manageable).await;
+}
+
+#[actix::test]
+async fn a_node_waits_for_its_place_and_says_which_it_has() {
+    let one = Settings { max_concurrent_cleans: 1, ..cleaning() };
+    let agent = Arc::new(Agent::default());
+    agent.slow.store(true, Ordering::SeqCst);
+    let world = World::new(over(&agent), one).await;
+    let (first, second) = (manageable(&world).await, manageable(&world).await);
+    world.verb(first, Verb::Provide).await.expect("accepted");
+    world.calls_until(first, State::CleanWait).await;
+    world.verb(second, Verb::Provide).await.expect("accepted");
+    world.until(second, "in line", |_| !world.directory.queue()["clean"].is_empty()).await;
+    let waits = world.directory.doing(second).expect("it does something").waiting_for;
+    assert_eq!(waits.as_deref(), Some("place 1 of 1 in the clean queue"));
+    agent.slow.store(false, Ordering::SeqCst);
+    world.calls_until(first, State::Available).await;
+    world.calls_until(second, State::Available).await;
+}
+
+#[actix::test]
+async fn an_aborted_service_without_a_ramdisk_leaves_the_instance_alone() {
+    let world = World::new(over(&Arc::default()), settings()).await;
+    let id = manageable(&world).await;
+    world.verb(id, Verb::Adopt).await.expect("accepted");
+    world.reaches(id, State::Active).await;
+    let change =
+        ferric_actors::message::ChangePower { target: ferric_machine::PowerTarget::On, timeout: None };
+    world.directory.ask(id, change).await.expect("accepted");
+    world.until(id, "on", |node| node.power_state == Some(PowerState::On)).await;
+    let mut long = steps(&["wait"]);
+    long.steps[0].args.insert("seconds".into(), 600.into());
+    long.disable_ramdisk = true;
+    world.asks(id, Verb::Service, long).await.expect("accepted");
+    world.reaches(id, State::ServiceWait).await;
+    world.verb(id, Verb::Abort).await.expect("accepted");
+    world.reaches(id, State::Active).await;
+    world.until(id, "tidied up", |_| world.directory.doing(id).is_none()).await;
+    let told =
+        world.directory.store().read(move |conn| ferric_schema::events::of_node(conn, id, 0, 200)).await;
+    let offs = told.expect("read").into_iter().filter(|event| event.text == "power is power off").count();
+    assert_eq!(offs, 0, "the tenant's machine was switched off");
 }

@@ -236,6 +236,11 @@ pub trait Asks: Send + Sync {
     async fn clean_up_ramdisk(&self) -> Result<()>;
     /// Lays out an instance that boots over the network and makes that its boot device, persistently.
     async fn boot_from_network(&self, boot: InstanceBoot) -> Result<()>;
+    /// Whether the machine must never be switched off (`disable_power_off`): then `set_power(Off)` leaves it on, and
+    /// the `set_power(On)` that follows restarts it.
+    fn keeps_power(&self) -> bool {
+        false
+    }
     /// The node's children (`parent_node`).
     async fn children(&self) -> Result<Vec<Child>>;
     /// Brings a child to `target`, under the child's own lock.
@@ -480,6 +485,12 @@ impl Step {
         Step { source: StepSource::Conductor, requires_ramdisk: false, ..Step::new("conductor", step, 0) }
     }
 
+    /// The reserved step `wait`: without `seconds` only a call of the agent ends it.
+    #[must_use]
+    pub fn is_bare_wait(&self) -> bool {
+        self.source == StepSource::Conductor && self.step == "wait"
+    }
+
     /// Whether clients see it as the running step: the conductor's own parts are not steps of Ironic's.
     #[must_use]
     pub fn is_shown(&self) -> bool {
@@ -567,6 +578,10 @@ pub trait DeployInterface: Steps {
     /// Checks what only the network can tell (does the image exist?) before the machine is touched, and gives
     /// the keys to remember in driver_internal_info for the steps to come.
     async fn prepare(&self, node: &NodeView) -> Result<Json>;
+    /// Takes away what it serves or keeps for this deployment, and leaves the machine alone.
+    async fn forget(&self, _node: &NodeView) -> Result<()> {
+        Ok(())
+    }
     /// After a failure or an abort: leaves the machine as the configuration wants it (off by default).
     async fn clean_up(&self, context: &StepContext) -> Result<()>;
 }

@@ -68,7 +68,7 @@ impl NodeActor {
             return self.look_at_step(ctx, false);
         }
         self.power_failures = 0;
-        if std::mem::take(&mut self.resting) {
+        if std::mem::take(&mut self.resting) && self.operation.is_none() {
             self.take_up(ctx);
         } else if self.state().is_wait() {
             self.show_maintenance();
@@ -112,7 +112,8 @@ impl Handler<SetMaintenance> for NodeActor {
         let mut change = self.change();
         change.node.maintenance = ask.on;
         change.node.maintenance_reason = if ask.on { ask.reason } else { None };
-        if !ask.on {
+        // what an operator takes out of service does not come back by itself when the BMC answers again
+        if !ask.on || change.node.fault == Some(ferric_machine::Fault::PowerFailure) {
             change.node.fault = None;
         }
         let text = if ask.on { "maintenance on" } else { "maintenance off" };
@@ -252,7 +253,7 @@ impl Handler<DeleteNode> for NodeActor {
             );
             return self.refuse(NodeError::Forbidden(text));
         }
-        if node.reservation.is_some() {
+        if node.reservation.is_some() || self.tidies_up() {
             return self.refuse(self.locked());
         }
         if node.instance_uuid.is_some() && !node.maintenance {

@@ -1,17 +1,26 @@
 //! What a step found, written into the change that ends it.
 
-use ferric_drivers::interface::{Found, NodeChange};
+use ferric_drivers::interface::{Found, Json, NodeChange};
 use ferric_machine::Timestamp;
 use ferric_schema::inventory::NewInventory;
-use ferric_schema::{Also, JsonText, Port};
+use ferric_schema::{Also, JsonText, Node, Port};
 use uuid::Uuid;
 
 use super::Change;
 use crate::view;
 
 /// Writes everything but the next steps, which are the operation's.
-pub(super) fn apply(change: &mut Change, found: Found, ports: &[Port], now: Timestamp) {
+///
+/// `before` is the row that the step worked from: a field that somebody else changed meanwhile is merged by its keys.
+pub(super) fn apply(
+    change: &mut Change,
+    found: Found,
+    before: Option<&Node>,
+    ports: &[Port],
+    now: Timestamp,
+) {
     let node = &mut change.node;
+    let base = before.cloned().unwrap_or_else(|| node.clone());
     if !found.keep.is_empty() {
         view::edit(&mut node.driver_internal_info, |info| {
             for (key, value) in found.keep {
@@ -25,10 +34,10 @@ pub(super) fn apply(change: &mut Change, found: Found, ports: &[Port], now: Time
     }
     for one in found.node {
         match one {
-            NodeChange::Properties(map) => node.properties = JsonText::from(map),
-            NodeChange::Extra(map) => node.extra = JsonText::from(map),
-            NodeChange::DriverInfo(map) => node.driver_info = JsonText::from(map),
-            NodeChange::InstanceInfo(map) => node.instance_info = JsonText::from(map),
+            NodeChange::Properties(map) => merge(&mut node.properties, &base.properties, map),
+            NodeChange::Extra(map) => merge(&mut node.extra, &base.extra, map),
+            NodeChange::DriverInfo(map) => merge(&mut node.driver_info, &base.driver_info, map),
+            NodeChange::InstanceInfo(map) => merge(&mut node.instance_info, &base.instance_info, map),
             NodeChange::RaidConfig(map) => node.raid_config = JsonText::from(map),
             NodeChange::ResourceClass(class) => node.resource_class = class,
             NodeChange::Description(text) => node.description = text,
@@ -93,5 +102,44 @@ pub(super) fn apply(change: &mut Change, found: Found, ports: &[Port], now: Time
             inventory_data: JsonText::from(inventory),
             plugin_data: JsonText::from(plugin),
         }));
+    }
+}
+
+/// Brings what a step made of `base` into what the column is by now: its changes key by key, not its whole.
+fn merge(column: &mut JsonText, base: &JsonText, made: Json) {
+    if *column == *base {
+        *column = JsonText::from(made);
+        return;
+    }
+    let base = base.parse();
+    view::edit(column, |now| {
+        for key in base.keys().filter(|key| !made.contains_key(*key)) {
+            now.remove(key);
+        }
+        for (key, value) in made {
+            if base.get(&key) != Some(&value) {
+                now.insert(key, value);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(value: &serde_json::Value) -> JsonText {
+        JsonText::from(value.as_object().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn what_an_operator_changed_meanwhile_is_kept() {
+        let base = text(&json!({"gone": 1, "same": 1, "old": 1}));
+        let mut column = text(&json!({"gone": 1, "same": 2, "old": 1, "theirs": 1}));
+        let made = json!({"same": 1, "old": 2, "new": 1});
+        merge(&mut column, &base, made.as_object().cloned().unwrap_or_default());
+        assert_eq!(column.parse(), text(&json!({"same": 2, "old": 2, "theirs": 1, "new": 1})).parse());
     }
 }

@@ -261,7 +261,8 @@ impl NodeActor {
             Some(ferric_machine::InspectionMark::Finished) => node.inspection_finished_at = Some(now),
             None => {}
         }
-        node.reservation = outcome.to.stuck_as_fail().then(|| self.world.settings.host.clone());
+        let held = outcome.to.stuck_as_fail() || node.target_power_state.is_some();
+        node.reservation = held.then(|| self.world.settings.host.clone());
         if outcome.changes_state() {
             let text = match &error {
                 Some(error) => format!("{} → {}: {error}", outcome.from, outcome.to),
@@ -357,12 +358,28 @@ impl NodeActor {
 
     /// Sets the clock that guards the present state, from now on.
     fn arm(&mut self, ctx: &mut Context<Self>) {
+        self.arm_with(ctx, Duration::ZERO);
+    }
+
+    /// After a restart: the clock goes on where it was, with time enough for an agent to be heard.
+    fn arm_again(&mut self, ctx: &mut Context<Self>) {
+        let since = match ferric_machine::deadline(self.node.provision_state).map(|guard| guard.clock) {
+            Some(ferric_machine::Clock::InspectionStarted) => self.node.inspection_started_at,
+            Some(ferric_machine::Clock::ProvisionUpdated) | None => self.node.provision_updated_at,
+        };
+        let gone = since.map_or(0, |since| self.world.now().0.saturating_sub(since.0));
+        self.arm_with(ctx, Duration::from_micros(u64::try_from(gone).unwrap_or(0)));
+    }
+
+    fn arm_with(&mut self, ctx: &mut Context<Self>, gone: Duration) {
         if let Some(old) = self.deadline.take() {
             ctx.cancel_future(old);
         }
         let Some(guard) = ferric_machine::deadline(self.node.provision_state) else { return };
         let limit = self.world.settings.wait_limit(guard.option);
+        let least = limit.min(Duration::from_secs(60));
         if !limit.is_zero() {
+            let limit = limit.saturating_sub(gone).max(least);
             self.deadline = Some(ctx.run_later(limit, move |act, ctx| act.overdue(guard, ctx)));
         }
     }
@@ -403,7 +420,7 @@ impl Actor for NodeActor {
         ctx.run_interval(self.world.settings.progress_interval.max(Duration::from_millis(50)), |act, ctx| {
             act.look_at_step(ctx, false);
         });
-        self.arm(ctx);
+        self.arm_again(ctx);
         self.take_up(ctx);
     }
 

@@ -15,7 +15,7 @@ use ferric_machine::{
     transition,
 };
 use ferric_schema::journal::{NewStep, StepKey, StepRow, StepState};
-use ferric_schema::{JournalChange, JsonText};
+use ferric_schema::{JournalChange, JsonText, Node};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -92,6 +92,8 @@ pub(crate) struct Operation {
     pub(super) abort_after: bool,
     since: Timestamp,
     place: Option<Place>,
+    /// The row as it was when the running step began: what it found is compared with that.
+    before: Option<Box<Node>>,
 }
 
 impl Operation {
@@ -108,6 +110,7 @@ impl Operation {
             abort_after: false,
             since: Timestamp::default(),
             place: None,
+            before: None,
         }
     }
 
@@ -189,7 +192,8 @@ impl Operation {
 
     /// The step that waits for something from outside, and the place after it.
     pub(super) fn waiting_step(&self) -> Option<Waiting> {
-        let at = self.at.filter(|_| !self.in_flight)?;
+        // a look that is under way is overtaken; an order that is under way has not begun to wait
+        let at = self.at.filter(|_| !self.in_flight || self.checkpoint.is_some())?;
         let next = i32::try_from(at + 1).expect("an operation has few steps");
         Some(Waiting { operation: self.id, ended: self.key(at), next })
     }
@@ -385,7 +389,18 @@ impl NodeActor {
             std::mem::take(&mut self.cancel).cancel();
             self.agent_goes = false;
             self.operation = None;
+            // a resting node that was given something else to do has nothing to go back to
+            self.open_steps.clear();
+            self.resting = false;
             self.world.doing.remove(&self.uuid());
+        }
+        if self.state().is_wait()
+            && let Some(purpose) =
+                self.operation.as_ref().filter(|it| it.place.is_none()).map(|it| it.purpose)
+        {
+            // back from a hold, over the limit if need be, as after a restart
+            let place = self.places(purpose).as_ref().and_then(Places::try_enter);
+            self.operation.as_mut().expect("it was there above").place = place;
         }
         if let Some(operation) = next.operation {
             self.operation = Some(operation);
@@ -535,6 +550,7 @@ impl NodeActor {
         if let Some(operation) = &mut self.operation {
             operation.at = Some(at);
             operation.checkpoint = None;
+            operation.look_again = false;
             operation.since = now;
         }
     }
@@ -565,9 +581,9 @@ impl NodeActor {
         match at {
             None => self.start_operation(ctx),
             Some(_) if self.state().is_hold() => self.show_hold(),
-            Some(_) if self.state().is_wait() => {
-                self.lay_out_again(ctx, purpose.activity());
-                self.look_at_step(ctx, true);
+            Some(at) if self.state().is_wait() => {
+                self.lay_out_again(ctx, purpose.activity(), at);
+                self.look_at_step(ctx, false);
             }
             Some(at) => self.run_step(ctx, at, true),
         }
@@ -575,9 +591,26 @@ impl NodeActor {
     }
 
     /// What the machine may be about to fetch was known to the old process only.
-    fn lay_out_again(&mut self, ctx: &mut Context<Self>, activity: Activity) {
+    fn lay_out_again(&mut self, ctx: &mut Context<Self>, activity: Activity, at: usize) {
         let Some(purpose) = ramdisk_of(activity) else { return };
+        let Some(operation) = &self.operation else { return };
+        let boots = |step: &Step| match activity {
+            Activity::Clean | Activity::Service => step.step == "boot_ramdisk",
+            Activity::Deploy
+            | Activity::Inspect
+            | Activity::Rescue
+            | Activity::Verify
+            | Activity::TearDown
+            | Activity::Adopt
+            | Activity::Unrescue => true,
+        };
+        if !operation.steps[..=at].iter().any(boots) {
+            return; // work without a ramdisk
+        }
         self.with_job(ctx, |act, job, ctx| {
+            if activity == Activity::Deploy && !job.bound.deploy.uses_agent(&job.view, activity) {
+                return act.lay_out_instance(ctx);
+            }
             let ask = act.siblings().boot.send(LayOut { job, purpose });
             ctx.spawn(ask.into_actor(act).map(|result, act, _| {
                 if let Err(error) = answered("laying out the ramdisk", result) {
@@ -596,10 +629,21 @@ impl NodeActor {
             let doing = self.operation.as_ref().and_then(Operation::name).unwrap_or_default();
             self.show(Progress { doing, ..Progress::default() }, None);
         }
-        self.with_job(ctx, |act, job, _| {
-            let run = act.run(job, at, resumed);
-            act.siblings().deploy.do_send(Execute(run));
-        });
+        let tidies = self.operation.as_ref().map(|operation| operation.purpose);
+        match (self.job(), tidies) {
+            (Ok(job), _) => {
+                if let Some(operation) = &mut self.operation {
+                    operation.before = Some(Box::new(self.node.clone()));
+                }
+                let run = self.run(job, at, resumed);
+                self.siblings().deploy.do_send(Execute(run));
+            }
+            // a failed state knows no further failure, but the machine was not tidied up and the operator has to know
+            (Err(error), Some(Purpose::CleanUp(of))) => self.clean_up_failed(ctx, of, &error),
+            (Err(error), Some(Purpose::Work(_)) | None) => {
+                self.fire(ctx, Event::Fail, Some(error.to_string()));
+            }
+        }
     }
 
     fn run(&self, job: Job, at: usize, resumed: bool) -> Run {
@@ -624,11 +668,18 @@ impl NodeActor {
         if self.node.maintenance {
             return self.show_maintenance();
         }
+        if self.node.target_power_state.is_some() {
+            return; // the operator changes its power; what waits in it is judged when that has ended
+        }
         let no_agent = view::agent(&self.node).is_none();
         let Some(operation) = &mut self.operation else { return };
         let Some(at) = operation.at else { return };
-        if no_agent && operation.steps[at].requires_ramdisk {
+        let step = &operation.steps[at];
+        if no_agent && step.requires_ramdisk {
             return;
+        }
+        if !heartbeat && step.is_bare_wait() && operation.checkpoint.is_none() {
+            return; // it waits for the agent's next call and for nothing else
         }
         if operation.in_flight {
             operation.look_again |= heartbeat;
@@ -666,7 +717,8 @@ impl NodeActor {
         let data =
             json!({"step": name, "operation": purpose.word(), "number": at + 1, "of": operation.steps.len()});
         let (abort_after, more) = (operation.abort_after, at + 1 < operation.steps.len());
-        found::apply(&mut change, found, &self.ports, now);
+        let before = operation.before.take();
+        found::apply(&mut change, found, before.as_deref(), &self.ports, now);
         if step.is_shown() {
             change.tell(&self.world, "INFO", "step_done", format!("step {name} done"), data);
         }
@@ -721,7 +773,7 @@ impl NodeActor {
     }
 
     /// The clean-up itself went wrong: that changes no state, but the operator has to know.
-    fn clean_up_failed(&mut self, ctx: &mut Context<Self>, of: Activity, error: &DriverError) {
+    fn clean_up_failed(&mut self, ctx: &mut Context<Self>, of: Activity, error: &dyn std::fmt::Display) {
         tracing::warn!(node = %self.uuid(), %error, "cleaning up after the {of} failed");
         let mut change = self.change();
         let before = change.node.last_error.take().unwrap_or_default();
@@ -756,6 +808,12 @@ impl NodeActor {
                 Ok(outcome) => {
                     self.apply(&mut change, &outcome, None);
                     moves = true;
+                    if event == Event::Hold
+                        && let Some(operation) = &mut self.operation
+                    {
+                        // it may hold for days, which is nobody else's turn
+                        operation.place = None;
+                    }
                 }
                 Err(refusal) => {
                     let text = format!("this kind of work cannot wait: {refusal}");

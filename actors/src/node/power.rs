@@ -27,7 +27,10 @@ pub(crate) struct PowerObserved(pub(crate) PowerState);
 /// The machine is about to lose power: its agent is gone whatever comes of it. Answered once that is committed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct AgentGoes;
+pub(crate) struct AgentGoes {
+    /// It may call once more before it is gone; from now on nobody listens.
+    pub(crate) still_there: bool,
+}
 
 /// The machine has lost power, or the order came to nothing: who looks up from now on is there.
 #[derive(Message)]
@@ -66,7 +69,7 @@ impl Handler<ChangePower> for NodeActor {
 
 impl NodeActor {
     fn may_change_power(&self, ask: &ChangePower) -> Result<(), NodeError> {
-        if self.node.reservation.is_some() {
+        if self.node.reservation.is_some() || self.node.target_power_state.is_some() || self.tidies_up() {
             return Err(self.locked());
         }
         if matches!(self.state(), State::Cleaning | State::CleanWait) {
@@ -268,6 +271,7 @@ impl NodeActor {
                 change.node.fault = Some(Fault::PowerFailure);
                 change.node.maintenance_reason = Some(text.clone());
                 change.node.last_error = Some(text.clone());
+                self.record(&mut change, "power", &text);
                 change.tell(&self.world, "ERROR", "power_fault", text, json!({}));
             }
         }
@@ -296,8 +300,8 @@ impl Handler<PowerObserved> for NodeActor {
 impl Handler<AgentGoes> for NodeActor {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, _: AgentGoes, _: &mut Context<Self>) -> Self::Result {
-        self.agent_goes = true;
+    fn handle(&mut self, told: AgentGoes, _: &mut Context<Self>) -> Self::Result {
+        self.agent_goes = told.still_there;
         let mut change = self.change();
         if self.node.driver_internal_info.get(keys::PREGENERATED) != Some(serde_json::Value::Bool(true)) {
             view::wipe_agent(&mut change.node);

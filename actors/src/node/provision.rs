@@ -9,7 +9,7 @@ use ferric_machine::{Activity, Deadline, Event, PowerState, Refusal, State, Verb
 use ferric_schema::{JournalChange, Node, Port, journal::StepState};
 use serde_json::{Value, json};
 
-use super::operation::{Next, Operation};
+use super::operation::{Next, Operation, Purpose};
 use super::{Change, NodeActor};
 use crate::boot::LayOutInstance;
 use crate::error::NodeError;
@@ -54,6 +54,9 @@ impl NodeActor {
             if busy { self.locked() } else { NodeError::Refused(refusal) }
         })?;
         if self.node.target_power_state.is_some() {
+            return Err(self.locked());
+        }
+        if outcome.work == Work::None && self.tidies_up() {
             return Err(self.locked());
         }
         let mut change = self.change();
@@ -198,11 +201,12 @@ impl NodeActor {
             self.arm(ctx);
             return;
         }
-        let step = self.operation.as_ref().and_then(Operation::name);
+        let step = self.operation.as_ref().and_then(Operation::shown_name);
         let mut text = guard.message(&self.uuid().to_string(), step.as_deref());
-        if let Some(step) = step {
+        if let Some(step) = step.filter(|step| !text.contains(step.as_str())) {
             text = format!("{text} (step {step})");
         }
+        text.truncate(text.trim_end_matches('.').len());
         text = match &self.silent {
             Some(silent) => format!("{text}. Last try: {silent}"),
             None => format!(
@@ -220,23 +224,32 @@ impl NodeActor {
         if self.resting {
             return;
         }
-        if let Err(error) = self.job()
-            && self.state().activity().is_some()
-        {
-            return self.fire(ctx, Event::Fail, Some(error.to_string()));
+        match self.job() {
+            Err(error) if self.state().stuck_as_fail() || self.state().is_wait() => {
+                self.fire(ctx, Event::Fail, Some(error.to_string()));
+            }
+            Ok(_) | Err(_) => {
+                if !self.take_up_operation(ctx) {
+                    self.take_up_bare_state(ctx);
+                }
+            }
         }
-        if !self.take_up_operation(ctx) {
-            self.take_up_bare_state(ctx);
+        if self.state() == State::Active {
+            self.lay_out_instance(ctx);
         }
-        self.take_up_instance(ctx);
         self.take_up_power(ctx);
     }
 
+    /// A clean-up after work that did not come to its end is under way.
+    pub(super) fn tidies_up(&self) -> bool {
+        self.operation.as_ref().is_some_and(|operation| matches!(operation.purpose, Purpose::CleanUp(_)))
+    }
+
     /// An instance that boots over the network needs its files at every boot.
-    fn take_up_instance(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn lay_out_instance(&mut self, ctx: &mut Context<Self>) {
         let boot = self.node.driver_internal_info.get(view::keys::INSTANCE_BOOT);
         let boot = boot.and_then(|boot| serde_json::from_value(boot).ok());
-        let (Some(boot), State::Active, Ok(job)) = (boot, self.state(), self.job()) else { return };
+        let (Some(boot), Ok(job)) = (boot, self.job()) else { return };
         let ask = self.siblings().boot.send(LayOutInstance { job, boot });
         ctx.spawn(ask.into_actor(self).map(|result, act, _| {
             if let Err(error) = answered("laying out the instance", result) {
@@ -321,6 +334,9 @@ impl Handler<ContinueInspection> for NodeActor {
     /// ramdisk hears that it may forget it.
     fn handle(&mut self, told: ContinueInspection, _: &mut Context<Self>) -> Self::Result {
         let waits = self.state() == State::InspectWait;
+        if self.state() == State::Inspecting {
+            return self.refuse(self.locked()); // it tries again
+        }
         let Some(plan) = self.operation.as_ref().filter(|_| waits).and_then(Operation::waiting_step) else {
             return self.refuse(NodeError::NotFound { what: "Node", id: self.uuid().to_string() });
         };

@@ -215,7 +215,7 @@ impl AnacondaDeploy {
     }
 
     /// Takes away kickstart file and second stage: they hold secrets, and nobody needs them any more.
-    async fn forget(&self, node: &NodeView) -> Result<()> {
+    async fn forget_files(&self, node: &NodeView) -> Result<()> {
         let folder = self.folder(node);
         blocking(move || {
             for (path, is_file) in [(folder.join("ks.cfg"), true), (folder.join("LiveOS"), false)] {
@@ -237,7 +237,7 @@ impl AnacondaDeploy {
     async fn boot_instance(&self, context: &StepContext) -> Result<StepOutcome> {
         context.asks.set_power(PowerTarget::Off).await?;
         context.asks.boot_from_disk().await?;
-        self.forget(&context.node).await?;
+        self.forget_files(&context.node).await?;
         context.asks.set_power(PowerTarget::On).await?;
         Ok(StepOutcome::Found(Box::new(Found { keep: forgotten(), ..Found::default() })))
     }
@@ -310,7 +310,7 @@ impl Steps for AnacondaDeploy {
             "tear_down" => {
                 context.asks.set_power(PowerTarget::Off).await?;
                 context.asks.clean_up_ramdisk().await?;
-                self.forget(&context.node).await?;
+                self.forget_files(&context.node).await?;
                 Ok(StepOutcome::Found(Box::new(Found { keep: forgotten(), ..Found::default() })))
             }
             "take_over" => Ok(StepOutcome::Done),
@@ -373,11 +373,15 @@ impl DeployInterface for AnacondaDeploy {
         Ok(keep)
     }
 
+    async fn forget(&self, node: &NodeView) -> Result<()> {
+        self.forget_files(node).await
+    }
+
     async fn clean_up(&self, context: &StepContext) -> Result<()> {
         if self.settings.power_off_after_failure {
             context.asks.set_power(PowerTarget::Off).await?;
         }
         context.asks.clean_up_ramdisk().await?;
-        self.forget(&context.node).await
+        self.forget_files(&context.node).await
     }
 }

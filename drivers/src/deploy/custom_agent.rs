@@ -63,6 +63,10 @@ impl DeployInterface for CustomAgentDeploy {
         Ok(keep)
     }
 
+    async fn forget(&self, node: &NodeView) -> Result<()> {
+        self.0.forget(node).await
+    }
+
     async fn clean_up(&self, context: &StepContext) -> Result<()> {
         self.0.clean_up(context).await
     }

@@ -275,6 +275,13 @@ impl DirectDeploy {
     }
 
     async fn tear_down_agent(&self, context: &StepContext) -> Result<StepOutcome> {
+        if context.asks.keeps_power() {
+            // this machine is restarted into its image: what the ramdisk wrote has to be on the disk by then
+            if let Some(agent) = &context.agent {
+                self.agents.start(agent, names::SYNC, Json::new(), true).await?;
+            }
+            return Ok(StepOutcome::Done);
+        }
         if let Some(agent) = &context.agent {
             // an agent that is gone already, or goes while it answers, is what we want
             if let Err(error) = self.agents.start(agent, names::POWER_OFF, Json::new(), false).await {
@@ -427,6 +434,10 @@ impl DeployInterface for DirectDeploy {
         keep.insert(ROOT.into(), Value::Null);
         keep.insert("deploy_boot_mode".into(), json!(mode));
         Ok(keep)
+    }
+
+    async fn forget(&self, node: &NodeView) -> Result<()> {
+        self.forget_image(node).await
     }
 
     async fn clean_up(&self, context: &StepContext) -> Result<()> {

@@ -33,7 +33,8 @@ pub(super) async fn run(settings: &FlowSettings, context: &StepContext) -> Resul
         let shown = next.iter().filter(|step| step.is_shown()).map(described).collect();
         found.keep.insert(key.into(), Value::Array(shown));
     }
-    if flag("disable_ramdisk") {
+    // a clean-up asks it: where none was booted, none is to be taken down
+    if flag("disable_ramdisk") || (!ramdisk && context.activity != Activity::Deploy) {
         found.keep.insert(super::conductor::disable_key(context.activity).into(), Value::Bool(true));
     }
     found.next = Some(next);
@@ -65,7 +66,13 @@ fn list(
             at.map(|at| done.swap_remove(at)).is_some()
         };
         let mut ran = ran;
-        return Ok(planned.into_iter().filter(|step| !ran(step)).collect());
+        let mut rest: Vec<Step> = planned.into_iter().filter(|step| !ran(step)).collect();
+        // what comes after the agent's end needs no ramdisk any more
+        let end = rest.iter().position(|step| step.step == "tear_down_agent").unwrap_or(rest.len());
+        let after = rest.split_off(end);
+        let mut next = if ramdisk { with_reboots(rest, &offer.reboot_after) } else { rest };
+        next.extend(after);
+        return Ok(next);
     }
     let mut next = if automated {
         override_priorities(&mut all, &settings.clean_priorities);

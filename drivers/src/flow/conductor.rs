@@ -210,6 +210,7 @@ async fn clean_up(settings: &FlowSettings, context: &StepContext) -> Result<Step
     let alone = !deploys_with_agent || info.get(disable_key(of)) == Some(&Value::Bool(true));
     match (of, ending) {
         (Activity::Deploy, Ending::Aborted) => {
+            context.bound.deploy.forget(&context.node).await?;
             context.asks.clean_up_ramdisk().await?;
             Ok(forget(&["deploy_steps"]))
         }
