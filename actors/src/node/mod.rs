@@ -377,7 +377,8 @@ impl NodeActor {
         }
         let Some(guard) = ferric_machine::deadline(self.node.provision_state) else { return };
         let limit = self.world.settings.wait_limit(guard.option);
-        let least = limit.min(Duration::from_secs(60));
+        // what an agent does between two calls is not known to the process that comes back
+        let least = limit.min(self.world.settings.heartbeat_timeout.max(Duration::from_secs(60)));
         if !limit.is_zero() {
             let limit = limit.saturating_sub(gone).max(least);
             self.deadline = Some(ctx.run_later(limit, move |act, ctx| act.overdue(guard, ctx)));

@@ -221,7 +221,8 @@ pub(super) struct Waiting {
 }
 
 fn name(step: &Step) -> String {
-    format!("{}.{}", step.interface, step.step)
+    // the reserved steps have no interface
+    if step.interface.is_empty() { step.step.clone() } else { format!("{}.{}", step.interface, step.step) }
 }
 
 /// The node's `*_step` field while `step` runs; empty between the steps and for other kinds of work.
@@ -882,6 +883,8 @@ fn failed_text(activity: Activity, node: Uuid, step: &str, why: &str) -> String 
     match activity {
         Activity::Verify => format!("Failed to get power state for node {node}. Error: {why}"),
         Activity::TearDown => format!("Failed to tear down: {why}"),
+        // what the hooks and rules say begins so already
+        Activity::Inspect if why.starts_with("Failed to inspect hardware") => why.to_owned(),
         Activity::Inspect => format!("Failed to inspect hardware. Reason: {why}"),
         Activity::Adopt => format!("Adoption of node {node} failed: {why}"),
         Activity::Deploy => format!("Failed to deploy. Step {step}: {why}"),
