@@ -19,8 +19,21 @@ use uuid::Uuid;
 
 use crate::hardware::{Fate, Machine, Yard, now};
 
-/// A step that ended so recently may still be at its last call.
-const JUST_NOW: i64 = 3_000_000;
+/// A step that ended so recently, in microseconds, may not have heard of it yet.
+const JUST_NOW: i64 = 500_000;
+
+/// Who lets something happen.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    /// Nothing happens, somebody looks.
+    Look,
+    /// A step of the journal.
+    Step(&'a StepContext),
+    /// A step of the journal, or a wish for power.
+    Power(PowerTarget),
+    /// A step of the journal, whichever.
+    Any,
+}
 
 /// What one life of the process reaches the machines with.
 pub(crate) struct Hands {
@@ -85,6 +98,7 @@ impl Hands {
         &self,
         id: Uuid,
         what: &str,
+        by: By<'_>,
         effect: impl FnOnce(&mut Machine) -> Result<T> + Send,
     ) -> Result<T> {
         let (fate, before, after) = self.yard.draw(id);
@@ -98,20 +112,42 @@ impl Hands {
             }
             Fate::Good | Fate::LostAfter => {}
         }
+        match by {
+            By::Look => {}
+            By::Step(context) => self.expects_step(context).await,
+            By::Power(target) => self.expects_power(id, Some(target)).await,
+            By::Any => self.expects_power(id, None).await,
+        }
+        let trap = if matches!(by, By::Look) { 0 } else { self.yard.trap.swap(0, Ordering::SeqCst) };
+        if trap == 1 {
+            self.springs(id).await;
+        }
         let result = effect(&mut self.yard.machine(id));
+        if trap == 2 {
+            self.springs(id).await;
+        }
         tokio::time::sleep(after).await;
         self.alive().await;
         if fate == Fate::LostAfter { Err(unreachable(what)) } else { result }
+    }
+
+    /// The process is killed here and now.
+    async fn springs(&self, id: Uuid) {
+        self.yard.machine(id).tell("=== killed at this moment");
+        self.dead.store(true, Ordering::SeqCst);
+        self.yard.sprung.store(true, Ordering::SeqCst);
+        self.alive().await;
     }
 
     /// A call to the agent that the context speaks of.
     async fn agent_call<T>(
         &self,
         context: &StepContext,
+        by: By<'_>,
         effect: impl FnOnce(&mut Machine) -> T + Send,
     ) -> Result<T> {
         let Some(handle) = context.agent.clone() else { return Err(unreachable("the agent")) };
-        self.call(context.node.uuid, "the agent", move |machine| {
+        self.call(context.node.uuid, "the agent", by, move |machine| {
             let Some(agent) = machine.agent_up() else { return Err(unreachable("the agent")) };
             if agent.token.as_deref() != Some(handle.token.as_str()) {
                 let reason = "401: invalid agent token".to_owned();
@@ -142,7 +178,7 @@ impl Hands {
     }
 
     /// Power changes for a step that is written down as running, or for a wish that is written down.
-    async fn expects_power(&self, id: Uuid, target: PowerTarget) {
+    async fn expects_power(&self, id: Uuid, target: Option<PowerTarget>) {
         let read = self
             .yard
             .observer
@@ -154,18 +190,11 @@ impl Hands {
         let step = rows.iter().any(|row| {
             row.state == StepState::Running || row.ended_at.is_some_and(|at| at.0 > now() - JUST_NOW)
         });
-        if !wish && !step {
+        if !step && !(wish && target.is_some()) {
+            let what = target.map_or("its boot device".to_owned(), |target| format!("power to {target}"));
             let text =
-                format!("commit precedes effect: power goes to {target} and nothing in the database asks so");
+                format!("commit precedes effect: {what} changes and nothing in the database asks for it");
             self.yard.broke(id, text);
-        }
-        if target.wipes_agent() && step && !wish {
-            let token = node.driver_internal_info.get("agent_secret_token");
-            let token = token.as_ref().and_then(|token| token.as_str());
-            let known = token.is_some_and(|token| self.yard.machine(id).tokens.contains_key(token));
-            if known {
-                self.yard.machine(id).tell("note: a token is stored while the power goes");
-            }
         }
     }
 
@@ -181,7 +210,7 @@ impl Hands {
             return Ok(wait("waiting for the ramdisk", context.checkpoint.clone()));
         }
         let known = if look {
-            self.agent_call(context, |machine| self.command_of(machine, context)).await?
+            self.agent_call(context, By::Look, |machine| self.command_of(machine, context)).await?
         } else {
             None
         };
@@ -190,7 +219,7 @@ impl Hands {
             None => {
                 let calm = self.yard.is_calm();
                 let (command, two) = self
-                    .agent_call(context, |machine| {
+                    .agent_call(context, By::Step(context), |machine| {
                         let (_, two) = machine.begin(&context.step.step, echo(&context.step), calm);
                         (self.command_of(machine, context).expect("just begun"), two)
                     })
@@ -235,12 +264,12 @@ impl PowerInterface for Hands {
     }
 
     async fn power_state(&self, node: &NodeView) -> Result<PowerState> {
-        self.call(node.uuid, "the BMC", |machine| Ok(machine.power())).await
+        self.call(node.uuid, "the BMC", By::Look, |machine| Ok(machine.power())).await
     }
 
     async fn set_power(&self, node: &NodeView, target: PowerTarget, _: Duration) -> Result<PowerState> {
-        self.expects_power(node.uuid, target).await;
-        self.call(node.uuid, "the BMC", |machine| Ok(machine.set_power(target))).await
+        let by = By::Power(target);
+        self.call(node.uuid, "the BMC", by, |machine| Ok(machine.set_power(target))).await
     }
 }
 
@@ -269,7 +298,7 @@ impl ManagementInterface for Hands {
         always: bool,
         _: BootMode,
     ) -> Result<()> {
-        self.call(node.uuid, "the BMC", |machine| {
+        self.call(node.uuid, "the BMC", By::Any, |machine| {
             machine.set_device(device, always);
             Ok(())
         })
@@ -350,7 +379,9 @@ impl Steps for Deploy {
                 context.asks.set_power(PowerTarget::Off).await?;
                 context.asks.clean_up_ramdisk().await?;
             }
-            "take_over" => self.0.call(context.node.uuid, "the machine", |_| Ok(())).await?,
+            "take_over" => {
+                self.0.call(context.node.uuid, "the machine", By::Step(context), |_| Ok(())).await?
+            }
             other => panic!("the model has no step {other}"),
         }
         Ok(StepOutcome::Done)
@@ -378,7 +409,7 @@ impl DeployInterface for Deploy {
     }
 
     async fn prepare(&self, node: &NodeView) -> Result<Json> {
-        self.0.call(node.uuid, "the image server", |_| Ok(Json::new())).await
+        self.0.call(node.uuid, "the image server", By::Look, |_| Ok(Json::new())).await
     }
 
     async fn clean_up(&self, context: &StepContext) -> Result<()> {
@@ -428,7 +459,7 @@ pub(crate) struct Rescue(pub(crate) Arc<Hands>);
 impl Rescue {
     async fn finalize(&self, context: &StepContext) -> Result<StepOutcome> {
         // the agent leaves once it has the password
-        match self.0.agent_call(context, |machine| machine.agent = None).await {
+        match self.0.agent_call(context, By::Step(context), |machine| machine.agent = None).await {
             Ok(()) => {
                 context.asks.boot_from_disk().await?;
                 Ok(StepOutcome::Done)
@@ -531,7 +562,7 @@ impl AgentSteps for InAgent {
             | Activity::Rescue
             | Activity::Unrescue => Vec::new(),
         };
-        self.0.agent_call(context, |_| ()).await?;
+        self.0.agent_call(context, By::Look, |_| ()).await?;
         Ok(AgentOffer { steps, ..AgentOffer::default() })
     }
 }

@@ -2,7 +2,7 @@
 //! process that works on them, and they keep a ledger of what was done to them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -263,6 +263,10 @@ pub(crate) struct Yard {
     machines: HashMap<Uuid, Mutex<Machine>>,
     /// Nothing fails any more.
     pub(crate) calm: AtomicBool,
+    /// The process is killed at the next effect: 1 before it, 2 after it.
+    pub(crate) trap: AtomicU8,
+    /// That happened.
+    pub(crate) sprung: AtomicBool,
     /// Of a hundred calls, so many get lost on each way.
     lossy: u64,
     broken: Mutex<Vec<String>>,
@@ -276,6 +280,8 @@ impl Yard {
         Yard {
             machines: ids.iter().map(|id| (*id, Mutex::new(Machine::new(chance.next())))).collect(),
             calm: AtomicBool::new(false),
+            trap: AtomicU8::new(0),
+            sprung: AtomicBool::new(false),
             lossy: [0, 1, 4][usize::try_from(seed % 3).expect("below three")],
             broken: Mutex::default(),
             observer,
@@ -319,7 +325,11 @@ impl Yard {
     pub(crate) fn draw(&self, id: Uuid) -> (Fate, Duration, Duration) {
         let calm = self.is_calm();
         let chance = &mut self.machine(id).chance;
-        let (before, after) = (chance.millis(4), chance.millis(3));
+        let (mut before, after) = (chance.millis(4), chance.millis(3));
+        if !calm && self.lossy > 0 && chance.below(150) == 0 {
+            // longer than whoever has given this call up may take to withdraw it
+            before = Duration::from_millis(800);
+        }
         let fate = match chance.below(100) {
             _ if calm => Fate::Good,
             0 if self.lossy > 0 => Fate::Refused,

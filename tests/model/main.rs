@@ -112,6 +112,9 @@ impl Model {
     }
 
     async fn deed(&mut self) {
+        if self.yard.sprung.swap(false, Ordering::SeqCst) {
+            self.crash().await;
+        }
         let directory = self.directory();
         let (yard, chance) = (self.yard.clone(), &mut self.chance);
         let node = chance.pick(&self.ids);
@@ -126,12 +129,17 @@ impl Model {
                 let ramdisk = chance.percent(50);
                 yard.machine(node).resets(ramdisk);
             }
-            56..60 => {
+            56..58 => {
                 if let Some(call) = self.late.pop() {
                     call.arrives(&directory, &yard).await;
                 }
             }
-            60..64 => {
+            58..64 => {
+                if chance.percent(60) {
+                    let when = if chance.percent(50) { 1 } else { 2 };
+                    yard.trap.store(when, Ordering::SeqCst);
+                    return;
+                }
                 if chance.percent(25) {
                     // a stop that is asked for; the kill comes all the same
                     directory.stop().await;
@@ -180,6 +188,12 @@ impl Model {
     /// No faults any more: whatever is under way ends, or says what it waits for.
     async fn comes_to_rest(&mut self) {
         self.yard.calm.store(true, Ordering::SeqCst);
+        self.yard.trap.store(0, Ordering::SeqCst);
+        // one that was just stepped into springs
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if self.yard.sprung.swap(false, Ordering::SeqCst) {
+            self.crash().await;
+        }
         let directory = self.directory();
         for id in &self.ids {
             // no wait is counted in maintenance
