@@ -85,6 +85,13 @@ impl World {
         if self.told.receiver_count() == 0 {
             return;
         }
+        let mut text = doing.step.clone();
+        if doing.progress.doing != doing.step {
+            text = format!("{text}: {}", doing.progress.doing);
+        }
+        if let Some(what) = &doing.waiting_for {
+            text = format!("{text}; waits for {what}");
+        }
         let data = serde_json::to_value(doing).ok().and_then(|value| value.as_object().cloned());
         let _ = self.told.send(Arc::new(Told {
             seq: None,
@@ -92,7 +99,7 @@ impl World {
             at: self.now(),
             kind: "progress".into(),
             severity: "INFO".into(),
-            text: format!("{}: {}", doing.step, doing.progress.doing),
+            text,
             data: data.unwrap_or_default(),
         }));
     }

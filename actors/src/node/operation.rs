@@ -794,6 +794,9 @@ impl NodeActor {
     fn step_waits(&mut self, ctx: &mut Context<Self>, progressed: Progressed, event: Event) {
         self.silent = None;
         self.show(progressed.progress, None);
+        if self.node.maintenance && event == Event::Wait {
+            self.show_maintenance();
+        }
         let Some(operation) = &mut self.operation else { return };
         let again = std::mem::take(&mut operation.look_again);
         let Some(at) = operation.at else { return };

@@ -54,7 +54,10 @@ pub(super) fn validate(node: &NodeView, bound: &Bound, order: &Order) -> Result<
 fn offered(node: &NodeView, bound: &Bound, kind: Kind, activity: Activity) -> Result<()> {
     let steps = bound.steps_of(kind).ok_or_else(|| DriverError::Unsupported {
         interface: bound.names.get(&kind).cloned().unwrap_or_else(|| kind.as_str().to_owned()),
-        what: format!("{activity} (disabled or not implemented)"),
+        what: format!(
+            "{activity} (disabled or not implemented); give the node another {}_interface, such as agent",
+            kind.as_str()
+        ),
     })?;
     steps.validate_for(node, activity)
 }

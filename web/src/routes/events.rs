@@ -277,7 +277,14 @@ impl From<Event> for View {
 
 impl From<Told> for View {
     fn from(told: Told) -> View {
-        let Told { seq, node, at, kind, severity, text, data } = told;
+        let Told { seq, node, at, kind, severity, text, mut data } = told;
+        // progress looks as in /v1/ferric/nodes/{ident}/doing
+        if let Some(Value::Object(progress)) = data.remove("progress") {
+            data.extend(progress);
+        }
+        if let Some(micros) = data.get("since").and_then(Value::as_i64) {
+            data.insert("since".into(), json!(Iso(Timestamp(micros))));
+        }
         view(seq, node, at, [kind, severity, text], data)
     }
 }
@@ -321,6 +328,16 @@ mod tests {
         let mut out = String::new();
         write(&mut out, told(None).into());
         assert!(out.starts_with("data: "), "progress has no number to resume from: {out}");
+    }
+
+    #[test]
+    fn progress_looks_as_what_a_node_is_doing() {
+        let data = json!({"since": 1_000_000, "progress": {"doing": "writing image", "bytes_done": 5}});
+        let data = data.as_object().cloned().expect("an object");
+        let mut out = String::new();
+        write(&mut out, Told { data, kind: "progress".into(), ..told(None) }.into());
+        assert!(out.contains(r#""since":"1970-01-01T00:00:01+00:00""#), "{out}");
+        assert!(out.contains(r#""doing":"writing image""#) && !out.contains(r#""progress":{"#), "{out}");
     }
 
     #[test]

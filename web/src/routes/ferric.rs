@@ -44,7 +44,8 @@ struct View {
 }
 
 fn view(node_uuid: Uuid, doing: Doing) -> View {
-    let Doing { operation, step, number, of, since, usual_seconds, eta_seconds, progress, waiting_for } = doing;
+    let Doing { operation, step, number, of, since, usual_seconds, eta_seconds, progress, waiting_for } =
+        doing;
     View {
         node_uuid,
         operation,
