@@ -8,7 +8,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Handler, MailboxError, Message};
 use dashmap::DashMap;
 use ferric_drivers::flow::Flow;
-use ferric_drivers::interface::Kind;
+use ferric_drivers::interface::{Json, Kind};
 use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::{BindError, Registry};
 use ferric_machine::Timestamp;
@@ -300,6 +300,17 @@ impl Directory {
             Err(MailboxError::Closed) => Err(self.missing(node).await),
             Err(MailboxError::Timeout) => Err(NodeError::Locked { node, host: self.host().to_owned() }),
         }
+    }
+
+    /// Builds a config drive for `node` from its parts (`meta_data`, `user_data`, …), off the threads of the actors: a
+    /// large one takes a second. Errors: `Driver` when the parts cannot be used.
+    pub async fn pack_configdrive(&self, node: &Node, parts: Json) -> Result<String, NodeError> {
+        let shown = node.instance_info.parse();
+        let shown = shown.get("display_name").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let (uuid, name) = (node.uuid, shown.or_else(|| node.name.clone()));
+        let pack = move || ferric_drivers::deploy::build_configdrive(uuid, name.as_deref(), &parts);
+        let packed = tokio::task::spawn_blocking(pack).await;
+        Ok(packed.map_err(|error| StoreError::other(error.to_string()))??)
     }
 
     /// Changes a port of `node`; with a new `node_uuid` it moves, and its new node learns of it too.

@@ -780,6 +780,8 @@ impl NodeActor {
         let before = change.node.last_error.take().unwrap_or_default();
         let text = view::printable(format!("{before} Also, cleaning up failed: {error}").trim());
         change.node.last_error = Some(text.clone());
+        // an aborted service kept it until its power-off, which did not come
+        view::wipe_agent(&mut change.node);
         if of == Activity::Rescue {
             // the password may still open the machine (states.md §3)
             change.node.maintenance = true;

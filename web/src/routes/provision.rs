@@ -73,7 +73,13 @@ pub(super) async fn provision(
         Some(password) => Some(rescue::hash(password, state.settings.rescue_password_hash).await?),
         None => None,
     };
-    let configdrive = body.remove("configdrive");
+    let configdrive = match body.remove("configdrive") {
+        Some(Value::Object(parts)) => {
+            let packed = state.directory.pack_configdrive(&node, parts).await;
+            Some(Value::String(packed.map_err(|error| ApiError::of_node(error, node.uuid))?))
+        }
+        other => other,
+    };
     let wanted = Wanted { steps, disable_ramdisk, rescue_password };
     let asked = state.directory.ask(node.uuid, Provision { verb, configdrive, wanted }).await;
     asked.map_err(|error| ApiError::of_node(error, node.uuid))?;

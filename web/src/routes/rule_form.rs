@@ -67,6 +67,12 @@ pub(super) fn conditions(given: &Value) -> Result<JsonList, String> {
 /// Checks actions: objects of `op`, `args` and perhaps `loop`; there must be one.
 pub(super) fn actions(given: &Value) -> Result<JsonList, String> {
     let kept = list("actions", given, ACTIONS, false)?;
+    if let Some(at) = kept.parse().iter().position(|one| one.get("op").is_some_and(|op| op == "api-call")) {
+        return Err(format!(
+            "actions[{at}]: Ferric makes no requests of its own for a rule (api-call); follow /v1/ferric/events and make \
+             it from there"
+        ));
+    }
     if kept.parse().is_empty() {
         return Err("'actions' needs at least one action.".to_owned());
     }
@@ -206,6 +212,7 @@ mod tests {
         for (given, word) in [
             (json!([]), "at least one action"),
             (json!([{"op": "!fail", "args": ["m"]}]), "no operator '!fail'"),
+            (json!([{"op": "api-call", "args": {"url": "http://x"}}]), "no requests of its own"),
             (json!([{"op": "fail", "args": {}}]), "actions[0]: fail lacks the argument(s) msg"),
         ] {
             let told = actions(&given).expect_err("refused");
