@@ -159,6 +159,8 @@ async fn a_hold_waits_for_unhold_across_a_restart() {
     world.calls_until(id, State::CleanHold).await;
     let world = world.restarts(over(&agent), cleaning()).await;
     assert_eq!(world.node(id).await.provision_state, State::CleanHold);
+    let waits_for = world.directory.doing(id).and_then(|doing| doing.waiting_for);
+    assert!(waits_for.is_some_and(|what| what.contains("unhold")), "whoever looks is told what it waits for");
     assert_eq!(agent.begun.load(Ordering::SeqCst), 0);
     world.verb(id, Verb::Unhold).await.expect("accepted");
     world.calls_until(id, State::Manageable).await;

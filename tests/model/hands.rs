@@ -190,7 +190,8 @@ impl Hands {
         let step = rows.iter().any(|row| {
             row.state == StepState::Running || row.ended_at.is_some_and(|at| at.0 > now() - JUST_NOW)
         });
-        if !step && !(wish && target.is_some()) {
+        let asked_for = step || (wish && target.is_some());
+        if !asked_for {
             let what = target.map_or("its boot device".to_owned(), |target| format!("power to {target}"));
             let text =
                 format!("commit precedes effect: {what} changes and nothing in the database asks for it");

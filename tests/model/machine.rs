@@ -240,7 +240,7 @@ fn faults_come_with_a_failed_step_of_cleaning_or_service_and_with_nothing_else()
             assert_eq!(outcome.fault.is_some(), wanted, "{facts:?}, {event}");
         }
         for verb in Verb::ALL {
-            assert!(request(facts, *verb).is_ok_and(|outcome| outcome.fault.is_some()) == false);
+            assert!(!request(facts, *verb).is_ok_and(|outcome| outcome.fault.is_some()), "{facts:?}, {verb}");
         }
     }
 }

@@ -19,9 +19,11 @@
 //! here: tokio's clock can be paused in a runtime of one thread, and the actors live on arbiter threads with runtimes
 //! of their own, commit through the store's writer thread, and stamp rows with the wall clock. So a seed decides what
 //! is done and what goes wrong, in which order for the operator and for each machine, but not how the threads
-//! interleave: a failing seed fails again mostly, not always. `FERRIC_MODEL_TIMES=20` repeats it.
+//! interleave: a failing seed fails again mostly, not always, and `FERRIC_MODEL_TIMES=20` repeats it. What matters most
+//! is not left to chance: many kills happen at the very moment of an effect, just before or just after it.
 //!
-//! `FERRIC_MODEL_SEED=7` runs this seed alone; `FERRIC_MODEL_STORY=1` prints what happened in it.
+//! `FERRIC_MODEL_SEED=7` runs this seed alone, `FERRIC_MODEL_SEEDS=150` runs so many instead of forty;
+//! `FERRIC_MODEL_STORY=1` prints what happened in each.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 mod chance;
