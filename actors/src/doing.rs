@@ -23,6 +23,8 @@ pub struct Doing {
     pub eta_seconds: Option<f64>,
     /// How far it is.
     pub progress: Progress,
+    /// When what is waited for is given up, unless its agent calls before; `None` where nothing limits the wait.
+    pub gives_up_at: Option<Timestamp>,
     /// Why nothing moves, if nothing does: "the agent did not answer …".
     pub waiting_for: Option<String>,
 }

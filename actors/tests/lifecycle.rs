@@ -619,7 +619,9 @@ async fn a_parent_takes_its_children_down_and_a_child_takes_its_parent_up() {
         world.directory.ask(id, under).await.expect("written");
     }
     let change = |target| ChangePower { target, timeout: None };
-    let is = |state: PowerState| move |node: &ferric_schema::Node| node.power_state == Some(state);
+    let is = |state: PowerState| {
+        move |node: &ferric_schema::Node| node.power_state == Some(state) && node.target_power_state.is_none()
+    };
     world.directory.ask(own, change(PowerTarget::On)).await.expect("accepted");
     world.until(own, "on", is(PowerState::On)).await;
     world.directory.ask(child, change(PowerTarget::On)).await.expect("accepted");

@@ -309,7 +309,10 @@ async fn an_aborted_service_without_a_ramdisk_leaves_the_instance_alone() {
     let change =
         ferric_actors::message::ChangePower { target: ferric_machine::PowerTarget::On, timeout: None };
     world.directory.ask(id, change).await.expect("accepted");
-    world.until(id, "on", |node| node.power_state == Some(PowerState::On)).await;
+    let on = |node: &ferric_schema::Node| {
+        node.power_state == Some(PowerState::On) && node.target_power_state.is_none()
+    };
+    world.until(id, "on", on).await;
     let mut long = steps(&["wait"]);
     long.steps[0].args.insert("seconds".into(), 600.into());
     long.disable_ramdisk = true;

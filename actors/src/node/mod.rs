@@ -22,7 +22,7 @@ use actix::{
 };
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
-use ferric_machine::{Activity, Facts, Outcome, State, Work};
+use ferric_machine::{Activity, Facts, Outcome, State, Timestamp, Work};
 use ferric_schema::events::NewEvent;
 use ferric_schema::history::{NewHistory, Severity};
 use ferric_schema::{
@@ -61,6 +61,8 @@ pub struct NodeActor {
     power_failures: u32,
     /// Guards the present wait state.
     deadline: Option<SpawnHandle>,
+    /// When it does.
+    gives_up_at: Option<Timestamp>,
     /// What to begin with, in an actor made after a restart or a crash.
     open_steps: Vec<StepRow>,
     /// Whether the actor ends on purpose.
@@ -140,6 +142,7 @@ impl NodeActor {
             operation: None,
             power_failures: 0,
             deadline: None,
+            gives_up_at: None,
             open_steps,
             leaving: false,
             resting,
@@ -375,12 +378,17 @@ impl NodeActor {
         if let Some(old) = self.deadline.take() {
             ctx.cancel_future(old);
         }
+        self.gives_up_at = None;
         let Some(guard) = ferric_machine::deadline(self.node.provision_state) else { return };
         let limit = self.world.settings.wait_limit(guard.option);
         // what an agent does between two calls is not known to the process that comes back
         let least = limit.min(self.world.settings.heartbeat_timeout.max(Duration::from_secs(60)));
         if !limit.is_zero() {
             let limit = limit.saturating_sub(gone).max(least);
+            self.gives_up_at = Some(self.world.now() + limit);
+            if let Some(mut doing) = self.world.doing.get_mut(&self.node.uuid) {
+                doing.gives_up_at = self.gives_up_at;
+            }
             self.deadline = Some(ctx.run_later(limit, move |act, ctx| act.overdue(guard, ctx)));
         }
     }

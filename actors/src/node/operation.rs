@@ -487,6 +487,7 @@ impl NodeActor {
             since: operation.since,
             usual_seconds: usual,
             eta_seconds: doing::eta(&progress, elapsed, usual),
+            gives_up_at: self.gives_up_at,
             progress,
             waiting_for,
         };

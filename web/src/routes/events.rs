@@ -282,8 +282,9 @@ impl From<Told> for View {
         if let Some(Value::Object(progress)) = data.remove("progress") {
             data.extend(progress);
         }
-        if let Some(micros) = data.get("since").and_then(Value::as_i64) {
-            data.insert("since".into(), json!(Iso(Timestamp(micros))));
+        for key in ["since", "gives_up_at"] {
+            let Some(micros) = data.get(key).and_then(Value::as_i64) else { continue };
+            data.insert(key.into(), json!(Iso(Timestamp(micros))));
         }
         view(seq, node, at, [kind, severity, text], data)
     }

@@ -37,6 +37,7 @@ struct View {
     since: Iso,
     usual_seconds: Option<f64>,
     eta_seconds: Option<f64>,
+    gives_up_at: Option<Iso>,
     doing: String,
     bytes_done: Option<u64>,
     bytes_total: Option<u64>,
@@ -44,8 +45,18 @@ struct View {
 }
 
 fn view(node_uuid: Uuid, doing: Doing) -> View {
-    let Doing { operation, step, number, of, since, usual_seconds, eta_seconds, progress, waiting_for } =
-        doing;
+    let Doing {
+        operation,
+        step,
+        number,
+        of,
+        since,
+        usual_seconds,
+        eta_seconds,
+        progress,
+        gives_up_at,
+        waiting_for,
+    } = doing;
     View {
         node_uuid,
         operation,
@@ -55,6 +66,7 @@ fn view(node_uuid: Uuid, doing: Doing) -> View {
         since: Iso(since),
         usual_seconds,
         eta_seconds,
+        gives_up_at: gives_up_at.map(Iso),
         doing: progress.doing,
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
