@@ -27,6 +27,7 @@ pub use directory::Directory;
 pub use doing::Doing;
 pub use error::NodeError;
 pub use ferric_drivers::flow::Asked;
+pub use ferric_drivers::inspect::rules::validate_rule as validate_inspection_rule;
 pub use ferric_drivers::interface::Kind;
 pub use ferric_drivers::{DriverError, Secret};
 pub use message::DriverInfo;

@@ -326,3 +326,43 @@ async fn an_aborted_service_without_a_ramdisk_leaves_the_instance_alone() {
     let offs = told.expect("read").into_iter().filter(|event| event.text == "power is power off").count();
     assert_eq!(offs, 0, "the tenant's machine was switched off");
 }
+
+#[actix::test]
+async fn a_card_that_two_machines_claim_stays_with_the_first_and_ends_nobodys_inspection() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let (first, second) = (manageable(&world).await, manageable(&world).await);
+    for id in [first, second] {
+        world.verb(id, Verb::Inspect).await.expect("accepted");
+        world.reaches(id, State::InspectWait).await;
+        // both report the same card, see common::agent::Ramdisks
+        world.directory.ask(id, ContinueInspection::default()).await.expect("accepted");
+        let node = world.reaches(id, State::Manageable).await;
+        assert!(node.last_error.is_none() && !node.maintenance, "{:?}", node.last_error);
+    }
+    let owners = world.directory.node_of_port_address(&["52:54:00:00:00:01".to_owned()]);
+    assert_eq!(owners, [first]);
+    let rows = world
+        .directory
+        .store()
+        .read(move |conn| ferric_schema::journal::latest_of_node(conn, first, 1))
+        .await;
+    let rows = rows.expect("read");
+    assert!(rows.iter().flat_map(|row| row.args.parse()).next().is_none(), "what was sent is not kept");
+}
+
+#[actix::test]
+async fn a_name_that_is_taken_fails_the_step_that_found_it_and_not_the_actor() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let (first, second) = (manageable(&world).await, manageable(&world).await);
+    for (id, state) in [(first, State::Manageable), (second, State::InspectFailed)] {
+        world.verb(id, Verb::Inspect).await.expect("accepted");
+        world.reaches(id, State::InspectWait).await;
+        let mut inventory = Json::new();
+        inventory.insert("name".into(), "the-same".into());
+        let told = ContinueInspection { inventory, ..ContinueInspection::default() };
+        world.directory.ask(id, told).await.expect("accepted");
+        world.reaches(id, state).await;
+    }
+    let node = world.node(second).await;
+    assert!(!node.maintenance && node.last_error.expect("an error").contains("the database"), "said once");
+}

@@ -485,6 +485,12 @@ impl Step {
         Step { source: StepSource::Conductor, requires_ramdisk: false, ..Step::new("conductor", step, 0) }
     }
 
+    /// Its arguments are what an inspection sent, with rules that may be sensitive: not kept once it is over.
+    #[must_use]
+    pub fn is_bulky(&self) -> bool {
+        self.interface == "inspect" && self.step == crate::inspect::PROCESS
+    }
+
     /// The reserved step `wait`: without `seconds` only a call of the agent ends it.
     #[must_use]
     pub fn is_bare_wait(&self) -> bool {

@@ -41,6 +41,8 @@ pub enum JournalChange {
         /// How.
         state: StepState,
     },
+    /// The arguments of a step are not kept: they are large, or not for everybody.
+    Forget(StepKey),
     /// The pending steps of an operation leave the plan, since a better one follows.
     Drop {
         /// The operation.
@@ -57,7 +59,8 @@ pub enum Also {
     History(NewHistory),
     /// What an inspection found; what an earlier one found goes.
     Inventory(NewInventory),
-    /// A new port. One that the node has already (by its address) stays as it is.
+    /// A new port. One that the node has already (by its address) stays as it is; one that another node has is left out
+    /// ([`Committed::ports_taken`]).
     Port(Port),
     /// A port of the generation that it was read at.
     ChangePort(Port),
@@ -95,6 +98,8 @@ pub struct Committed {
     pub ports: Vec<Port>,
     /// The ports taken away.
     pub ports_gone: Vec<Uuid>,
+    /// Addresses of new ports that were left out, since a port of another node has them.
+    pub ports_taken: Vec<(String, Uuid)>,
 }
 
 /// Writes row, journal and events in the caller's transaction (that is: inside [`crate::Store::write`]).
@@ -115,6 +120,7 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
             JournalChange::Close { op, state } => {
                 journal::close_operation(c, *op, *state, change.now)?;
             }
+            JournalChange::Forget(key) => journal::forget_args(c, *key)?,
             JournalChange::Drop { op, from } => {
                 journal::drop_pending(c, *op, *from)?;
             }
@@ -122,14 +128,18 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
     }
     let mut made = Vec::new();
     let mut gone = Vec::new();
+    let mut taken = Vec::new();
     for entry in &change.also {
         match entry {
             Also::History(line) => history::insert(c, line)?,
             Also::Inventory(found) => inventory::put(c, found, change.now)?,
             Also::Port(port) => {
                 let same = ports::by_address(c, std::slice::from_ref(&port.address))?;
-                if !same.iter().any(|other| other.node_uuid == port.node_uuid) {
-                    made.push(ports::insert(c, port)?);
+                match same.first() {
+                    None => made.push(ports::insert(c, port)?),
+                    Some(other) if other.node_uuid == port.node_uuid => {}
+                    // two machines say they have the same card (a BMC's own, often): the first one keeps it
+                    Some(other) => taken.push((port.address.clone(), other.node_uuid)),
                 }
             }
             Also::ChangePort(port) => made.push(ports::update(c, port, change.now)?),
@@ -142,5 +152,5 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
     }
     // last, since the numbering makes PostgreSQL's other writers wait
     let event_seqs = events::append_all(c, &change.events)?;
-    Ok(Committed { node, steps, event_seqs, ports: made, ports_gone: gone })
+    Ok(Committed { node, steps, event_seqs, ports: made, ports_gone: gone, ports_taken: taken })
 }

@@ -256,6 +256,14 @@ pub fn checkpoint(c: &mut Conn, key: impl Into<StepKey>, text: &str) -> Result<(
     set!(c, key, dsl::checkpoint.eq(Some(text)))
 }
 
+/// Takes a step's arguments away.
+///
+/// # Errors
+/// `NotFound`.
+pub fn forget_args(c: &mut Conn, key: impl Into<StepKey>) -> Result<(), StoreError> {
+    set!(c, key, dsl::args.eq(JsonText::default()))
+}
+
 /// Says that a step ended, and how.
 ///
 /// # Errors

@@ -108,7 +108,10 @@ impl Config {
             ("disallow_deploy_steps", &self.api.disallow_deploy_steps),
             ("disallow_service_steps", &self.api.disallow_service_steps),
         ] {
-            if let Some(step) = steps.iter().find(|step| !step.contains('.')) {
+            if let Some(step) = steps
+                .iter()
+                .find(|step| !step.contains('.') && step.parse::<ferric_machine::steps::Reserved>().is_err())
+            {
                 return Err(format!(
                     "api.{name} holds \"{step}\": name steps as interface.step, for example \"vendor.send_raw\""
                 ));

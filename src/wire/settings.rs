@@ -330,7 +330,7 @@ pub(super) fn direct(config: &Config, places: &Places) -> DirectSettings {
         power_off_within: interval * of.post_deploy_get_power_state_retries,
         command_within: of.command_wait_interval * of.command_wait_attempts,
         files: config.http.enabled.then(|| ServedFiles {
-            allowed: config.conductor.file_url_allowed_paths.iter().map(PathBuf::from).collect(),
+            allowed: instance_paths(config),
             http_root: places.http_root.clone(),
             http_url: http_url(config),
         }),
@@ -348,7 +348,13 @@ pub(super) fn anaconda(config: &Config, places: &Places) -> AnacondaSettings {
         default_boot_mode: boot_mode(config),
         power_off_after_failure: config.deploy.power_off_after_deploy_failure,
         download_timeout: config.pxe.download_timeout,
+        instance_paths: instance_paths(config),
     }
+}
+
+/// Where instance_info may name files of this host.
+fn instance_paths(config: &Config) -> Vec<PathBuf> {
+    config.conductor.file_url_allowed_paths.iter().map(PathBuf::from).collect()
 }
 
 pub(super) fn ipmi(config: &Config) -> IpmiSettings {
@@ -383,6 +389,7 @@ pub(super) fn pxe(config: &Config, places: &Places) -> PxeSettings {
         // one ramdisk serves both, unless the operator has another for rescue
         rescue_kernel: config.conductor.rescue_kernel.clone().or(config.conductor.deploy_kernel.clone()),
         rescue_ramdisk: config.conductor.rescue_ramdisk.clone().or(config.conductor.deploy_ramdisk.clone()),
+        instance_paths: instance_paths(config),
         download_timeout: config.pxe.download_timeout,
         image_cache_ttl: Duration::from_secs(config.pxe.image_cache_ttl.saturating_mul(60)),
         default_boot_mode: boot_mode(config),

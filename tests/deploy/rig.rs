@@ -154,6 +154,8 @@ fn serve(folder: &Path, port: u16) -> Child {
         .args(["serve", "--data-dir"])
         .arg(folder.join("data"))
         .args(["--set", &format!("api.port={port}"), "--set", "deploy.default_boot_mode=bios"])
+        // the agent of these tests works on a file and only deploys
+        .args(["--set", "conductor.automated_clean=false"])
         // there is no BMC that would see the agent's power off
         .args(["--set", "agent.post_deploy_get_power_state_retries=0"])
         .stdin(Stdio::null())

@@ -13,6 +13,12 @@ use crate::error::{ApiError, Result};
 use crate::gates::{Arg, Below};
 use crate::version::Version;
 
+/// From this size on a body is read beside few others only.
+const LARGE: usize = 1 << 20;
+
+/// The turns of large bodies.
+static LARGE_ONES: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
+
 /// How deep objects and arrays may be nested.
 const MAX_DEPTH: usize = 25;
 
@@ -32,6 +38,13 @@ impl<const KIB: usize> FromRequest for Body<KIB> {
             if announced > limit {
                 return Err(ApiError::body_too_large(KIB));
             }
+            // a large body is many times its size as a tree: few at a time, whoever sends them
+            let _large = if announced > LARGE || (announced == 0 && limit > LARGE) {
+                Some(LARGE_ONES.acquire().await.expect("the semaphore is never closed"))
+            } else {
+                None
+            };
+            let limit = if _large.is_some() { limit } else { limit.min(LARGE) };
             let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
             while let Some(chunk) = payload.next().await {
                 let chunk =

@@ -63,6 +63,8 @@ pub struct NodeActor {
     deadline: Option<SpawnHandle>,
     /// When it does.
     gives_up_at: Option<Timestamp>,
+    /// The last change could not be stored for what it held.
+    unstorable: bool,
     /// What to begin with, in an actor made after a restart or a crash.
     open_steps: Vec<StepRow>,
     /// Whether the actor ends on purpose.
@@ -143,6 +145,7 @@ impl NodeActor {
             power_failures: 0,
             deadline: None,
             gives_up_at: None,
+            unstorable: false,
             open_steps,
             leaving: false,
             resting,
@@ -211,7 +214,11 @@ impl NodeActor {
             return;
         }
         let (node, host) = (change.node.uuid, &self.world.settings.host);
-        let line = NewHistory::new(node, host, about, Severity::Error, text, self.world.now());
+        let mut line = NewHistory::new(node, host, about, Severity::Error, text, self.world.now());
+        line.state = Some(self.node.provision_state.to_string());
+        line.target_provision_state = self.node.target_provision_state.map(|target| target.to_string());
+        line.duration =
+            self.node.provision_updated_at.map(|since| self.world.now().0.saturating_sub(since.0).max(0));
         change.also.push(Also::History(line));
     }
 
@@ -297,6 +304,15 @@ impl NodeActor {
                 act.committed(done, ctx);
                 then(act, ctx);
             }
+            // not the row's fault but of what a step found (a name that is taken, a text that the database refuses):
+            // said once, as the step's failure; doing the step again would end here again
+            Err(error)
+                if act.operation.is_some()
+                    && !std::mem::replace(&mut act.unstorable, true)
+                    && !matches!(error, StoreError::Stale { .. } | StoreError::NotFound { .. }) =>
+            {
+                act.step_cannot_be_stored(ctx, &error);
+            }
             Err(error) => act.lost(&error, ctx),
         }));
     }
@@ -351,6 +367,10 @@ impl NodeActor {
             }
             self.world.ports.set(self.node.uuid, &self.ports);
         }
+        for (address, other) in done.ports_taken {
+            tracing::warn!(node = %self.node.uuid, %address, %other, "no port made: another node has this address");
+        }
+        self.unstorable = false;
         if before != self.state() {
             let error = if self.state().is_failed() { self.node.last_error.as_deref() } else { None };
             tracing::info!(node = %self.uuid(), error, "{before} → {}", self.state());

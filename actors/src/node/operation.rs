@@ -15,7 +15,7 @@ use ferric_machine::{
     transition,
 };
 use ferric_schema::journal::{NewStep, StepKey, StepRow, StepState};
-use ferric_schema::{JournalChange, JsonText, Node};
+use ferric_schema::{JournalChange, JsonText, Node, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -466,6 +466,9 @@ impl NodeActor {
         if let (Some(at), StepState::Failed) = (operation.at, state) {
             let error = change.node.last_error.clone();
             change.journal.push(JournalChange::End { key: operation.key(at), state, error });
+            if operation.steps[at].is_bulky() {
+                change.journal.push(JournalChange::Forget(operation.key(at)));
+            }
             change.journal.push(JournalChange::Close { op: operation.id, state: StepState::Aborted });
         } else {
             change.journal.push(JournalChange::Close { op: operation.id, state });
@@ -708,6 +711,9 @@ impl NodeActor {
             state: StepState::Done,
             error: None,
         });
+        if step.is_bulky() {
+            change.journal.push(JournalChange::Forget(operation.key(at)));
+        }
         if let Some(next) = &found.next {
             let from = at + 1;
             let first = i32::try_from(from).expect("an operation has few steps");
@@ -851,6 +857,17 @@ impl NodeActor {
             let text = failed_text(operation.purpose.activity(), self.uuid(), &name, &reason);
             self.fire(ctx, Event::Fail, Some(text));
         }
+    }
+
+    /// What the step found is refused by the database.
+    pub(super) fn step_cannot_be_stored(&mut self, ctx: &mut Context<Self>, error: &StoreError) {
+        tracing::error!(node = %self.uuid(), %error, "what a step found cannot be stored");
+        let error = DriverError::Refused {
+            what: "the database".into(),
+            command: "what the step found".into(),
+            reason: error.to_string(),
+        };
+        self.step_failed(ctx, &error);
     }
 
     fn step_failed(&mut self, ctx: &mut Context<Self>, error: &DriverError) {

@@ -104,7 +104,12 @@ impl Steps for Ramdisks {
             "rescue" => context.asks.boot_ramdisk(RamdiskPurpose::Rescue).await?,
             "process" => {
                 let inventory = context.step.args.get("inventory").and_then(|value| value.as_object());
+                let name = inventory.and_then(|inventory| inventory.get("name")?.as_str().map(str::to_owned));
                 let found = ferric_drivers::interface::Found {
+                    node: name
+                        .map(|name| ferric_drivers::interface::NodeChange::Name(Some(name)))
+                        .into_iter()
+                        .collect(),
                     inventory: Some((inventory.cloned().unwrap_or_default(), Default::default())),
                     ports: vec![ferric_drivers::interface::FoundPort {
                         address: "52:54:00:00:00:01".into(),

@@ -48,6 +48,29 @@ impl Source {
         }
     }
 
+    /// Reads a value of instance_info, which a tenant may write: a file of this host only below `allowed`.
+    pub(crate) fn of_instance(key: &'static str, text: &str, allowed: &[PathBuf]) -> Result<Source> {
+        let source = Source::parse_of("instance_info", key, text)?;
+        let Source::File(path) = &source else { return Ok(source) };
+        // a link must not lead out, nor must `..`; what is not there is said when it is fetched
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let inside = |folder: &PathBuf| {
+            real.starts_with(fs::canonicalize(folder).unwrap_or_else(|_| folder.clone()))
+                && !path.components().any(|part| part == std::path::Component::ParentDir)
+        };
+        if allowed.iter().any(inside) {
+            return Ok(source);
+        }
+        Err(DriverError::Invalid {
+            section: "instance_info",
+            key: key.to_owned(),
+            reason: format!(
+                "files of the conductor's host may be used from {:?} only ([conductor] file_url_allowed_paths)",
+                allowed
+            ),
+        })
+    }
+
     /// For people: without user name, password and query.
     fn shown(&self) -> String {
         match self {

@@ -77,7 +77,7 @@ impl Netboot {
         boot: &InstanceBoot,
         mode: BootMode,
     ) -> Result<()> {
-        let source = |key, text| Source::parse_of("instance_info", key, text);
+        let source = |key, text| Source::of_instance(key, text, &self.settings.instance_paths);
         let images = (source("kernel", &boot.kernel)?, source("ramdisk", &boot.ramdisk)?);
         let line = instance_line(node, boot, &self.settings)?;
         self.lay_out(node, images, INSTANCE_FILES, &line, mode).await

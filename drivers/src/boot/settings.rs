@@ -33,6 +33,8 @@ pub struct PxeSettings {
     pub rescue_kernel: Option<String>,
     /// Where driver_info has no `rescue_ramdisk`.
     pub rescue_ramdisk: Option<String>,
+    /// `[conductor] file_url_allowed_paths`: where instance_info may name files of this host.
+    pub instance_paths: Vec<PathBuf>,
     /// Fetching a kernel or ramdisk may take this long.
     pub download_timeout: Duration,
     /// Fetched kernels and ramdisks that no node uses are kept this long.
@@ -62,6 +64,7 @@ impl Default for PxeSettings {
             deploy_ramdisk: None,
             rescue_kernel: None,
             rescue_ramdisk: None,
+            instance_paths: vec![PathBuf::from("/var/lib/ironic")],
             download_timeout: Duration::from_secs(300),
             image_cache_ttl: Duration::from_secs(10080 * 60),
             default_boot_mode: BootMode::Uefi,

@@ -32,7 +32,7 @@ pub(crate) fn node() -> NodeView {
 }
 
 struct Bench {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     settings: Arc<PxeSettings>,
     ports: Arc<PortIndex>,
 }
@@ -46,11 +46,12 @@ fn bench() -> Bench {
         tftp_root: dir.path().join("tftp"),
         http_root: dir.path().join("http"),
         http_url: "http://10.0.0.1:8080/".to_owned(),
+        instance_paths: vec![dir.path().to_owned()],
         deploy_kernel: Some(kernel.to_str().unwrap().to_owned()),
         deploy_ramdisk: Some(format!("file://{}", ramdisk.display())),
         ..PxeSettings::default()
     };
-    Bench { _dir: dir, settings: Arc::new(settings), ports: Arc::new(PortIndex::default()) }
+    Bench { dir, settings: Arc::new(settings), ports: Arc::new(PortIndex::default()) }
 }
 
 fn params(boot_mode: BootMode) -> RamdiskParams {
@@ -247,4 +248,24 @@ async fn an_instance_that_boots_over_the_network_takes_the_place_of_the_ramdisk(
     let bad = InstanceBoot { kernel_args: vec!["a\nb".to_owned()], ..instance };
     let error = boot.prepare_instance(&node, &bad, BootMode::Bios).await.unwrap_err();
     assert!(matches!(error, DriverError::Invalid { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_instance_cannot_name_any_file_of_this_host() {
+    let bench = bench();
+    let boot = IpxeBoot::new(bench.settings.clone(), bench.ports.clone());
+    let allowed = bench.settings.deploy_kernel.clone().unwrap();
+    for file in
+        ["/etc/passwd", "file:///etc/passwd", &format!("{}/../../etc/passwd", bench.dir.path().display())]
+    {
+        let instance =
+            InstanceBoot { kernel: file.to_owned(), ramdisk: allowed.clone(), kernel_args: Vec::new() };
+        let error = boot.prepare_instance(&node(), &instance, BootMode::Uefi).await.unwrap_err();
+        assert!(error.to_string().contains("file_url_allowed_paths"), "{file}: {error}");
+    }
+    let link = bench.dir.path().join("link");
+    std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+    let instance =
+        InstanceBoot { kernel: link.display().to_string(), ramdisk: allowed, kernel_args: Vec::new() };
+    assert!(boot.prepare_instance(&node(), &instance, BootMode::Uefi).await.is_err(), "a link leads out");
 }

@@ -52,12 +52,15 @@ pub struct AnacondaSettings {
     pub power_off_after_failure: bool,
     /// Fetching template or second stage may take this long.
     pub download_timeout: Duration,
+    /// `[conductor] file_url_allowed_paths`: where instance_info may name files of this host.
+    pub instance_paths: Vec<PathBuf>,
 }
 
 impl Default for AnacondaSettings {
     fn default() -> Self {
         AnacondaSettings {
             default_ks_template: None,
+            instance_paths: vec![PathBuf::from("/var/lib/ironic")],
             insecure_heartbeat: false,
             api_url: String::new(),
             http_root: PathBuf::from("/httpboot"),
@@ -119,7 +122,7 @@ impl AnacondaDeploy {
         let text = node.instance_str("stage2").ok_or_else(|| {
             missing("stage2", "set it to the URL of the installer's squashfs.img, or of the tree that has it")
         })?;
-        match Source::parse_of("instance_info", "stage2", text)? {
+        match Source::of_instance("stage2", text, &self.settings.instance_paths)? {
             Source::Web(url) if !url.path().ends_with(".img") => Ok((url.to_string(), None)),
             source @ (Source::Web(_) | Source::File(_)) => Ok((self.base(node), Some(source))),
         }
@@ -139,9 +142,12 @@ impl AnacondaDeploy {
 
     /// The text of the template; `None` is the default one.
     async fn template(&self, node: &NodeView) -> Result<Option<String>> {
-        let named = node.instance_str("ks_template").or(self.settings.default_ks_template.as_deref());
-        let Some(text) = named else { return Ok(None) };
-        let bytes = match Source::parse_of("instance_info", "ks_template", text)? {
+        let source = match (node.instance_str("ks_template"), self.settings.default_ks_template.as_deref()) {
+            (Some(text), _) => Source::of_instance("ks_template", text, &self.settings.instance_paths)?,
+            (None, Some(text)) => Source::parse_of("[anaconda]", "default_ks_template", text)?,
+            (None, None) => return Ok(None),
+        };
+        let bytes = match source {
             Source::File(path) => tokio::fs::read(&path).await.map_err(|error| io_error(&path, &error))?,
             Source::Web(url) => {
                 let shown =
@@ -357,7 +363,7 @@ impl DeployInterface for AnacondaDeploy {
         self.source(node)?;
         self.instance(node)?;
         if let Some(text) = node.instance_str("ks_template") {
-            Source::parse_of("instance_info", "ks_template", text)?;
+            Source::of_instance("ks_template", text, &self.settings.instance_paths)?;
         }
         Ok(())
     }

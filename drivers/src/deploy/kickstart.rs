@@ -10,6 +10,9 @@ use crate::interface::Result;
 /// What is used where neither node nor configuration names a template.
 const DEFAULT: &str = include_str!("ks.cfg.j2");
 
+/// How many instructions a template may take; the default one takes a few hundred.
+const FUEL: u64 = 200_000;
+
 /// What a template may name, as `ks_options.…`.
 pub(super) struct KsOptions<'a> {
     /// `liveimg_url`: the image, or the folder of a repository.
@@ -63,6 +66,8 @@ pub(super) fn render(template: Option<&str>, options: &KsOptions<'_>) -> Result<
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
+    // a template may come from anywhere, and it runs in our process
+    environment.set_fuel(Some(FUEL));
     environment.set_keep_trailing_newline(true);
     let template = template.unwrap_or(DEFAULT);
     let text = environment.render_str(template, json!({"ks_options": all}));

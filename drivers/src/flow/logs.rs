@@ -70,6 +70,16 @@ async fn collect(logs: &LogCollection, context: &StepContext) {
 }
 
 fn write(folder: &Path, path: PathBuf, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(path, bytes)
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+    // the logs of a tenant's machine are for the operator alone
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(bytes)
 }

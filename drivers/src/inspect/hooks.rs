@@ -167,6 +167,13 @@ fn mac(text: &str) -> Option<String> {
     text.trim().replace('-', ":").parse::<Mac>().ok().map(|mac| mac.to_string())
 }
 
+/// Whether an address can be one card's own: it is there, and no group's.
+fn is_own(mac: &str) -> bool {
+    let group =
+        mac.get(..2).and_then(|first| u8::from_str_radix(first, 16).ok()).is_none_or(|first| first & 1 == 1);
+    !group && mac != "00:00:00:00:00:00"
+}
+
 /// The card that the ramdisk was booted from; also in pxelinux' form, `01-aa-bb-cc-dd-ee-ff`.
 fn boot_mac(inventory: &Json) -> Option<String> {
     let text = inventory.get("boot")?.get("pxe_interface")?.as_str()?;
@@ -261,29 +268,37 @@ fn ports(settings: &InspectSettings, subject: &mut Subject) {
         if settings.update_pxe_enabled && boot_is_known {
             port.pxe_enabled = card.is_some_and(|card| card.get("pxe_enabled") == Some(&json!(true)));
         }
-        if let Some(id) = card.map(|card| text(card, "client_id")).filter(|id| !id.is_empty()) {
+        if let Some(id) =
+            card.map(|card| text(card, "client_id")).filter(|id| !id.is_empty() && id.len() <= 255)
+        {
             port.extra.insert("client-id".into(), json!(id));
         }
     }
     if settings.add_ports == AddPorts::Disabled {
         return;
     }
-    for card in &valid {
+    for card in valid.iter().filter(|card| is_own(text(card, "mac_address"))) {
         let known = subject.ports.iter().any(|port| port.address == text(card, "mac_address"));
         if !known {
             let port = subject.port_with(text(card, "mac_address"));
             port.pxe_enabled = card.get("pxe_enabled") == Some(&json!(true));
             let id = text(card, "client_id");
-            if !id.is_empty() {
+            if !id.is_empty() && id.len() <= 255 {
                 port.extra.insert("client-id".into(), json!(id));
             }
         }
     }
 }
 
+/// A short word without anything that means something elsewhere.
+fn is_word(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+}
+
 fn architecture(subject: &mut Subject) -> Result<()> {
     let cpu = subject.inventory.get("cpu").cloned().unwrap_or(Value::Null);
-    match cpu.get("architecture").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+    match cpu.get("architecture").and_then(Value::as_str).filter(|text| is_word(text)) {
         Some(architecture) => {
             subject.set_property("cpu_arch", json!(architecture));
             Ok(())
@@ -375,7 +390,8 @@ fn accelerators(settings: &InspectSettings, subject: &mut Subject) -> Result<()>
 
 fn boot_mode(subject: &mut Subject) -> Result<()> {
     let mode = subject.inventory.get("boot").and_then(|boot| boot.get("current_boot_mode")?.as_str());
-    if let Some(mode) = mode.map(str::to_owned) {
+    // it is written into a list with commas and colons
+    if let Some(mode) = mode.filter(|mode| matches!(*mode, "bios" | "uefi")).map(str::to_owned) {
         subject.set_capabilities(&[("boot_mode".into(), Some(mode))]);
     }
     Ok(())
@@ -527,7 +543,8 @@ fn raid_device(subject: &mut Subject) -> Result<()> {
     let new: Vec<String> =
         serials(&subject.inventory).into_iter().filter(|serial| !before.contains(serial)).collect();
     match new.as_slice() {
-        [serial] => subject.set_property("root_device", json!({"serial": serial})),
+        // as it stands: a serial that begins like an operator is none
+        [serial] => subject.set_property("root_device", json!({"serial": format!("s== {serial}")})),
         all => tracing::warn!(node = %subject.uuid, disks = all.len(),
             "the root device is not identified: exactly one disk has to be new"),
     }

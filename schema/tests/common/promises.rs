@@ -725,12 +725,19 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
 
     let theirs = with(
         done.node.clone(),
-        vec![Also::History(line(id, "lost", at(6))), Also::Port(port(id, "52:54:00:00:00:09"))],
+        vec![Also::History(line(id, "kept", at(6))), Also::Port(port(id, "52:54:00:00:00:09"))],
     );
-    let e = s.write_blocking(move |c| commit(c, theirs)).unwrap_err();
-    assert_eq!(duplicate(e), ("address", "52:54:00:00:00:09".into()));
+    let done = s.write_blocking(move |c| commit(c, theirs)).unwrap();
+    assert_eq!(done.ports_taken[0].0, "52:54:00:00:00:09", "another node's card stays where it is");
+    assert!(done.ports.is_empty());
+    assert_eq!(s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 2);
+
+    // what the database refuses takes everything with it
+    let gone =
+        with(done.node.clone(), vec![Also::History(line(id, "lost", at(7))), Also::PortGone(new.uuid)]);
+    s.write_blocking(move |c| commit(c, gone)).unwrap_err();
     assert_eq!(fetch(&s, id), Some(done.node), "nothing of it stays");
-    assert_eq!(s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 1);
+    assert_eq!(s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 2);
 }
 
 pub fn a_history_pages_and_forgets(s: Store) {

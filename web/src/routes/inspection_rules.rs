@@ -118,7 +118,9 @@ impl Kept for Rule {
         if before.is_some_and(|(rule, _)| rule.sensitive) && !self.sensitive {
             return Err("Inspection rules cannot have the sensitive flag unset: make a new rule.".to_owned());
         }
-        Ok(())
+        // what no inspection could run would fail every one of them
+        let rule = serde_json::to_value(&*self).expect("a rule is JSON");
+        ferric_actors::validate_inspection_rule(&rule).map_err(|error| error.to_string())
     }
 
     fn show<M: SerializeMap>(&self, field: RuleField, m: &mut M) -> std::result::Result<(), M::Error> {

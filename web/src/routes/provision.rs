@@ -145,7 +145,9 @@ async fn of_templates(state: &WebState, node: &Node) -> Result<Vec<Asked>> {
     }
     let mut steps = Vec::new();
     for template in found {
-        steps.extend(steps::of_store(&template.steps.parse())?);
+        let own = steps::of_store(&template.steps.parse())?;
+        steps::allowed(&own, &format!("deploy template {}", template.name), Verb::Active, &state.settings)?;
+        steps.extend(own);
     }
     Ok(steps)
 }
