@@ -1,6 +1,8 @@
 //! The machine's disks and network cards, from sysfs.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::Failure;
@@ -38,6 +40,8 @@ pub struct Disk {
     pub hctl: String,
     /// Bus path below `/dev/disk/by-path/`, empty if unknown.
     pub by_path: String,
+    /// Device number `major:minor`, empty if unknown.
+    pub number: String,
     /// Whether it spins.
     pub rotational: bool,
     /// The device that is built on it or on a partition of it: `md127` (software RAID), `dm-0` (multipath, LVM). Empty
@@ -60,6 +64,58 @@ pub fn list(sys: &Path, dev: &Path) -> Vec<Disk> {
 /// All fixed disks that cannot be written, by name.
 pub fn read_only(sys: &Path, dev: &Path) -> Vec<Disk> {
     find(sys, dev, true)
+}
+
+/// Disks that are in no list though something is there, by name, with the reason: removable with a medium in them, or
+/// without a size.
+pub fn left_out(sys: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(sys.join("block")).into_iter().flatten().flatten() {
+        let (folder, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let number = |file: &str| {
+            fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse::<u64>().ok())
+        };
+        if is_no_disk(&name) || number("hidden") == Some(1) || !folder.join("device").exists() {
+            continue;
+        }
+        let reason = match (number("size").unwrap_or(0), number("removable") == Some(1)) {
+            (0, true) | (1.., false) => continue,
+            (0, false) => "it says that it has no size, as a broken or switched-off disk does",
+            (1.., true) => "it is removable",
+        };
+        found.push((format!("/dev/{name}"), reason.to_owned()));
+    }
+    found.sort();
+    found
+}
+
+/// Whether an opened device is the one that the disk was when it was chosen, by its number. A file is taken as it is.
+pub(crate) fn same_device(file: &fs::File, disk: &Disk) -> io::Result<()> {
+    let meta = file.metadata()?;
+    if !meta.file_type().is_block_device() || disk.number.is_empty() {
+        return Ok(());
+    }
+    let opened = format!("{}:{}", nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+    if opened == disk.number {
+        return Ok(());
+    }
+    let (path, chosen) = (disk.path.display(), &disk.number);
+    Err(io::Error::other(format!("{path} is device {opened}, but {chosen} was chosen")))
+}
+
+/// Whether sysfs still shows the disk that was chosen under its name. Errors: what is different.
+pub(crate) fn unchanged(disk: &Disk, sys: &Path) -> io::Result<()> {
+    let name = &disk.kernel_name;
+    let dev = disk.path.parent().unwrap_or(Path::new(""));
+    let Some(now) = read(&sys.join("block").join(name), dev, name) else {
+        return Err(io::Error::other("it is not there any more"));
+    };
+    let of = |disk: &Disk| (disk.size, disk.serial.clone(), disk.wwn_full.clone(), disk.number.clone());
+    if of(&now) == of(disk) {
+        return Ok(());
+    }
+    let (was, is) = (describe(disk), describe(&now));
+    Err(io::Error::other(format!("another disk has its name now: chosen was {was}, there is {is}")))
 }
 
 fn find(sys: &Path, dev: &Path, read_only: bool) -> Vec<Disk> {
@@ -134,10 +190,14 @@ pub fn macs(sys: &Path, boot_mac: Option<&str>) -> Vec<String> {
     macs
 }
 
-fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
+fn is_no_disk(name: &str) -> bool {
     // the boot and key areas of a memory card come as devices of their own
     let card_area = name.starts_with("mmcblk") && (name.contains("boot") || name.ends_with("rpmb"));
-    if card_area || NOT_DISKS.iter().any(|kind| name.starts_with(kind)) {
+    card_area || NOT_DISKS.iter().any(|kind| name.starts_with(kind))
+}
+
+fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
+    if is_no_disk(name) {
         return None;
     }
     let text = |below: &str| {
@@ -168,6 +228,7 @@ fn read(folder: &Path, dev: &Path, name: &str) -> Option<Disk> {
         wwn_full,
         hctl: if last.split(':').count() == 4 { last.clone() } else { String::new() },
         by_path: bus_path(&device),
+        number: text("dev"),
         rotational: text("queue/rotational") == "1",
         held_by: holder(folder, name),
     })
@@ -274,10 +335,17 @@ mod tests {
             wwn_full: "0x5000c50012345678aabb".into(),
             hctl: "2:0:0:0".into(),
             by_path: "pci-0000:00:1f.2-ata-3".into(),
+            number: String::new(),
             rotational: true,
             held_by: String::new(),
         };
         assert_eq!(disks[0], expected);
+        let removable = vec![("/dev/sdb".to_owned(), "it is removable".to_owned())];
+        assert_eq!(left_out(&root.join("sys")), removable);
+        unchanged(&disks[0], &root.join("sys")).expect("the same disk");
+        let other = Disk { serial: "SERIAL02".into(), ..disks[0].clone() };
+        let refused = unchanged(&other, &root.join("sys")).expect_err("another disk").to_string();
+        assert!(refused.contains("SERIAL01") && refused.contains("SERIAL02"), "{refused}");
         // an array over a partition makes the whole disk one that is in use
         fs::create_dir_all(root.join("sys/block/sda/sda1/holders/md127")).expect("dirs");
         assert_eq!(list(&root.join("sys"), Path::new("/dev"))[0].held_by, "md127");

@@ -58,8 +58,8 @@ pub async fn dispatch(
         names::PREPARE_IMAGE => {
             let args: WriteImageArgs = read(params)?;
             start(agent, name, move |agent, progress| async move {
-                let hints = agent.session().map(|session| session.node.properties).unwrap_or_default();
-                write_image(&agent, &progress, args, None, Some(&hints.into())).await
+                let (instance_info, properties) = known_node(&agent);
+                write_image(&agent, &progress, args, Some(&instance_info), Some(&properties)).await
             })
         }
         names::INSTALL_BOOTLOADER => {
@@ -186,10 +186,7 @@ pub(crate) async fn write_image(
     let source = Source::new(agent.client.clone(), url, limits.clone())?
         .with_login(info.image_server_user.clone(), info.image_server_password.clone());
     let expected = expected_hash(agent, info, &source, config.agent_md5_checksum_enable).await?;
-    let hints = hints::gather(instance_info, properties)?;
-    // what cleaning must not erase, an image must not overwrite
-    let kept = targets::skip_hints(properties.unwrap_or(&Value::Null))?;
-    let disk = agent.disks.choose_except(&hints, &kept).await?;
+    let disk = root_disk(agent, instance_info, properties).await?;
     say(format!("disk {} bytes={} serial={}", disk.name(), disk.size, disk.serial));
     let given = args.configdrive.as_ref().or(info.configdrive.as_ref()).filter(|c| !c.reveal().is_empty());
     let drive = match given {
@@ -285,8 +282,8 @@ async fn install_bootloader(agent: &Agent, params: InstallBootloaderParams) -> R
             Ok(disk) => disk,
             // a rebuild may come to a ramdisk that has written nothing itself
             Err(_) => {
-                let properties = agent.session().map(|session| Value::from(session.node.properties));
-                agent.disks.choose(&hints::gather(None, properties.as_ref())?).await?
+                let (instance_info, properties) = known_node(agent);
+                named_disk(agent, Some(&instance_info), Some(&properties)).await?
             }
         };
         let options = agent.options.clone();
@@ -308,9 +305,10 @@ async fn install_bootloader(agent: &Agent, params: InstallBootloaderParams) -> R
 }
 
 /// Fetches what is to be fetched, then puts the files into the file systems of the disk just written, or else of the
-/// root disk.
+/// disk that root device hints name.
 pub(crate) async fn inject_files(
     agent: &Agent,
+    instance_info: Option<&Value>,
     properties: Option<&Value>,
     files: Option<&Value>,
 ) -> Result<Value, Failure> {
@@ -327,7 +325,7 @@ pub(crate) async fn inject_files(
     }
     let disk = match agent.written() {
         Some(written) => written.disk,
-        None => agent.disks.choose(&hints::gather(None, properties)?).await?,
+        None => named_disk(agent, instance_info, properties).await?,
     };
     let options = agent.options.clone();
     blocking(move || {
@@ -336,6 +334,40 @@ pub(crate) async fn inject_files(
         inject::inject(&place, &tasks, &mut partition::mounts::Machine)
     })
     .await
+}
+
+/// `instance_info` and `properties` of the node as the lookup told them.
+fn known_node(agent: &Agent) -> (Value, Value) {
+    let node = agent.session().map(|session| session.node).unwrap_or_default();
+    (node.instance_info.into(), node.properties.into())
+}
+
+/// The disk that root device hints choose, or the rule without hints; never one to keep: what cleaning must not erase,
+/// nothing else may write. Errors: `Parameters`, `NoDisk`.
+async fn root_disk(
+    agent: &Agent,
+    instance_info: Option<&Value>,
+    properties: Option<&Value>,
+) -> Result<Disk, Failure> {
+    let hints = hints::gather(instance_info, properties)?;
+    let kept = targets::skip_hints(properties.unwrap_or(&Value::Null))?;
+    agent.disks.choose_except(&hints, &kept).await
+}
+
+/// The same where this agent has written nothing: only hints can say which disk holds the system, a guess could hit a
+/// disk with somebody's data. Errors: `Boot` without hints.
+async fn named_disk(
+    agent: &Agent,
+    instance_info: Option<&Value>,
+    properties: Option<&Value>,
+) -> Result<Disk, Failure> {
+    if hints::gather(instance_info, properties)?.is_empty() {
+        return Err(Failure::Boot(
+            "no image has been written since this ramdisk started, and no root device hints say which disk is meant"
+                .to_owned(),
+        ));
+    }
+    root_disk(agent, instance_info, properties).await
 }
 
 fn written_disk(agent: &Agent) -> Result<Disk, Failure> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::console::say;
 use crate::disk::{self, Disk};
 use crate::error::Failure;
-use crate::hints::{self, Hints};
+use crate::hints::{self, Fit, Hints};
 
 /// How long to wait for further disks, all of it counted from the agent's start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,14 +76,24 @@ impl Watch {
         self.choose_except(hints, &[]).await
     }
 
-    /// The same among the disks that fit none of `kept`. Errors: `NoDisk`.
+    /// The same among the disks that certainly fit none of `kept`. Errors: `NoDisk`, telling what was left out.
     pub async fn choose_except(&self, hints: &Hints, kept: &[Hints]) -> Result<Disk, Failure> {
         let mut told = false;
         loop {
-            let mut disks = self.look().await?;
-            disks.retain(|disk| !kept.iter().any(|kept| hints::fits(kept, disk)));
+            let (disks, left_out): (Vec<Disk>, Vec<Disk>) =
+                self.look().await?.into_iter().partition(|disk| hints::kept(kept, disk) == Fit::No);
             match self.verdict(Instant::now()) {
-                Verdict::Final => return disk::choose(&disks, hints),
+                Verdict::Final if left_out.is_empty() => return disk::choose(&disks, hints),
+                Verdict::Final => {
+                    let names: Vec<String> = left_out.iter().map(Disk::name).collect();
+                    return disk::choose(&disks, hints).map_err(|failure| {
+                        Failure::NoDisk(format!(
+                            "{failure}; left out, for properties.skip_block_devices names them or cannot be judged of \
+                             them: {}",
+                            names.join(", ")
+                        ))
+                    });
+                }
                 Verdict::Settled => {
                     if let Ok(disk) = disk::choose(&disks, hints) {
                         return Ok(disk);

@@ -212,7 +212,10 @@ async fn perform(
             let (args, instance_info) = (read_args(args)?, node.get("instance_info"));
             extension::write_image(agent, progress, args, instance_info, properties.as_ref()).await
         }
-        Work::InjectFiles => extension::inject_files(agent, node.get("properties"), args.get("files")).await,
+        Work::InjectFiles => {
+            let (instance_info, properties) = (node.get("instance_info"), node.get("properties"));
+            extension::inject_files(agent, instance_info, properties, args.get("files")).await
+        }
         Work::Erase(extent) => {
             // whatever image was there is not there any more
             agent.set_written(None);

@@ -222,7 +222,7 @@ async fn every_byte_of_every_disk_is_erased_with_progress_and_kept_disks_are_unt
     assert_eq!(told["/dev/sda"], "1 random pass and zeros");
     assert_eq!(told["/dev/sdb"], "discard and zeros");
     assert!(told["/dev/sdc"].as_str().expect("text").contains("skip_block_devices"));
-    assert_eq!(told.get("/dev/sdd"), None);
+    assert_eq!(told["/dev/sdd"], "left alone: it is removable");
     assert_zero(&spinning, 0, size);
     assert_zero(&flash, 0, size);
     for untouched in [&kept, &removable] {
@@ -327,6 +327,35 @@ async fn an_image_is_never_written_to_a_disk_that_is_to_be_kept() {
     assert_eq!(done.command_status, CommandStatus::Succeeded, "{:?}", done.command_error);
     assert!(read_at(&kept, 0, 1 << 20).iter().all(|byte| *byte == 0xaa));
     assert_same(&rig.disk("sdb"), &raw);
+}
+
+#[tokio::test]
+async fn without_an_image_of_its_own_the_agent_guesses_no_disk_to_change() {
+    let machine = Machine::new();
+    machine.add_disk("sda", 4 * GIB);
+    machine.add_disk("sdb", 5 * GIB);
+    let rig = Rig::with(machine, |_, _| ()).await;
+    let client = rig.client().await;
+    let files = json!([{"path": "/etc/motd", "content": "aGVsbG8="}]);
+    let inject = |instance_info: Value, properties: Value| {
+        json!({"step": {"interface": "deploy", "step": "inject_files", "args": {"files": files.clone()}},
+            "node": {"instance_info": instance_info, "properties": properties}, "ports": []})
+    };
+    let keep = json!({"skip_block_devices": [{"serial": "serial-sda"}]});
+    let root = |name: &str| json!({"root_device": {"name": name}});
+    for (step, word) in [
+        (inject(json!({}), json!({})), "no root device hints"),
+        (inject(json!({}), keep.clone()), "no root device hints"),
+        (inject(root("/dev/sda"), keep.clone()), "left out"),
+        // this disk is taken, and has no partitions
+        (inject(root("/dev/sdb"), keep), "no partition"),
+    ] {
+        let (_, done) = client.command("deploy.execute_deploy_step", step.clone(), true).await;
+        assert!(details(&done).contains(word), "{step}: {}", details(&done));
+    }
+    let boot = json!({"root_uuid": "11111111-2222-3333-4444-555555555555", "target_boot_mode": "bios"});
+    let (_, done) = client.command("image.install_bootloader", boot, true).await;
+    assert!(details(&done).contains("no root device hints"), "{}", details(&done));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
+use super::Trouble;
 use super::ioctl::{self, Answer, Data};
 use super::plan::Ata;
 
@@ -47,8 +48,13 @@ pub(super) fn probe(file: &File) -> Option<Ata> {
 }
 
 /// Sets a password, erases, and makes sure that no password is left. Blocks until it is done.
-pub(super) fn erase(file: &File, enhanced: bool) -> io::Result<()> {
+pub(super) fn erase(file: &File, enhanced: bool) -> Result<(), Trouble> {
     erase_over(&mut Real(file), enhanced)
+}
+
+/// Opens a disk that an interrupted erasing left locked or with our password. Errors: why nothing on it can be reached.
+pub(super) fn release(file: &File) -> Result<(), String> {
+    release_over(&mut Real(file))
 }
 
 fn identify(disk: &mut impl Link) -> Option<Ata> {
@@ -87,9 +93,9 @@ fn patience(ata: Ata, enhanced: bool) -> Duration {
     }
 }
 
-fn erase_over(disk: &mut impl Link, enhanced: bool) -> io::Result<()> {
-    let silent = |when: &str| io::Error::other(format!("it no longer answers IDENTIFY DEVICE {when}"));
-    let before = identify(disk).ok_or_else(|| silent("before the erasing"))?;
+fn erase_over(disk: &mut impl Link, enhanced: bool) -> Result<(), Trouble> {
+    let silent = || io::Error::other("it no longer answers IDENTIFY DEVICE before the erasing");
+    let before = identify(disk).ok_or_else(silent)?;
     let foreign = |error| io::Error::other(format!("it has a password that is not ours: {error}"));
     if before.locked {
         disk.send(UNLOCK, Data::Out(&mut block(0)), QUICK).map_err(foreign)?;
@@ -98,11 +104,13 @@ fn erase_over(disk: &mut impl Link, enhanced: bool) -> io::Result<()> {
         // left over from an interrupted erasing
         disk.send(DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK).map_err(foreign)?;
     }
-    disk.send(SET_PASSWORD, Data::Out(&mut block(0)), QUICK)?;
-    let erased = disk.send(ERASE_PREPARE, Data::None, QUICK).and_then(|()| {
-        let mut order = block(if enhanced { 0b10 } else { 0 });
-        disk.send(ERASE_UNIT, Data::Out(&mut order), patience(before, enhanced))
-    });
+    let erased = disk
+        .send(SET_PASSWORD, Data::Out(&mut block(0)), QUICK)
+        .and_then(|()| disk.send(ERASE_PREPARE, Data::None, QUICK))
+        .and_then(|()| {
+            let mut order = block(if enhanced { 0b10 } else { 0 });
+            disk.send(ERASE_UNIT, Data::Out(&mut order), patience(before, enhanced))
+        });
     // a finished erasing has taken the password away; after a failed one nobody else would know it
     let after = identify(disk);
     if after.is_none_or(|after| after.enabled) {
@@ -114,13 +122,44 @@ fn erase_over(disk: &mut impl Link, enhanced: bool) -> io::Result<()> {
             tracing::error!(%error, "the ATA password (\"NULL\") could not be taken away");
         }
     }
-    erased?;
-    match identify(disk) {
-        Some(after) if !after.enabled => Ok(()),
-        Some(_) => Err(io::Error::other(
-            "its security is still switched on after the erasing, with the user password \"NULL\"",
-        )),
-        None => Err(silent("after the erasing")),
+    let state = match identify(disk) {
+        Some(after) if !after.enabled => return Ok(erased?),
+        Some(_) => "its ATA security is still switched on",
+        None => "it no longer answers IDENTIFY DEVICE, so its ATA security may still be switched on",
+    };
+    let cause = erased.map_or_else(|error| format!("{error}; "), |()| String::new());
+    Err(Trouble::Secured(format!(
+        "{cause}{state}, with the user password \"NULL\" (four letters, then zeros): after a power cycle, unlock it \
+         with SECURITY UNLOCK and SECURITY DISABLE PASSWORD (hdparm --security-unlock NULL, --security-disable NULL)"
+    )))
+}
+
+/// Takes away what an interrupted erasing left: our own password. A disk that is open with a foreign one stays as it
+/// is. Errors: why nothing on the disk can be reached.
+fn release_over(disk: &mut impl Link) -> Result<(), String> {
+    let Some(before) = identify(disk).filter(|ata| ata.supported && (ata.enabled || ata.locked)) else {
+        return Ok(());
+    };
+    if before.frozen || before.expired {
+        return if before.locked {
+            Err("it is locked with an ATA password, and takes none before the next power cycle".to_owned())
+        } else {
+            Ok(())
+        };
+    }
+    if before.locked {
+        disk.send(UNLOCK, Data::Out(&mut block(0)), QUICK)
+            .map_err(|error| format!("it is locked with a foreign password: {error}"))?;
+    }
+    match disk.send(DISABLE_PASSWORD, Data::Out(&mut block(0)), QUICK) {
+        Ok(()) => Ok(()),
+        Err(error) if before.locked => {
+            Err(format!("it was unlocked, but its password \"NULL\" could not be taken away: {error}"))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the disk has an ATA password that is not ours");
+            Ok(())
+        }
     }
 }
 
@@ -235,6 +274,7 @@ mod tests {
         prepared: bool,
         erased: Option<u8>,
         breaks_at: Option<u8>,
+        keeps_password: bool,
         log: Vec<u8>,
     }
 
@@ -243,6 +283,9 @@ mod tests {
             self.log.push(command);
             if self.breaks_at == Some(command) {
                 self.breaks_at = None;
+                return Err(io::Error::other("aborted"));
+            }
+            if self.keeps_password && command == DISABLE_PASSWORD {
                 return Err(io::Error::other("aborted"));
             }
             let given = |bytes: &[u8]| bytes[2..34].to_vec();
@@ -295,5 +338,38 @@ mod tests {
             assert!(refused.contains("not ours"), "{refused}");
             assert_eq!((disk.password, disk.locked, disk.erased), (Some(vec![7; 32]), locked, None));
         }
+    }
+
+    #[test]
+    fn a_disk_left_with_our_password_is_told_apart_with_the_way_to_open_it() {
+        let broken = Pretended { breaks_at: Some(ERASE_UNIT), ..Pretended::default() };
+        let mut disk = Pretended { keeps_password: true, ..broken };
+        match erase_over(&mut disk, false).expect_err("still locked") {
+            Trouble::Secured(text) => {
+                for word in ["aborted", "\"NULL\"", "SECURITY UNLOCK"] {
+                    assert!(text.contains(word), "{text}");
+                }
+            }
+            Trouble::Io(error) => panic!("{error}"),
+        }
+        // with the password gone, it is a failure like another
+        let mut disk = Pretended { breaks_at: Some(ERASE_UNIT), ..Pretended::default() };
+        assert!(matches!(erase_over(&mut disk, false), Err(Trouble::Io(_))));
+    }
+
+    #[test]
+    fn what_an_interrupted_erasing_locked_is_opened_and_a_foreign_password_is_named() {
+        let ours = Some(block(0)[2..34].to_vec());
+        for locked in [true, false] {
+            let mut disk = Pretended { password: ours.clone(), locked, ..Pretended::default() };
+            release_over(&mut disk).expect("opened");
+            assert_eq!((disk.password, disk.locked), (None, false));
+        }
+        let mut disk = Pretended { password: Some(vec![7; 32]), locked: true, ..Pretended::default() };
+        let refused = release_over(&mut disk).expect_err("not ours");
+        assert!(refused.contains("locked with a foreign password"), "{refused}");
+        let mut disk = Pretended::default();
+        release_over(&mut disk).expect("nothing to do");
+        assert_eq!(disk.log, [IDENTIFY]);
     }
 }

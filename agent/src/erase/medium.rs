@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::libc::O_EXCL;
 
 use super::ioctl;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 
 /// Bytes of a write.
 const BLOCK: u64 = 4 << 20;
@@ -40,6 +41,14 @@ impl Medium {
             options.custom_flags(O_EXCL);
         }
         Ok(Self { file: options.open(&disk.path)?, size: disk.size, is_device })
+    }
+
+    /// The same for a disk chosen earlier: what was opened must still be it. Errors: also that it is another one now.
+    pub(super) fn of_target(disk: &Disk, sys: &Path) -> io::Result<Self> {
+        let medium = Self::open(disk)?;
+        disk::same_device(&medium.file, disk)?;
+        disk::unchanged(disk, sys)?;
+        Ok(medium)
     }
 
     pub(super) fn file(&self) -> &File {

@@ -43,7 +43,7 @@ type Stretch = (u64, u64);
 /// Wipes it all and looks whether it is gone. Blocks.
 /// Errors: I/O; `EBUSY` when the disk is in use.
 pub(super) fn wipe(disk: &Disk, sys: &Path) -> io::Result<()> {
-    let medium = Medium::open(disk)?;
+    let medium = Medium::of_target(disk, sys)?;
     let mut parts = in_tables(&medium, disk);
     parts.extend(in_kernel(sys, disk));
     for &(at, len) in &parts {

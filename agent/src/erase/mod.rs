@@ -13,13 +13,14 @@ pub mod targets;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ferric_agent_wire::WritePhase;
 use serde_json::{Value, json};
 
 use crate::console::say;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::error::Failure;
 use crate::image::ProgressCell;
 use medium::Medium;
@@ -88,6 +89,9 @@ pub fn run(
             },
         }
     }
+    for (name, reason) in disk::left_out(machine.sys) {
+        outcomes.entry(name).or_insert_with(|| Ok(format!("left alone: {reason}")));
+    }
     progress.update(|p| p.phase = WritePhase::Erasing);
     outcomes.extend(job.work_off(work));
     conclude(outcomes)
@@ -116,6 +120,32 @@ struct Prepared {
     disk: Disk,
     /// None: only the metadata.
     plan: Option<Plan>,
+    /// Without a plan: why the disk does not erase itself though it could.
+    notes: Vec<String>,
+}
+
+/// Only the quick method of a plan; without one in it the metadata goes, and the notes say why no more.
+fn express(plan: Plan) -> (Option<Plan>, Vec<String>) {
+    match plan.methods[..] {
+        [first @ Method::NvmeFormat { .. }, ..] => (Some(Plan { methods: vec![first], ..plan }), Vec::new()),
+        _ => (None, plan.notes),
+    }
+}
+
+/// Why a method did not erase a disk.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// It failed; another one may do.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The disk is left with our password: whatever else is done to it, it is not ready for use.
+    #[error("{0}")]
+    Secured(String),
+}
+
+/// What was done, and what was tried before.
+fn told(how: impl std::fmt::Display, troubles: &[String]) -> String {
+    if troubles.is_empty() { how.to_string() } else { format!("{how} ({})", troubles.join("; ")) }
 }
 
 struct Job<'a> {
@@ -134,13 +164,19 @@ impl Job<'_> {
         if !users.is_empty() {
             return Err(format!("it is in use by {}", users.join(", ")));
         }
-        let plan = match self.extent {
-            Extent::Metadata => None,
-            Extent::Everything => Some(plan::decide(&self.capabilities(&disk)?, self.policy)?),
+        let medium = Medium::of_target(&disk, self.machine.sys).map_err(|error| explain(&error))?;
+        ata::release(medium.file())?;
+        let decide = |seen: &Capabilities| plan::decide(seen, self.policy);
+        let (plan, notes) = match self.extent {
+            Extent::Metadata => (None, Vec::new()),
+            Extent::Everything => (Some(decide(&self.capabilities(&disk, medium.file()))?), Vec::new()),
             Extent::Express => {
-                let plan = plan::decide(&self.capabilities(&disk)?, self.policy).ok();
-                plan.filter(|plan| matches!(plan.methods[..], [Method::NvmeFormat { .. }, ..]))
-                    .map(|plan| Plan { methods: plan.methods[..1].to_vec(), ..plan })
+                let seen = self.capabilities(&disk, medium.file());
+                if seen.nvme.is_some_and(|nvme| nvme.format) {
+                    express(decide(&seen)?)
+                } else {
+                    (None, Vec::new())
+                }
             }
         };
         if let Some(plan) = &plan {
@@ -149,23 +185,22 @@ impl Job<'_> {
                 say(format!("erase {}: {note}", disk.name()));
             }
         }
-        Ok(Prepared { disk, plan })
+        Ok(Prepared { disk, plan, notes })
     }
 
-    fn capabilities(&self, disk: &Disk) -> Result<Capabilities, String> {
-        let file = fs::File::open(&disk.path).map_err(|error| error.to_string())?;
+    fn capabilities(&self, disk: &Disk, file: &fs::File) -> Capabilities {
         let queue = self.machine.sys.join("block").join(&disk.kernel_name).join("queue");
         let number = |name: &str| -> u64 {
             fs::read_to_string(queue.join(name)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
         };
         let supported = number("discard_max_bytes") > 0;
-        let mut nvme = nvme::probe(&file);
+        let mut nvme = nvme::probe(file);
         if let Some(nvme) = &mut nvme {
             nvme.shares_with_protected = self.protected.contains(&controller(&disk.kernel_name));
         }
         let seen = Capabilities {
             rotational: disk.rotational,
-            ata: if nvme.is_none() { ata::probe(&file) } else { None },
+            ata: if nvme.is_none() { ata::probe(file) } else { None },
             nvme,
             discard: Discard {
                 supported,
@@ -174,7 +209,7 @@ impl Job<'_> {
             },
         };
         tracing::info!(disk = disk.name(), ?seen, "what the disk can do");
-        Ok(seen)
+        seen
     }
 
     /// Lets so many workers as the policy permits take the controllers' disks in turn.
@@ -207,7 +242,7 @@ impl Job<'_> {
         let disk = &prepared.disk;
         let metadata = || metadata::wipe(disk, self.machine.sys).map_err(|error| explain(&error));
         let Some(plan) = &prepared.plan else {
-            return metadata().map(|()| "metadata wiped".to_owned());
+            return metadata().map(|()| told("metadata wiped", &prepared.notes));
         };
         let mut troubles = plan.notes.clone();
         for (n, method) in plan.methods.iter().enumerate() {
@@ -216,22 +251,23 @@ impl Job<'_> {
             }
             say(format!("erase {} begins: {method}", disk.name()));
             let share = Share { meter: &self.meter, expected: method.work(disk.size), done: 0 };
-            match apply(disk, *method, share) {
+            match apply(disk, self.machine.sys, *method, share) {
                 // the disk may have done what it said and left its old table readable all the same
                 Ok(true) if method.leaves_zeros() => {
-                    return table_gone(disk).map(|()| method.to_string());
+                    return table_gone(disk).map(|()| told(method, &troubles));
                 }
-                Ok(true) => return metadata().map(|()| method.to_string()),
+                Ok(true) => return metadata().map(|()| told(method, &troubles)),
                 Ok(false) => troubles.push(format!("{method}: the disk does not know it")),
-                Err(error) => {
+                Err(Trouble::Secured(why)) => {
+                    troubles.push(format!("{method} failed: {why}"));
+                    break;
+                }
+                Err(Trouble::Io(error)) => {
                     let trouble = format!("{method} failed: {}", explain(&error));
                     say(format!("erase {} {trouble}", disk.name()));
                     troubles.push(trouble);
                 }
             }
-        }
-        if self.extent == Extent::Express {
-            return metadata().map(|()| format!("metadata wiped ({})", troubles.join("; ")));
         }
         Err(troubles.join("; "))
     }
@@ -249,8 +285,8 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// Erases one disk one way, and looks whether what was there is gone. False when the disk does not know how.
-fn apply(disk: &Disk, method: Method, mut share: Share<'_>) -> io::Result<bool> {
-    let medium = Medium::open(disk)?;
+fn apply(disk: &Disk, sys: &Path, method: Method, mut share: Share<'_>) -> Result<bool, Trouble> {
+    let medium = Medium::of_target(disk, sys)?;
     let before = medium.sample();
     let known = match method {
         Method::NvmeFormat { crypto } => nvme::format(medium.file(), crypto).map(|()| true)?,
@@ -354,5 +390,17 @@ mod tests {
         share.complete();
         drop(share);
         assert_eq!((progress.get().bytes_done, progress.get().bytes_total), (80, Some(80)));
+    }
+
+    #[test]
+    fn an_express_plan_is_the_format_alone_and_without_it_the_reason_is_told() {
+        let format = Method::NvmeFormat { crypto: false };
+        let shred = Method::Overwrite { random: 1, zero: true };
+        let (plan, notes) = express(Plan { methods: vec![format, shred], notes: vec![] });
+        assert_eq!((plan.expect("a plan").methods, notes), (vec![format], vec![]));
+        let (plan, notes) = express(Plan { methods: vec![shred], notes: vec!["switched off".to_owned()] });
+        assert_eq!(plan, None);
+        assert_eq!(told("metadata wiped", &notes), "metadata wiped (switched off)");
+        assert_eq!(told(shred, &[]), "1 random pass and zeros");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::plan::Policy;
 use crate::disk::{self, Disk};
 use crate::error::Failure;
-use crate::hints::{self, Hints};
+use crate::hints::{self, Fit, Hints};
 
 /// What is to happen to a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +67,13 @@ pub fn find(machine: Machine<'_>, properties: &Value, policy: &Policy) -> Result
         if is_pretended(machine.sys, disk) {
             return Verdict::Skip("virtual media".to_owned());
         }
-        if kept.iter().any(|hints| hints::fits(hints, disk)) {
-            return Verdict::Skip("named in properties.skip_block_devices".to_owned());
+        match hints::kept(&kept, disk) {
+            Fit::Yes => Verdict::Skip("named in properties.skip_block_devices".to_owned()),
+            Fit::No => Verdict::Erase,
+            Fit::Unknown(hints) => Verdict::Refuse(format!(
+                "it may be one to keep: properties.skip_block_devices asks for {hints}, which cannot be judged of it"
+            )),
         }
-        Verdict::Erase
     };
     let mut targets: Vec<Target> = disk::list(machine.sys, machine.dev)
         .into_iter()
@@ -91,8 +94,8 @@ pub fn find(machine: Machine<'_>, properties: &Value, policy: &Policy) -> Result
     Ok(targets)
 }
 
-/// The hints of `properties.skip_block_devices`, each of which names disks to keep. Those of RAID volumes (by
-/// `volume_name`) name no disk. Errors: `Parameters`.
+/// The hints of `properties.skip_block_devices`, each of which names disks to keep. Errors: `Parameters`, also for
+/// RAID volumes (by `volume_name`), whose disks would not be kept.
 pub fn skip_hints(properties: &Value) -> Result<Vec<Hints>, Failure> {
     let wrong = || Failure::Parameters("properties.skip_block_devices must be a list of hints".to_owned());
     let given = match properties.get("skip_block_devices") {
@@ -101,9 +104,15 @@ pub fn skip_hints(properties: &Value) -> Result<Vec<Hints>, Failure> {
         Some(value) => value.clone(),
     };
     let Value::Array(list) = given else { return Err(wrong()) };
-    let disks = list.into_iter().filter(|hints| hints.get("volume_name").is_none());
-    disks
+    list.into_iter()
         .map(|hints| {
+            if hints.get("volume_name").is_some() {
+                return Err(Failure::Parameters(
+                    "properties.skip_block_devices names a volume_name, but software RAID is not handled: its disks \
+                     would not be kept; name the disks instead"
+                        .to_owned(),
+                ));
+            }
             if hints.as_object().is_none_or(|hints| hints.is_empty()) {
                 return Err(wrong());
             }
@@ -209,7 +218,7 @@ mod tests {
             .disk("sdd", "pci/usb1/1-2", "Virtual CD", "removable")
             .disk("sde", "pci/ata3", "Virtual disk", "")
             .disk("sdf", "pci/ata4", "ST300", "");
-        let properties = json!({"skip_block_devices": [{"model": "ST300"}, {"volume_name": "x"}]});
+        let properties = json!({"skip_block_devices": [{"model": "ST300"}]});
         let fate = world.fate("/dev/sdc1 / ext4 rw 0 0\nproc /proc proc rw 0 0\n", properties, false);
         let skip = |why: &str| Verdict::Skip(why.to_owned());
         let expected = [
@@ -248,12 +257,29 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_may_be_one_to_keep_is_refused_not_erased() {
+        let world = World::new();
+        world.disk("sda", "pci/ata1", "A", "");
+        for hints in [json!({"wwn": "0x5"}), json!({"name": "/dev/disk/by-id/no-such-link"})] {
+            let [(_, verdict)] = &world.fate("", json!({"skip_block_devices": [hints]}), false)[..] else {
+                panic!("one disk")
+            };
+            assert!(
+                matches!(verdict, Verdict::Refuse(why) if why.contains("may be one to keep")),
+                "{verdict:?}"
+            );
+        }
+    }
+
+    #[test]
     fn an_unreadable_list_of_disks_to_keep_stops_everything() {
         for bad in
             [json!("x"), json!({"serial": "1"}), json!([{}]), json!([{"colour": "red"}]), json!(["sda"])]
         {
             assert!(skip_hints(&json!({ "skip_block_devices": bad })).is_err(), "{bad}");
         }
+        let raid = skip_hints(&json!({"skip_block_devices": [{"volume_name": "x"}]})).expect_err("RAID");
+        assert!(raid.to_string().contains("software RAID is not handled"), "{raid}");
         assert!(skip_hints(&json!({"skip_block_devices": null})).expect("none").is_empty());
     }
 }

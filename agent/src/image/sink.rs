@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::libc::O_EXCL;
 
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::error::Failure;
 use crate::table::Span;
 
@@ -65,15 +66,24 @@ impl Place {
     }
 }
 
+/// Opens it for this process alone. Errors: `EBUSY` when it is mounted or part of an array; another device.
+fn open_alone(disk: &Disk) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    if std::fs::metadata(&disk.path)?.file_type().is_block_device() {
+        // on a block device, without O_CREAT, it means: fail if it is in use
+        options.custom_flags(O_EXCL);
+    }
+    let file = options.open(&disk.path)?;
+    disk::same_device(&file, disk)?;
+    Ok(file)
+}
+
 impl Sink {
     /// Opens the disk and makes it unbootable: the first and last MiB of it and of the image's place are zeroed; where
     /// the partition table must stay, only the boot code before it.
     pub(crate) fn open(disk: &Disk, place: Place) -> Result<Self, Failure> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&disk.path)
-            .map_err(Failure::io(format!("cannot open {}", disk.path.display())))?;
+        let file = open_alone(disk).map_err(Failure::io(format!("cannot open {}", disk.path.display())))?;
         let size = place.room(disk);
         let head = vec![0; END_BYTES.min(size) as usize];
         let whole = Self { file, disk: place.name(disk), base: 0, size: disk.size, head };
