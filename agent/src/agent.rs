@@ -19,6 +19,7 @@ use crate::disk::{self, Disk};
 use crate::image::hash::Expected;
 use crate::options::Options;
 use crate::partition::layout::Layout;
+use crate::partition::tool;
 use crate::server::{self, Identity};
 use crate::settle::{Patience, Watch};
 use crate::{VERSION, error, inspect};
@@ -58,6 +59,10 @@ pub struct Written {
     pub disk: Disk,
     /// The partitions around it; None for a whole-disk image.
     pub layout: Option<Layout>,
+    /// SHA-256 of the config drive, if there is one.
+    pub drive: Option<[u8; 32]>,
+    /// Whether something was changed in it since.
+    pub touched: bool,
 }
 
 /// Why the agent gave up.
@@ -133,6 +138,13 @@ impl Agent {
     pub fn lock_down(&self) {
         self.locked_down.store(true, Ordering::SeqCst);
         self.leave();
+    }
+
+    /// The image on the disk is about to be changed: it is not what was written any more.
+    pub fn touch_written(&self) {
+        if let Some(written) = &mut *self.written.lock().unwrap_or_else(PoisonError::into_inner) {
+            written.touched = true;
+        }
     }
 
     /// Remembers or forgets it.
@@ -211,7 +223,8 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
 /// Switches every network card off, with the ramdisk's own tool.
 async fn network_down(sys: &std::path::Path) {
     for card in std::fs::read_dir(sys.join("class/net")).into_iter().flatten().flatten() {
-        let mut ip = tokio::process::Command::new("ip");
+        let Some(ip) = tool::find_applet("ip") else { return tracing::warn!("no tool: all cards stay up") };
+        let mut ip = tokio::process::Command::from(std::process::Command::from(ip));
         match ip.args(["link", "set"]).arg(card.file_name()).arg("down").status().await {
             Ok(status) if status.success() => {}
             outcome => tracing::warn!(card = ?card.file_name(), ?outcome, "the card stays up"),
@@ -298,6 +311,10 @@ async fn look_up(agent: &Agent, url: &str) -> Result<(Api, Session), ApiError> {
                 return Err(ApiError::Refused { status: 403, text: "the token is masked".to_owned() });
             }
             old
+        }
+        None if found.config.agent_token_required && options.token.is_none() => {
+            let text = "the API wants a token shown and has given none".to_owned();
+            return Err(ApiError::Refused { status: 403, text });
         }
         None => options.token.clone(),
     };

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use ferric_agent_wire::{HEARTBEAT_VERSION, Heartbeat, LOOKUP_VERSION, LookupResponse};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use thiserror::Error;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(30);
+
+/// The most that is read of an answer.
+const ANSWER_BYTES: usize = 1 << 20;
 
 /// A microversion, (major, minor).
 pub type Version = (u16, u16);
@@ -131,7 +134,7 @@ impl Api {
             .await
             .map_err(unreachable)?;
         let status = answer.status();
-        let text = answer.text().await.map_err(unreachable)?;
+        let text = text_of(answer).await.map_err(unreachable)?;
         match status {
             _ if status.is_success() => Ok(text),
             StatusCode::NOT_FOUND => Err(ApiError::Unknown),
@@ -142,6 +145,18 @@ impl Api {
             _ => Err(ApiError::Failed { status: status.as_u16() }),
         }
     }
+}
+
+/// The text of an answer, of which [`ANSWER_BYTES`] are read at most: a longer one makes no sense anyway.
+pub(crate) async fn text_of(mut answer: Response) -> Result<String, reqwest::Error> {
+    let mut text = Vec::new();
+    while let Some(bytes) = answer.chunk().await? {
+        text.extend_from_slice(&bytes[..bytes.len().min(ANSWER_BYTES - text.len())]);
+        if text.len() == ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn parse(version: &str) -> Option<Version> {

@@ -49,7 +49,7 @@ pub fn cpu(node: &Value) -> Result<Value, Failure> {
     let expected = round();
     let wrong = Mutex::new(Vec::new());
     let rounds = Mutex::new(0_u64);
-    let end = Instant::now() + limit;
+    let end = end_after(limit)?;
     say(format!("burn-in of {workers} processors for {} s", limit.as_secs()));
     std::thread::scope(|scope| {
         for worker in 0..workers {
@@ -80,6 +80,11 @@ pub fn cpu(node: &Value) -> Result<Value, Failure> {
     }
     let rounds = rounds.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(json!(format!("{workers} processors computed {rounds} rounds without an error")))
+}
+
+fn end_after(limit: Duration) -> Result<Instant, Failure> {
+    let end = Instant::now().checked_add(limit);
+    end.ok_or_else(|| Failure::Parameters("the time of the burn-in is beyond all clocks".to_owned()))
 }
 
 /// Integer, floating point and hash work with one result.
@@ -130,7 +135,7 @@ fn available(meminfo: &str) -> Option<u64> {
 
 /// Fills and compares all chunks, several at a time, with a new pattern each round. Rounds done.
 fn test_memory(chunks: usize, words: usize, limit: Duration) -> Result<u64, Failure> {
-    let end = Instant::now() + limit;
+    let end = end_after(limit)?;
     let mut memory: Vec<Vec<u64>> = Vec::new();
     for _ in 0..chunks {
         let mut chunk = Vec::new();
@@ -233,6 +238,8 @@ mod tests {
         assert_eq!(available("MemTotal: 10 kB\nMemAvailable:   2048 kB\n"), Some(2 << 20));
         let bad = json!({"driver_info": {"agent_burnin_cpu_timeout": "soon"}});
         assert!(matches!(cpu(&bad), Err(Failure::Parameters(_))));
+        let endless = json!({"driver_info": {"agent_burnin_cpu_timeout": u64::MAX}});
+        assert!(matches!(cpu(&endless), Err(Failure::Parameters(_))));
         let bad = json!({"driver_info": {"agent_burnin_memory_vm-bytes": "100%"}});
         assert!(matches!(memory(&bad, Path::new("/proc/meminfo")), Err(Failure::Parameters(_))));
         let folder = tempfile::tempdir().expect("temp dir");

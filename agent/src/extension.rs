@@ -8,6 +8,7 @@ use ferric_agent_wire::{
     WriteImageArgs, WritePhase, names,
 };
 use serde_json::{Map, Value};
+use sha2::Digest;
 
 use crate::agent::{Agent, Written};
 use crate::command::{Busy, Entry};
@@ -82,6 +83,10 @@ pub async fn dispatch(
                 agent.leave();
             }
             Ok(entry)
+        }
+        names::LOCKDOWN if agent.options.machine && partition::tool::find_applet("ip").is_none() => {
+            let text = "this ramdisk has no tool to take the network down: not locked".to_owned();
+            Ok(commands.record(name, Err(Failure::Unsupported(text))))
         }
         names::LOCKDOWN => {
             let synced = blocking(|| {
@@ -196,7 +201,9 @@ pub(crate) async fn write_image(
     let plan =
         if info.is_whole_disk() { None } else { Some(plan(agent, info, &disk, drive.is_some()).await?) };
     let layout = plan.as_ref().map(|plan| plan.layout.clone());
-    let done = Written { expected: expected.clone(), disk: disk.clone(), layout };
+    let hash = drive.as_deref().map(|drive| sha2::Sha256::digest(drive).into());
+    let done =
+        Written { expected: expected.clone(), disk: disk.clone(), layout, drive: hash, touched: false };
     if agent.written().as_ref() == Some(&done) {
         say(format!("image {} is already on {}", source.shown(), disk.name()));
     } else {
@@ -287,6 +294,7 @@ async fn install_bootloader(agent: &Agent, params: InstallBootloaderParams) -> R
             }
         };
         let options = agent.options.clone();
+        agent.touch_written();
         return blocking(move || {
             let esp_uuid = params.efi_system_part_uuid.as_deref();
             let (sys, dev, scratch) = (&options.sys, &options.dev, &options.state);
@@ -328,6 +336,7 @@ pub(crate) async fn inject_files(
         None => named_disk(agent, instance_info, properties).await?,
     };
     let options = agent.options.clone();
+    agent.touch_written();
     blocking(move || {
         let place =
             inject::Place { disk: &disk, sys: &options.sys, dev: &options.dev, scratch: &options.state };

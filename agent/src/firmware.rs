@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::console::say;
 use crate::error::Failure;
+use crate::partition::tool;
 
 /// The vendor of boot entries among the UEFI variables.
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -19,15 +21,18 @@ const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 /// Entries that installed systems leave behind: those that name a partition or a file.
 const LEFT_BEHIND: [&str; 2] = [r"^HD\(", r"File\("];
 
+/// Variables that hold crash records, as the kernel's efi-pstore names them.
+const CRASH_VARIABLE: &str = "dump-type0-";
+
 /// Deletes every crash record. `mount` is for a real machine, where the file system has to be mounted first. Blocks.
 /// Errors: `Step` naming the records that stay.
 pub fn erase_pstore(sys: &Path, mount: bool) -> Result<Value, Failure> {
     let folder = sys.join("fs/pstore");
-    if !folder.is_dir() {
-        return Ok(json!("this machine keeps no crash records"));
+    if mount {
+        load_efi_pstore();
     }
     let records = || crate::erase::targets::entries(&folder);
-    if mount && records().is_empty() {
+    if mount && folder.is_dir() && records().is_empty() {
         let kind = Some("pstore");
         // mounted already, or not in this kernel: either way what counts is what can be seen
         if let Err(error) = nix::mount::mount(kind, &folder, kind, nix::mount::MsFlags::empty(), None::<&str>)
@@ -35,15 +40,44 @@ pub fn erase_pstore(sys: &Path, mount: bool) -> Result<Value, Failure> {
             tracing::info!(%error, "mounting pstore");
         }
     }
-    let found = records();
+    let found = if folder.is_dir() { records() } else { Vec::new() };
     let failures: Vec<String> = found
         .iter()
         .filter_map(|name| Some(format!("{name}: {}", fs::remove_file(folder.join(name)).err()?)))
+        .chain(crash_variables(sys).into_iter().map(|name| format!("{name}: still in the UEFI variables")))
         .collect();
     if !failures.is_empty() {
         return Err(Failure::Step(format!("crash records could not be deleted: {}", failures.join("; "))));
     }
+    if !folder.is_dir() {
+        return Ok(json!("this machine keeps no crash records"));
+    }
     Ok(json!(format!("{} crash records deleted", found.len())))
+}
+
+/// Without it the kernel does not show what is in the UEFI variables. What it says to being built in is no matter: what
+/// is still there afterwards is seen.
+fn load_efi_pstore() {
+    let Some(modprobe) = tool::find_applet("modprobe") else { return };
+    let mut command = std::process::Command::from(modprobe);
+    command.args(["-q", "efi_pstore", "pstore_disable=0"]);
+    if let Err(failure) = tool::run(command, "modprobe efi_pstore", Duration::from_secs(60)) {
+        tracing::info!(%failure, "efi-pstore");
+    }
+}
+
+/// The crash records among the UEFI variables. A variable deleted behind the file system's back is an empty file in it.
+fn crash_variables(sys: &Path) -> Vec<String> {
+    let folder = sys.join("firmware/efi/efivars");
+    let names = fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.file_name());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(CRASH_VARIABLE))
+        .filter(|name| match fs::read(folder.join(name)) {
+            Ok(bytes) => !bytes.is_empty(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        })
+        .collect()
 }
 
 /// Deletes the boot entries whose device path matches one of the patterns, by default those that name a partition or a
@@ -279,5 +313,14 @@ mod tests {
         assert_eq!(fs::read_dir(&records).expect("folder").count(), 0);
         fs::create_dir(records.join("stays")).expect("what cannot be unlinked");
         assert!(erase_pstore(folder.path(), false).expect_err("one stays").to_string().contains("stays"));
+        fs::remove_dir_all(&records).expect("no pstore in this kernel");
+        let variables = folder.path().join("firmware/efi/efivars");
+        fs::create_dir_all(&variables).expect("dirs");
+        let variable = variables.join("dump-type0-1-1-1700000000-C-cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0");
+        fs::write(&variable, "panic").expect("variable");
+        let text = erase_pstore(folder.path(), false).expect_err("it stays").to_string();
+        assert!(text.contains("dump-type0-1-1"), "{text}");
+        fs::write(&variable, "").expect("as efivarfs shows what is gone");
+        erase_pstore(folder.path(), false).expect("nothing left");
     }
 }

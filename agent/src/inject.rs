@@ -1,8 +1,8 @@
 //! `inject_files`: puts files into the file systems of the disk just written, as ironic-python-agent does.
 
 use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
@@ -193,7 +193,7 @@ fn one(place: &Place<'_>, parts: &[Part], task: &Task, host: &mut dyn Host) -> R
     {
         let device = device(place.disk, part.entry.number, part.entry.span, place.sys, place.dev)?;
         let mut mounts = Mounts::new(host);
-        mounts.add(What::Device(device, part.found.kind.name()), &tree)?;
+        mounts.add(What::Data(device, part.found.kind.name()), &tree)?;
         let done = if named || tree.join(&first).symlink_metadata().is_ok() {
             Some(apply(&tree, task))
         } else {
@@ -248,11 +248,12 @@ fn apply(tree: &Path, task: &Task) -> io::Result<()> {
     let owner = task.owner.or(kept.map(MetadataExt::uid)).unwrap_or(0);
     let group = task.group.or(kept.map(MetadataExt::gid)).unwrap_or(0);
     // complete or not there at all; and a link in its place is replaced, not followed
-    let part = folder.join(format!(".{}.ferric", name.to_string_lossy()));
-    let written = fs::write(&part, content)
-        .and_then(|()| std::os::unix::fs::chown(&part, Some(owner), Some(group)))
-        .and_then(|()| fs::set_permissions(&part, Permissions::from_mode(mode)))
-        .and_then(|()| fs::File::open(&part)?.sync_all())
+    let (part, mut file) = new_file(&folder)?;
+    let written = file
+        .write_all(content)
+        .and_then(|()| std::os::unix::fs::fchown(&file, Some(owner), Some(group)))
+        .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&part, &target));
     if written.is_err() {
         let _ = fs::remove_file(&part);
@@ -260,9 +261,23 @@ fn apply(tree: &Path, task: &Task) -> io::Result<()> {
     written
 }
 
+/// A new, empty file under a name that nobody can have put something at before, readable for nobody else.
+fn new_file(folder: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let path = folder.join(format!(".{:032x}.ferric", u128::from_ne_bytes(random)));
+    let file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&path)?;
+    Ok((path, file))
+}
+
 /// The folder inside the tree, made as far as it is missing. None when it is missing and not to be made. Links are
 /// followed as the image's own system would, with the tree as root.
-fn folder(tree: &Path, path: &Path, make: bool, mode: u32) -> io::Result<Option<PathBuf>> {
+pub(crate) fn folder(tree: &Path, path: &Path, make: bool, mode: u32) -> io::Result<Option<PathBuf>> {
     let mut at = tree.to_owned();
     let mut left: Vec<PathBuf> =
         path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect();
@@ -334,6 +349,7 @@ mod tests {
         symlink("/usr/lib", tree.join("lib")).expect("link");
         symlink("../../../..", tree.join("up")).expect("link");
         symlink(base.path().join("outside"), tree.join("usr/leak")).expect("link");
+        symlink(base.path().join("outside"), tree.join("usr/.old.ferric")).expect("link");
         fs::write(tree.join("usr/old"), "old").expect("file");
         fs::set_permissions(tree.join("usr/old"), Permissions::from_mode(0o600)).expect("mode");
         for file in [
@@ -369,7 +385,7 @@ mod tests {
         assert!(apply(&tree, &own(json!({"path": "loop/a", "content": ""}))).is_err());
         assert_eq!(
             fs::read_dir(tree.join("usr")).expect("folder").count(),
-            2,
+            3,
             "nothing half-written is left"
         );
     }
@@ -408,7 +424,7 @@ mod tests {
 
     impl Host for Fake {
         fn mount(&mut self, what: &What, at: &Path) -> io::Result<()> {
-            let What::Device(device, _) = what else { return Err(io::Error::other("no device")) };
+            let What::Data(device, _) = what else { return Err(io::Error::other("no device")) };
             fs::remove_dir(at)?;
             symlink(self.base.join(device.file_name().expect("name")), at)?;
             self.mounted += 1;

@@ -305,7 +305,7 @@ async fn post(agent: &Agent, url: &str, body: bytes::Bytes) -> Result<Option<Str
     let answer = request.header("Accept", "application/json").timeout(REQUEST).send();
     let answer = answer.await.map_err(unreachable)?;
     let status = answer.status();
-    let text = answer.text().await.map_err(unreachable)?;
+    let text = crate::api::text_of(answer).await.map_err(unreachable)?;
     match status {
         _ if status.is_success() => {
             // an answer that says nothing is an answer all the same

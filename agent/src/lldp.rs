@@ -72,6 +72,10 @@ pub fn listen(cards: &[String], within: Duration) -> io::Result<BTreeMap<String,
     let began = Instant::now();
     while !waiting.is_empty() {
         let left = within.saturating_sub(began.elapsed());
+        // a busy network may have frames ready for ever
+        if left.is_zero() {
+            break;
+        }
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let ready: Vec<bool> = {
             let mut polled: Vec<PollFd> =

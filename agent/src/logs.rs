@@ -17,6 +17,9 @@ use crate::inventory::Roots;
 /// Words whose presence in a key makes its value a secret.
 const SECRET_KEYS: [&str; 5] = ["token", "passw", "secret", "credential", "psk"];
 
+/// The same, in the query of a URL only.
+const QUERY_KEYS: [&str; 2] = ["sig", "key"];
+
 /// The logs as base64 of a tar.gz: the agent's own, and, in a ramdisk, the kernel's and a look at the machine. Blocks.
 /// Errors: none in practice; what cannot be read is empty.
 pub fn collect(machine: Option<&Roots>) -> io::Result<String> {
@@ -47,32 +50,64 @@ pub fn collect(machine: Option<&Roots>) -> io::Result<String> {
     Ok(STANDARD.encode(gzip.finish()?))
 }
 
-/// Puts stars in place of the values of `…token=…`, `…password=…` and the like, and of passwords in URLs.
+/// Puts stars in place of the values of `…token=…`, `…password=…` and the like, of passwords in URLs, and of what signs
+/// a URL (`?sig=…`, `&key=…`).
 pub fn masked(text: &str) -> String {
-    text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '&' | ',' | ';'))
-        .map(masked_word)
+    let mut in_query = false;
+    text.split_inclusive(is_end)
+        .map(|word| {
+            let masked = masked_word(word, in_query);
+            in_query = word.ends_with('&');
+            masked
+        })
         .collect()
 }
 
-fn masked_word(word: &str) -> String {
-    let end = word.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '&' | ',' | ';'));
+fn is_end(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '&' | ',' | ';')
+}
+
+fn masked_word(word: &str, in_query: bool) -> String {
+    let end = word.trim_end_matches(is_end);
     let (word, rest) = (end, &word[end.len()..]);
-    if let Some((key, _)) = word.split_once('=') {
-        let lower = key.to_ascii_lowercase();
-        if SECRET_KEYS.iter().any(|secret| lower.contains(secret)) {
-            return format!("{key}=******{rest}");
+    if let Some(at) = secret_value(word, in_query) {
+        return format!("{}******{rest}", without_login(&word[..at]));
+    }
+    format!("{}{rest}", without_login(word))
+}
+
+/// Where in the word the value of a secret begins.
+fn secret_value(word: &str, in_query: bool) -> Option<usize> {
+    let mut key_at = 0;
+    let mut in_query = in_query;
+    for (at, c) in word.char_indices() {
+        match c {
+            '?' => (key_at, in_query) = (at + 1, true),
+            '=' => {
+                let key = word[key_at..at].to_ascii_lowercase();
+                let is = |words: &[&str]| words.iter().any(|word| key.contains(word));
+                if is(&SECRET_KEYS) || (in_query && is(&QUERY_KEYS)) {
+                    return Some(at + 1);
+                }
+                key_at = at + 1;
+            }
+            _ => {}
         }
     }
-    // scheme://user:password@host
+    None
+}
+
+/// `scheme://user:password@host` without the password.
+fn without_login(word: &str) -> String {
     if let Some((scheme, behind)) = word.split_once("://") {
         let authority = behind.split('/').next().unwrap_or_default();
         if let Some((login, _)) = authority.rsplit_once('@')
             && let Some((user, _)) = login.split_once(':')
         {
-            return format!("{scheme}://{user}:******{}{rest}", &behind[login.len()..]);
+            return format!("{scheme}://{user}:******{}", &behind[login.len()..]);
         }
     }
-    format!("{word}{rest}")
+    word.to_owned()
 }
 
 /// One ustar member: POSIX.1-1988 header, content, padding.
@@ -173,6 +208,10 @@ mod tests {
             ("GET http://h/v1?agent_token=xyz&wait=true", "GET http://h/v1?agent_token=******&wait=true"),
             ("http://joe:geheim@host/x", "http://joe:******@host/x"),
             ("http://joe:ge@heim@host/x y", "http://joe:******@host/x y"),
+            ("url=http://h/x?token=xyz b", "url=http://h/x?token=****** b"),
+            ("http://h/x?a=1&sig=x%2Fy&b=2", "http://h/x?a=1&sig=******&b=2"),
+            ("http://joe:geheim@h/x?X-Amz-Signature=x?y", "http://joe:******@h/x?X-Amz-Signature=******"),
+            ("key=F1 signal=9", "key=F1 signal=9"),
             ("rescue_password=\"x\" y", "rescue_password=****** y"),
             ("plain  text,\twith=sense\n", "plain  text,\twith=sense\n"),
         ] {

@@ -7,7 +7,7 @@ pub mod loader;
 mod make;
 pub(crate) mod mounts;
 pub mod probe;
-mod tool;
+pub(crate) mod tool;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileTypeExt;

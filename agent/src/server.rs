@@ -189,13 +189,16 @@ async fn command(agent: &Arc<Agent>, body: &[u8], wait: bool) -> Answer {
 
 /// Everything that acts or tells needs the token, once there is one.
 fn check_token(agent: &Agent, query: &str) -> Result<(), Box<Answer>> {
-    let Some(token) = agent.session().and_then(|session| session.token) else { return Ok(()) };
+    let refused = |text| Err(Box::new(error(StatusCode::UNAUTHORIZED, error_type::BAD_TOKEN, text)));
+    let Some(session) = agent.session() else { return refused("this machine's node is not known yet") };
+    let Some(token) = session.token else {
+        return if session.config.agent_token_required { refused("there is no token yet") } else { Ok(()) };
+    };
     let shown = parameter(query, "agent_token").unwrap_or_default();
     if token.same_as(&shown) {
         return Ok(());
     }
-    let text = if shown.is_empty() { "the agent token is missing" } else { "the agent token is wrong" };
-    Err(Box::new(error(StatusCode::UNAUTHORIZED, error_type::BAD_TOKEN, text)))
+    refused(if shown.is_empty() { "the agent token is missing" } else { "the agent token is wrong" })
 }
 
 /// A query parameter, percent-decoded.

@@ -43,10 +43,59 @@ pub fn open(disk: &Disk) -> Result<File, Failure> {
         .map_err(Failure::io(format!("cannot open {}", disk.path.display())))
 }
 
-/// The GPT of the disk, or None when there is none with this block size.
+/// The most entries that a GPT may have here; 128 are usual.
+const GPT_ENTRIES: u32 = 1024;
+
+/// Bytes of a GPT's entry, the only size there is in practice.
+const GPT_ENTRY_BYTES: u32 = 128;
+
+/// The GPT of the disk, or None when there is none with this block size, or one that no tool would have written: what is
+/// on the disk may have been made to do harm.
 pub fn read_gpt(file: &mut File, disk: &Disk) -> Option<GPT> {
-    let mut disk_file = Bounded { file, size: disk.size, at: 0 };
-    GPT::read_from(&mut disk_file, disk.block).ok()
+    let last = (disk.size / disk.block).checked_sub(1)?;
+    if claims_nonsense(file, disk, 1) {
+        return None;
+    }
+    // the second copy is only looked for at the end of the disk, and a disk of no size has none
+    let size = if claims_nonsense(file, disk, last) { 0 } else { disk.size };
+    let mut bounded = Bounded { file, size, at: 0 };
+    let gpt = guarded(|| GPT::read_from(&mut bounded, disk.block).ok())??;
+    let sound = |entry: &GPTPartitionEntry| entry.starting_lba > 0 && span_of(entry, disk.block).is_some();
+    let all_sound = gpt.iter().all(|(_, entry)| entry.is_unused() || sound(entry));
+    all_sound.then_some(gpt)
+}
+
+/// Whether there is a GPT header in this block with numbers that are out of any proportion (UEFI 2.10 §5.3.2).
+fn claims_nonsense(file: &File, disk: &Disk, lba: u64) -> bool {
+    let mut header = [0; 92];
+    let read = lba.checked_mul(disk.block).map(|at| file.read_exact_at(&mut header, at));
+    if !matches!(read, Some(Ok(()))) || header[..8] != *b"EFI PART" {
+        return false;
+    }
+    let at32 = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    let entries_lba = u64::from_le_bytes(header[72..80].try_into().expect("eight bytes"));
+    let (count, bytes) = (at32(80), at32(84));
+    if bytes != GPT_ENTRY_BYTES || !(1..=GPT_ENTRIES).contains(&count) {
+        return true;
+    }
+    let (blocks, array) = (disk.size / disk.block, u64::from(count * bytes).div_ceil(disk.block));
+    // two arrays, two headers and the protective MBR have to fit, and this array is to end on the disk
+    blocks < 2 * array + 3
+        || entries_lba == 0
+        || entries_lba.checked_add(array).is_none_or(|end| end > blocks)
+}
+
+/// What gptman does with numbers that it did not expect is to panic: that is the end of this table only.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
+}
+
+/// Where an entry lies; None when it ends before it starts, or beyond all numbers.
+pub(crate) fn span_of(entry: &GPTPartitionEntry, block: u64) -> Option<Span> {
+    let blocks = entry.ending_lba.checked_sub(entry.starting_lba)?.checked_add(1)?;
+    let (at, len) = (entry.starting_lba.checked_mul(block)?, blocks.checked_mul(block)?);
+    at.checked_add(len)?;
+    Some(Span { at, len })
 }
 
 /// Moves the GPT's second copy to the end of the disk and lets the usable part reach up to there. True when there is
@@ -69,11 +118,18 @@ fn write_gpt(file: &mut File, disk: &Disk, gpt: &mut GPT) -> Result<(), Failure>
     let mut bounded = Bounded { file, size: disk.size, at: 0 };
     let broken =
         |error: gptman::Error| Failure::Boot(format!("the image's GPT cannot be completed: {error}"));
-    gpt.header.update_from(&mut bounded, disk.block).map_err(broken)?;
-    gpt.header.first_usable_lba = first_usable;
-    gpt.write_into(&mut bounded).map_err(broken)?;
+    let written = guarded(|| {
+        gpt.header.update_from(&mut bounded, disk.block)?;
+        gpt.header.first_usable_lba = first_usable;
+        gpt.write_into(&mut bounded)
+    });
+    written.ok_or_else(unsound)?.map_err(broken)?;
     widen_protective_mbr(file, disk)?;
     file.sync_all().map_err(Failure::io("flushing the partition table"))
+}
+
+fn unsound() -> Failure {
+    Failure::Boot("the image's GPT contradicts itself".to_owned())
 }
 
 /// A lone protective entry is to span the whole disk.
@@ -124,8 +180,7 @@ pub fn config_span(disk: &Disk) -> Result<Span, Failure> {
 
 fn labelled_gpt(file: &File, gpt: &GPT, disk: &Disk) -> Option<Span> {
     gpt.iter().filter(|(_, entry)| entry.is_used()).find_map(|(_, entry)| {
-        let blocks = entry.ending_lba.checked_sub(entry.starting_lba)? + 1;
-        let span = Span { at: entry.starting_lba * disk.block, len: blocks * disk.block };
+        let span = span_of(entry, disk.block)?;
         let named = entry.partition_name.as_str().eq_ignore_ascii_case(CONFIG_LABEL);
         (named || has_config_label(file, span)).then_some(span)
     })
@@ -140,7 +195,7 @@ fn add_gpt(file: &mut File, disk: &Disk, gpt: &mut GPT) -> Result<Span, Failure>
         .update_from(&mut bounded, disk.block)
         .map_err(|e| Failure::ConfigDrive(format!("the GPT cannot be read: {e}")))?;
     gpt.header.first_usable_lba = first_usable;
-    let start = gpt.find_last_place(blocks).ok_or_else(no_room)?;
+    let start = guarded(|| gpt.find_last_place(blocks)).ok_or_else(unsound)?.ok_or_else(no_room)?;
     let (number, _) = gpt
         .iter()
         .find(|(_, entry)| entry.is_unused())
@@ -199,8 +254,7 @@ pub fn find_esp(disk: &Disk) -> Result<Option<(u32, [u8; 16], Span)>, Failure> {
     let Some(gpt) = read_gpt(&mut file, disk) else { return Ok(None) };
     let esp = gpt.iter().find(|(_, entry)| entry.partition_type_guid == ESP_TYPE);
     Ok(esp.and_then(|(number, entry)| {
-        let blocks = entry.ending_lba.checked_sub(entry.starting_lba)? + 1;
-        let span = Span { at: entry.starting_lba * disk.block, len: blocks * disk.block };
+        let span = span_of(entry, disk.block)?;
         Some((number, entry.unique_partition_guid, span))
     }))
 }
@@ -264,7 +318,7 @@ pub(crate) fn mbr_entries(mbr: &[u8; 512], block: u64) -> [Option<Span>; 4] {
 fn has_config_label(file: &File, span: Span) -> bool {
     let label = |at: u64, len: usize| {
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, span.at + at).ok()?;
+        file.read_exact_at(&mut bytes, span.at.checked_add(at)?).ok()?;
         Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
     };
     let is = |text: Option<String>| text.is_some_and(|text| text.eq_ignore_ascii_case(CONFIG_LABEL));
@@ -310,5 +364,79 @@ impl Seek for Bounded<'_> {
         };
         self.at = at.ok_or(std::io::ErrorKind::InvalidInput)?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with a good table of one partition.
+    fn bed() -> (tempfile::TempDir, Disk) {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let path = folder.path().join("vda");
+        File::create(&path).and_then(|file| file.set_len(64 << 20)).expect("disk");
+        let made = std::process::Command::new("sgdisk").args(["-n", "1:2048:+8M"]).arg(&path).output();
+        assert!(made.expect("sgdisk").status.success());
+        (folder, Disk { kernel_name: "vda".into(), path, size: 64 << 20, block: 512, ..Disk::default() })
+    }
+
+    fn crc(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |sum, byte| {
+            (0..8)
+                .fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg()))
+        })
+    }
+
+    /// Changes the header and the first entry in both copies and makes every sum right again.
+    fn forge(disk: &Disk, change: impl Fn(&mut [u8], &mut [u8])) {
+        let file = open(disk).expect("disk");
+        for lba in [1, disk.size / 512 - 1] {
+            let (mut header, mut entries) = ([0; 92], vec![0; 128 * 128]);
+            file.read_exact_at(&mut header, lba * 512).expect("header");
+            let at = u64::from_le_bytes(header[72..80].try_into().expect("eight")) * 512;
+            file.read_exact_at(&mut entries, at).expect("entries");
+            change(&mut header, &mut entries);
+            header[88..92].copy_from_slice(&crc(&entries).to_le_bytes());
+            header[16..20].fill(0);
+            let sum = crc(&header);
+            header[16..20].copy_from_slice(&sum.to_le_bytes());
+            file.write_all_at(&header, lba * 512).expect("written");
+            file.write_all_at(&entries, at).expect("written");
+        }
+    }
+
+    #[test]
+    fn a_gpt_made_to_do_harm_is_no_gpt_and_nothing_panics() {
+        type Change = fn(&mut [u8], &mut [u8]);
+        let changes: [(&str, Change); 8] = [
+            ("endless entries", |header, _| header[80..84].fill(0xff)),
+            ("no entries", |header, _| header[80..84].fill(0)),
+            ("odd entries", |header, _| header[84..88].copy_from_slice(&256_u32.to_le_bytes())),
+            ("entries beyond the disk", |header, _| header[72..80].fill(0xff)),
+            ("starts at 0", |_, entries| entries[32..40].fill(0)),
+            ("ends before it starts", |_, entries| entries[40..48].copy_from_slice(&1_u64.to_le_bytes())),
+            ("ends beyond all numbers", |_, entries| entries[40..48].fill(0xff)),
+            ("starts and ends there", |_, entries| entries[32..48].fill(0xff)),
+        ];
+        let (_folder, disk) = bed();
+        forge(&disk, |_, _| {});
+        assert!(read_gpt(&mut open(&disk).expect("disk"), &disk).is_some(), "the forger can do it right");
+        assert!(relocate_backup(&disk).expect("moved"));
+        for (what, change) in changes {
+            let (_folder, disk) = bed();
+            forge(&disk, change);
+            assert!(read_gpt(&mut open(&disk).expect("disk"), &disk).is_none(), "{what}");
+            assert!(!relocate_backup(&disk).expect("nothing to move"), "{what}");
+            assert!(config_span(&disk).is_err(), "{what}");
+            assert!(crate::partition::label::read(&disk).expect("read").is_empty(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_usable_part_that_contradicts_itself_is_an_error_and_no_panic() {
+        let (_folder, disk) = bed();
+        forge(&disk, |header, _| header[40..48].fill(0xff));
+        assert!(config_span(&disk).is_err());
     }
 }

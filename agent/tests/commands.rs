@@ -167,3 +167,16 @@ async fn an_agent_whose_node_is_never_found_gives_up_when_told_to() {
     let error = ended.expect("in time").expect("no panic").expect_err("gave up");
     assert!(error.to_string().contains("not found"));
 }
+
+#[tokio::test]
+async fn a_lookup_that_wants_a_token_and_gives_none_is_refused_and_nothing_is_served() {
+    let mut rig = Rig::with(Machine::new(), |options, world| {
+        options.limits.lookup = Some(Duration::from_millis(30));
+        world.tokenless.store(true, Ordering::SeqCst);
+    })
+    .await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut rig.running).await;
+    let error = ended.expect("in time").expect("no panic").expect_err("gave up");
+    assert!(format!("{error:?}").contains("token"), "{error:?}");
+    assert!(rig.world.beats.borrow().is_empty());
+}

@@ -67,12 +67,20 @@ async fn on_gpt_a_new_partition_at_the_end_takes_the_config_drive() {
     assert!(run("sgdisk", &["-i", "2"], &disk).contains("config-2"));
     assert_drive_at(&disk, at, &content);
     assert_same(&disk, &raw);
-    // once more, the same image and another drive: the partition is used again
+    // once more the same: the partition is used again
     let again = write(&rig, &raw, STANDARD.encode(packed(&content)).into()).await;
     assert_eq!(again.command_status, CommandStatus::Succeeded);
     assert_eq!(rig.world.asked_for("image").len(), 1, "the image was not written again");
     assert_eq!(gpt_start(&disk, 2), at);
     assert!(!run("sgdisk", &["-p"], &disk).contains("\n   3 "));
+    // another drive: who boots it first is to find the image as it was made
+    let mut other = content.clone();
+    let last = other.len() - 1;
+    other[last] = 1;
+    let again = write(&rig, &raw, STANDARD.encode(packed(&other)).into()).await;
+    assert_eq!(again.command_status, CommandStatus::Succeeded);
+    assert_eq!(rig.world.asked_for("image").len(), 2, "the image was written again");
+    assert_drive_at(&disk, gpt_start(&disk, 2), &other);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,7 @@ const CLOUD: &[&str] = &[
     "xen-blkfront",
     "ixgbevf",
     "efivarfs",
+    "efi-pstore",
 ];
 
 /// Network and storage cards of real servers, on top of [`CLOUD`].

@@ -42,8 +42,7 @@ pub fn read(disk: &Disk) -> Result<Vec<Entry>, Failure> {
         let used = gpt.iter().filter(|(_, entry)| entry.is_used());
         return Ok(used
             .filter_map(|(number, entry)| {
-                let blocks = entry.ending_lba.checked_sub(entry.starting_lba)? + 1;
-                let span = Span { at: entry.starting_lba * disk.block, len: blocks * disk.block };
+                let span = table::span_of(entry, disk.block)?;
                 Some(Entry { number, span, guid: Some(entry.unique_partition_guid) })
             })
             .collect());

@@ -12,6 +12,7 @@ use crate::boot;
 use crate::console::say;
 use crate::disk::Disk;
 use crate::error::Failure;
+use crate::inject::folder;
 
 /// Where a UEFI system keeps its EFI system partition.
 const ESP: &str = "boot/efi";
@@ -66,7 +67,13 @@ fn install_on(wanted: &Install<'_>, host: &mut dyn Host) -> Result<String, Failu
     }
     let esp = match (wanted.uefi, wanted.esp_uuid.filter(|uuid| !uuid.is_empty())) {
         (false, _) => None,
-        (true, Some(uuid)) => Some((place(wanted, uuid)?, uuid)),
+        (true, Some(uuid)) => {
+            let esp = place(wanted, uuid)?;
+            if esp.1 != Kind::Vfat {
+                return Err(Failure::Boot(format!("{} is no EFI system partition", esp.0.display())));
+            }
+            Some((esp, uuid))
+        }
         (true, None) => {
             return Err(Failure::Boot("UEFI needs an EFI system partition, but none was named".to_owned()));
         }
@@ -76,7 +83,7 @@ fn install_on(wanted: &Install<'_>, host: &mut dyn Host) -> Result<String, Failu
     mounts.add(What::Device(root.0, root.1.name()), &tree)?;
     let done = match esp {
         None => bios(wanted, &mut mounts, &tree),
-        Some(((device, kind), uuid)) => uefi(&mut mounts, &tree, What::Device(device, kind.name()), uuid),
+        Some(((device, kind), uuid)) => uefi(&mut mounts, &tree, What::Data(device, kind.name()), uuid),
     };
     match (done, mounts.close()) {
         (Ok(text), Ok(())) => Ok(text),
@@ -100,20 +107,24 @@ fn place(wanted: &Install<'_>, uuid: &str) -> Result<(PathBuf, Kind), Failure> {
     Ok((device, located.found.kind))
 }
 
+/// Whether the image has a file of this name there, as its own system would find the folder.
+fn has(tree: &Path, place: &Path, file: &str) -> bool {
+    // what cannot be followed is not there
+    let found = folder(tree, place, false, 0).ok().flatten();
+    found.is_some_and(|found| found.join(file).symlink_metadata().is_ok())
+}
+
 fn program(tree: &Path, suffix: &str) -> Option<(&'static str, String)> {
     NAMES.into_iter().find_map(|name| {
         let file = format!("{name}-{suffix}");
-        FOLDERS
-            .iter()
-            .any(|folder| tree.join(folder).join(&file).symlink_metadata().is_ok())
-            .then_some((name, file))
+        FOLDERS.iter().any(|folder| has(tree, Path::new(folder), &file)).then_some((name, file))
     })
 }
 
 fn has_platform(tree: &Path, platform: &str) -> bool {
     ["usr/lib/grub", "usr/lib/grub2", "usr/share/grub2", "boot/grub", "boot/grub2"]
         .iter()
-        .any(|folder| tree.join(folder).join(platform).join("modinfo.sh").symlink_metadata().is_ok())
+        .any(|folder| has(tree, &Path::new(folder).join(platform), "modinfo.sh"))
 }
 
 fn lacks(what: &str, debian: &str, fedora: &str) -> Failure {
@@ -125,9 +136,9 @@ fn lacks(what: &str, debian: &str, fedora: &str) -> Failure {
 /// The ramdisk's view of the machine inside the image.
 fn bind_all(mounts: &mut Mounts<'_>, tree: &Path) -> Result<(), Failure> {
     for name in ["dev", "proc", "sys"] {
-        mounts.add(What::Bind(Path::new("/").join(name)), &tree.join(name))?;
+        mounts.add_inside(What::Bind(Path::new("/").join(name)), tree, name)?;
     }
-    mounts.add(What::Memory, &tree.join("run"))
+    mounts.add_inside(What::Memory, tree, "run")
 }
 
 fn bios(wanted: &Install<'_>, mounts: &mut Mounts<'_>, tree: &Path) -> Result<String, Failure> {
@@ -144,8 +155,11 @@ fn bios(wanted: &Install<'_>, mounts: &mut Mounts<'_>, tree: &Path) -> Result<St
 }
 
 fn uefi(mounts: &mut Mounts<'_>, tree: &Path, esp: What, esp_uuid: &str) -> Result<String, Failure> {
-    let brought = tree.join(ESP).join("EFI");
-    let brings_loader = contains_loader(&brought).map_err(Failure::io("reading the image's boot/efi"))?;
+    let reading = || Failure::io("reading the image's boot/efi");
+    // what cannot be followed inside the image is not there
+    let brought = folder(tree, &Path::new(ESP).join("EFI"), false, 0).ok().flatten();
+    let brings_loader =
+        brought.as_deref().map_or(Ok(false), |brought| contains_loader(brought, DEPTH)).map_err(reading())?;
     let found = program(tree, "install");
     if !brings_loader && found.is_none() {
         return Err(lacks(
@@ -159,11 +173,11 @@ fn uefi(mounts: &mut Mounts<'_>, tree: &Path, esp: What, esp_uuid: &str) -> Resu
         return Err(lacks(&what, "grub-efi-amd64-bin", "grub2-efi-x64-modules"));
     }
     note_in_fstab(tree, esp_uuid)?;
-    let text = if brings_loader {
+    let text = if let Some(brought) = brought.filter(|_| brings_loader) {
         // beside its place first: mounting hides what the image has there
         let beside = tree.join("run");
-        mounts.add(esp.clone(), &beside)?;
-        copy_tree(&brought, &beside.join("EFI"))
+        mounts.add_inside(esp.clone(), tree, "run")?;
+        copy_tree(&brought, &beside.join("EFI"), DEPTH)
             .and_then(|()| ensure_fallback(&beside.join("EFI")))
             .map_err(Failure::io("copying the image's EFI loader"))??;
         "the image's own EFI loader".to_owned()
@@ -171,7 +185,7 @@ fn uefi(mounts: &mut Mounts<'_>, tree: &Path, esp: What, esp_uuid: &str) -> Resu
         String::new()
     };
     bind_all(mounts, tree)?;
-    mounts.add(esp, &tree.join(ESP))?;
+    mounts.add_inside(esp, tree, ESP)?;
     let text = match (&found, text.is_empty()) {
         (_, false) | (None, _) => text,
         (Some((_, install)), true) => {
@@ -190,15 +204,22 @@ fn uefi(mounts: &mut Mounts<'_>, tree: &Path, esp: What, esp_uuid: &str) -> Resu
 
 /// GRUB's configuration, made by the image's own `grub-mkconfig`; an image without one must bring it ready.
 fn configure(mounts: &mut Mounts<'_>, tree: &Path, name: &str) -> Result<(), Failure> {
-    let file = format!("/boot/{name}/grub.cfg");
+    let (place, file) = (format!("boot/{name}"), format!("/boot/{name}/grub.cfg"));
     match program(tree, "mkconfig") {
         Some((_, mkconfig)) => mounts.run(tree, &[&mkconfig, "-o", &file]).map(|_| ()),
-        None if tree.join(&file[1..]).exists() => Ok(()),
+        None if has(tree, Path::new(&place), "grub.cfg") => Ok(()),
         None => Err(lacks(&format!("both grub-mkconfig and {file}"), "grub2-common", "grub2-tools")),
     }
 }
 
-fn contains_loader(folder: &Path) -> io::Result<bool> {
+/// Folders within folders of an EFI system partition; more is a damaged file system.
+const DEPTH: u32 = 16;
+
+fn deeper(depth: u32) -> io::Result<u32> {
+    depth.checked_sub(1).ok_or_else(|| io::Error::other("too many folders within folders"))
+}
+
+fn contains_loader(folder: &Path, depth: u32) -> io::Result<bool> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -210,20 +231,23 @@ fn contains_loader(folder: &Path) -> io::Result<bool> {
         let entry = entry?;
         let kind = entry.file_type()?;
         let name = entry.file_name().to_string_lossy().to_lowercase();
-        if (kind.is_file() && name.ends_with(".efi")) || (kind.is_dir() && contains_loader(&entry.path())?) {
+        if (kind.is_file() && name.ends_with(".efi"))
+            || (kind.is_dir() && contains_loader(&entry.path(), deeper(depth)?)?)
+        {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies folders and plain files; links are left out.
+fn copy_tree(from: &Path, to: &Path, depth: u32) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
-            copy_tree(&entry.path(), &target)?;
+            copy_tree(&entry.path(), &target, deeper(depth)?)?;
         } else if kind.is_file() {
             // not fs::copy: FAT knows no permissions
             io::copy(&mut fs::File::open(entry.path())?, &mut fs::File::create(&target)?)?;
@@ -255,7 +279,7 @@ fn ensure_fallback(efi: &Path) -> io::Result<Result<(), Failure>> {
                 continue;
             }
             if let Some(file) = named(&vendor, &loader)? {
-                copy_tree(&vendor, &boot)?;
+                copy_tree(&vendor, &boot, DEPTH)?;
                 fs::write(boot.join(EFI.1), fs::read(file)?)?;
                 return Ok(Ok(()));
             }
@@ -267,27 +291,40 @@ fn ensure_fallback(efi: &Path) -> io::Result<Result<(), Failure>> {
     ))))
 }
 
+/// What follows the UUID in our line of an fstab.
+const OUR_LINE: &str = "\t/boot/efi\tvfat\tumask=0077\t0\t1";
+
+/// The longest fstab that is read, bytes.
+const FSTAB_BYTES: u64 = 1 << 20;
+
 /// The image is to mount its EFI system partition, unless it says itself how.
 fn note_in_fstab(tree: &Path, uuid: &str) -> Result<(), Failure> {
-    let path = tree.join("etc/fstab");
-    if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-        // it may lead out of the image
+    let (etc, path) = (tree.join("etc"), tree.join("etc/fstab"));
+    if !etc.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
         return Ok(());
     }
-    let old = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let reading = "reading the image's fstab";
+    let old = match path.symlink_metadata() {
+        // a link may lead out of the image, a pipe is never read to its end
+        Ok(meta) if !meta.is_file() || meta.len() > FSTAB_BYTES => return Ok(()),
+        Ok(_) => fs::read_to_string(&path).map_err(Failure::io(reading))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Failure::io("reading the image's fstab")(error)),
+        Err(error) => return Err(Failure::io(reading)(error)),
     };
-    let mounted = old.lines().filter(|line| !line.trim_start().starts_with('#'));
-    if mounted.filter_map(|line| line.split_whitespace().nth(1)).any(|at| at == "/boot/efi")
-        || !tree.join("etc").is_dir()
-    {
+    // an installation before this one may have named another partition
+    let ours = |line: &&str| line.starts_with("UUID=") && line.trim_end().ends_with(OUR_LINE);
+    let mut text: String = old.split_inclusive('\n').filter(|line| !ours(line)).collect();
+    let mounted = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    if mounted.filter_map(|line| line.split_whitespace().nth(1)).all(|at| at != "/boot/efi") {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&format!("UUID={uuid}{OUR_LINE}\n"));
+    }
+    if text == old {
         return Ok(());
     }
-    let newline = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
-    fs::write(path, format!("{old}{newline}UUID={uuid}\t/boot/efi\tvfat\tumask=0077\t0\t1\n"))
-        .map_err(Failure::io("writing the image's fstab"))
+    fs::write(path, text).map_err(Failure::io("writing the image's fstab"))
 }
 
 #[cfg(test)]
@@ -487,6 +524,39 @@ mod tests {
                 assert!(text.contains("broken on purpose"), "{fails_at}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn an_images_links_and_pipes_are_neither_followed_nor_waited_for() {
+        let base = tempfile::tempdir().expect("temp dir");
+        let (tree, outside) = (base.path().join("tree"), base.path().join("outside"));
+        fs::create_dir_all(tree.join("usr/bin")).expect("dirs");
+        fs::create_dir_all(&outside).expect("dirs");
+        fs::write(outside.join("grub-install"), "not the image's").expect("file");
+        std::os::unix::fs::symlink(&outside, tree.join("usr/sbin")).expect("link");
+        assert_eq!(program(&tree, "install"), None);
+        std::os::unix::fs::symlink("/usr/bin", tree.join("bin")).expect("link");
+        fs::write(tree.join("usr/bin/grub-install"), "its own").expect("file");
+        assert!(program(&tree, "install").is_some());
+        let mut host = Fake::default();
+        let mut mounts = Mounts::new(&mut host);
+        for name in ["run", "boot"] {
+            std::os::unix::fs::symlink(&outside, tree.join(name)).expect("link");
+        }
+        for name in ["run", "boot/efi"] {
+            assert!(mounts.add_inside(What::Memory, &tree, name).is_err(), "{name}");
+        }
+        mounts.close().expect("nothing was mounted");
+        assert_eq!(host.operations, 0);
+        assert!(!outside.join("efi").exists());
+        fs::create_dir(tree.join("etc")).expect("dir");
+        let fstab = tree.join("etc/fstab");
+        nix::unistd::mkfifo(&fstab, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+        note_in_fstab(&tree, "abcd-1234").expect("left alone");
+        fs::remove_file(&fstab).expect("removed");
+        note_in_fstab(&tree, "abcd-1234").expect("written");
+        note_in_fstab(&tree, "ffff-1234").expect("written again");
+        assert_eq!(fs::read_to_string(&fstab).expect("fstab"), format!("UUID=ffff-1234{OUR_LINE}\n"));
     }
 
     #[test]

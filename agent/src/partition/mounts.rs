@@ -20,8 +20,10 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// A device with its file system.
+    /// A device with its file system, programs of which may be run.
     Device(PathBuf, &'static str),
+    /// A device with its file system, nothing of which is run.
+    Data(PathBuf, &'static str),
     /// A folder of the ramdisk, with everything mounted below it.
     Bind(PathBuf),
     /// A new, empty file system in memory.
@@ -47,28 +49,31 @@ impl Host for Machine {
         match what {
             What::Device(device, kind) => {
                 load_driver(kind);
-                mount(Some(device), at, Some(*kind), MsFlags::empty(), none)?;
+                // the devices that the image's programs may use are the ramdisk's, bound over these
+                mount(Some(device), at, Some(*kind), HARMLESS, none)?;
+            }
+            What::Data(device, kind) => {
+                load_driver(kind);
+                mount(Some(device), at, Some(*kind), HARMLESS | MsFlags::MS_NOEXEC, none)?;
             }
             What::Bind(folder) => {
                 mount(Some(folder), at, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
                 // what is unmounted below it must stay mounted in the ramdisk
                 mount(none, at, none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
             }
-            What::Memory => mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), none)?,
+            What::Memory => mount(Some("tmpfs"), at, Some("tmpfs"), HARMLESS, Some("mode=0755"))?,
         }
         Ok(())
     }
 
     fn unmount(&mut self, at: &Path) -> io::Result<()> {
         nix::unistd::sync();
-        for _ in 0..BUSY_TRIES {
-            match umount2(at, MntFlags::empty()) {
-                Err(nix::errno::Errno::EBUSY) => std::thread::sleep(BUSY_PAUSE),
-                done => return Ok(done?),
-            }
+        // what came along with a folder, and whatever the image's programs have mounted
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        for point in below(&table, at).iter().rev() {
+            unmount(point)?;
         }
-        tracing::warn!(at = %at.display(), "still busy: detached");
-        Ok(umount2(at, MntFlags::MNT_DETACH)?)
+        unmount(at)
     }
 
     fn run(&mut self, root: &Path, command: &[&str]) -> Result<String, Failure> {
@@ -85,6 +90,27 @@ impl Host for Machine {
             .env("GRUB_SAVEDEFAULT", "true");
         tool::run(process, &command.join(" "), COMMAND_LIMIT)
     }
+}
+
+/// What an image brings as devices and set-user-id programs is of no use here.
+const HARMLESS: MsFlags = MsFlags::MS_NODEV.union(MsFlags::MS_NOSUID);
+
+/// The mount points below a folder, in the order of their mounting: proc_pid_mountinfo(5), fifth field.
+fn below(table: &str, folder: &Path) -> Vec<PathBuf> {
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(folder) && point != folder).collect()
+}
+
+/// Unmounts one. What stays busy is detached, which is an error all the same: something still works on the disk.
+fn unmount(at: &Path) -> io::Result<()> {
+    for _ in 0..BUSY_TRIES {
+        match umount2(at, MntFlags::UMOUNT_NOFOLLOW) {
+            Err(nix::errno::Errno::EBUSY) => std::thread::sleep(BUSY_PAUSE),
+            done => return Ok(done?),
+        }
+    }
+    umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    Err(io::Error::other("still busy, only detached"))
 }
 
 /// Loads a file system's driver; one that is built in needs none, one that is missing shows when mounting.
@@ -119,6 +145,25 @@ impl<'a> Mounts<'a> {
         Ok(())
     }
 
+    /// Mounts in an image's tree. Links in the way are not followed: they may lead out of the image.
+    pub(crate) fn add_inside(&mut self, what: What, tree: &Path, name: &str) -> Result<(), Failure> {
+        let mut at = tree.to_owned();
+        for part in Path::new(name) {
+            at.push(part);
+            match at.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => {
+                    return Err(Failure::Boot(format!("the image's /{name} is no folder to mount at")));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    std::fs::create_dir(&at).map_err(Failure::io(format!("making {}", at.display())))?;
+                }
+                Err(error) => return Err(Failure::io(format!("looking at {}", at.display()))(error)),
+            }
+        }
+        self.add(what, &at)
+    }
+
     pub(crate) fn run(&mut self, root: &Path, command: &[&str]) -> Result<String, Failure> {
         self.host.run(root, command)
     }
@@ -145,5 +190,21 @@ impl Drop for Mounts<'_> {
     fn drop(&mut self) {
         // another failure is on its way to the conductor; this one is in the log
         let _ = self.unmount_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_a_folder_are_found_and_no_others() {
+        let table = "1 0 0:1 / / rw - rootfs none rw\n\
+                     2 1 0:2 / /run/root rw - ext4 vda1 rw\n\
+                     3 2 0:3 / /run/root/dev rw - devtmpfs dev rw\n\
+                     4 3 0:4 / /run/root/dev/pts rw - devpts devpts rw\n\
+                     5 1 0:5 / /run/root2 rw - tmpfs none rw\n";
+        assert_eq!(below(table, Path::new("/run/root/dev")), [Path::new("/run/root/dev/pts")]);
+        assert_eq!(below(table, Path::new("/run/root")).len(), 2);
     }
 }

@@ -1,10 +1,15 @@
 //! Running the ramdisk's tools, with a limit.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 use crate::error::Failure;
 
@@ -48,13 +53,13 @@ pub(crate) fn find_applet(name: &'static str) -> Option<Program> {
     find(name).or_else(|| find("busybox").map(|busybox| Program { first: Some(name), ..busybox }))
 }
 
-/// Runs a command to its end; its output, both streams. Errors: `Boot` when it fails (with the end of what it said) or
+/// Runs a command to its end; its output, both streams. What it has started and left behind ends with it. Errors: `Boot` when it fails (with the end of what it said) or
 /// takes longer than `limit`.
 pub(crate) fn run(mut command: Command, name: &str, limit: Duration) -> Result<String, Failure> {
     let failed = |reason: String| Failure::Boot(format!("{name}: {reason}"));
     let (mut reader, writer) = std::io::pipe().map_err(Failure::io(name))?;
     let second = writer.try_clone().map_err(Failure::io(name))?;
-    command.stdin(Stdio::null()).stdout(writer).stderr(second).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(writer).stderr(second).env("LC_ALL", "C").process_group(0);
     let mut child = command.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
     // the writing ends in it would keep the pipe open
     drop(command);
@@ -71,19 +76,24 @@ pub(crate) fn run(mut command: Command, name: &str, limit: Duration) -> Result<S
         }
     });
     let began = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(Failure::io(name))? {
-            Some(status) => break status,
-            None if began.elapsed() > limit => {
-                // it may have ended in this moment
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(failed(format!("not done after {} s", limit.as_secs())));
-            }
-            None => std::thread::sleep(LOOK_EVERY),
+    // as long as it is not waited for, its number is that of its group and of nothing else
+    let group = Pid::from_raw(child.id().cast_signed());
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let in_time = loop {
+        match waitid(Id::Pid(group), look) {
+            Ok(WaitStatus::StillAlive) if began.elapsed() > limit => break Ok(false),
+            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::EINTR) => std::thread::sleep(LOOK_EVERY),
+            Ok(_) => break Ok(true),
+            Err(error) => break Err(error),
         }
     };
-    // something that it started may live on and keep the pipe open
+    // the group may have ended in this moment
+    let _ = killpg(group, Signal::SIGKILL);
+    let status = child.wait().map_err(Failure::io(name))?;
+    if !in_time.map_err(|error| Failure::io(name)(error.into()))? {
+        return Err(failed(format!("not done after {} s", limit.as_secs())));
+    }
+    // something that left its group may live on and keep the pipe open
     let ended = Instant::now();
     while !reading.is_finished() && ended.elapsed() < LAST_WORDS {
         std::thread::sleep(LOOK_EVERY);
@@ -110,11 +120,16 @@ mod tests {
         assert!(text.contains("no room") && text.contains('3'), "{text}");
         let text = run(shell("exec sleep 600"), "t", Duration::ZERO).expect_err("endless").to_string();
         assert!(text.contains("not done"), "{text}");
-        let daemon = "echo started; sleep 30 & echo $!";
-        let text = run(shell(daemon), "t", MINUTE).expect("ends though its child does not");
+        let daemon = "echo started; sleep 600 & echo $!";
+        let text = run(shell(daemon), "t", MINUTE).expect("ends");
         let child: u32 = text.strip_prefix("started\n").expect("both lines").parse().expect("a process id");
-        // it is ours: the shell has just started it
-        run(shell(&format!("kill {child}")), "kill", MINUTE).expect("ended");
+        let began = Instant::now();
+        // gone, or waiting for whoever collects orphans here
+        while std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            assert!(began.elapsed() < MINUTE, "what a tool leaves behind ends with it");
+            std::thread::yield_now();
+        }
         assert!(find("no-such-tool").is_none());
     }
 
