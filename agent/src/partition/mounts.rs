@@ -69,7 +69,7 @@ impl Host for Machine {
     fn unmount(&mut self, at: &Path) -> io::Result<()> {
         nix::unistd::sync();
         // what came along with a folder, and whatever the image's programs have mounted
-        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
         for point in below(&table, at).iter().rev() {
             unmount(point)?;
         }
@@ -206,5 +206,38 @@ mod tests {
                      5 1 0:5 / /run/root2 rw - tmpfs none rw\n";
         assert_eq!(below(table, Path::new("/run/root/dev")), [Path::new("/run/root/dev/pts")]);
         assert_eq!(below(table, Path::new("/run/root")).len(), 2);
+    }
+
+    #[test]
+    fn a_bound_folder_goes_with_all_below_it_and_stays_where_it_came_from() {
+        use nix::sched::{CloneFlags, unshare};
+        // mounts of this thread only; without the right to that there is nothing to see here
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            return;
+        }
+        // first cut off from the machine's own, then as in a ramdisk that shares
+        for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+            mount(None::<&str>, "/", None::<&str>, kind | MsFlags::MS_REC, None::<&str>).expect("ours");
+        }
+        let base = tempfile::tempdir().expect("temp dir");
+        let (tree, dev) = (base.path().join("tree"), base.path().join("dev"));
+        let (mut outer, mut inner) = (Machine, Machine);
+        let mut ours = Mounts::new(&mut outer);
+        ours.add(What::Memory, &dev).expect("mounted");
+        ours.add(What::Memory, &dev.join("pts")).expect("mounted");
+        let mut mounts = Mounts::new(&mut inner);
+        mounts.add(What::Memory, &tree).expect("mounted");
+        mounts.add_inside(What::Bind(dev.clone()), &tree, "dev").expect("mounted");
+        let seen = |folder: &Path| {
+            below(&std::fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts"), folder).len()
+        };
+        assert_eq!((seen(&tree), seen(&dev)), (2, 1));
+        let held = std::fs::File::create(tree.join("held")).expect("a file in use");
+        let busy = mounts.close().expect_err("somebody works on it").to_string();
+        assert!(busy.contains("tree"), "{busy}");
+        drop(held);
+        assert_eq!((seen(base.path()), seen(&dev)), (2, 1), "the ramdisk keeps its own");
+        ours.close().expect("unmounted");
+        assert_eq!(seen(base.path()), 0);
     }
 }
