@@ -75,7 +75,7 @@ fn a_value_of_the_wrong_kind_is_refused_with_the_right_one() {
             .contains("deploy.erase_devices")
     );
     assert!(refusal("", &[], &["conductor.rescue_password_hash_algorithm=md5"]).contains("sha256, sha512"));
-    assert!(refusal("", &[], &["api.disallow_clean_steps=reboot"]).contains("vendor.send_raw"));
+    assert!(refusal("", &[], &["api.disallow_clean_steps=send_raw"]).contains("vendor.send_raw"));
     assert!(refusal("", &[], &["conductor.file_url_allowed_paths=images"]).contains("begin with /"));
     assert!(refusal("[api\n", &[], &[]).contains("not TOML"));
 }

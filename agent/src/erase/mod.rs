@@ -224,7 +224,11 @@ impl Job<'_> {
                     while let Some(disks) = next() {
                         for prepared in disks {
                             let name = prepared.disk.name();
-                            let outcome = self.erase(&prepared);
+                            // one disk's trouble, whatever it is, is not the others'
+                            let tried = std::panic::AssertUnwindSafe(|| self.erase(&prepared));
+                            let outcome = std::panic::catch_unwind(tried).unwrap_or_else(|_| {
+                                Err("the agent itself stumbled over this disk".to_owned())
+                            });
                             match &outcome {
                                 Ok(how) => say(format!("erase {name} done: {how}")),
                                 Err(why) => say(format!("erase {name} failed: {why}")),
