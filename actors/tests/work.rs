@@ -366,3 +366,57 @@ async fn a_name_that_is_taken_fails_the_step_that_found_it_and_not_the_actor() {
     let node = world.node(second).await;
     assert!(!node.maintenance && node.last_error.expect("an error").contains("the database"), "said once");
 }
+
+#[actix::test]
+async fn a_node_that_lacks_its_bmcs_address_says_so_after_manage() {
+    let world =
+        World::new(Interfaces { power: Arc::new(NoAddress), ..Interfaces::default() }, settings()).await;
+    let id = world.enrol().await;
+    world.verb(id, Verb::Manage).await.expect("accepted, as Ironic does");
+    let node = world.until(id, "back in enroll", |node| node.last_error.is_some()).await;
+    assert_eq!(node.provision_state, State::Enroll);
+    let error = node.last_error.expect("an error");
+    assert!(error.contains("Failed to get power state") && error.contains("ipmi_address"), "{error}");
+}
+
+/// A power interface whose node is not told where its BMC is.
+struct NoAddress;
+
+#[async_trait::async_trait]
+impl ferric_drivers::interface::PowerInterface for NoAddress {
+    fn properties(&self) -> &'static [ferric_drivers::interface::Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &ferric_drivers::interface::NodeView) -> Result<(), ferric_drivers::DriverError> {
+        Err(ferric_drivers::DriverError::Missing {
+            section: "driver_info",
+            key: "ipmi_address".into(),
+            remedy: "set it".into(),
+        })
+    }
+
+    fn supported(&self) -> &'static [ferric_machine::PowerTarget] {
+        ferric_machine::PowerTarget::ALL
+    }
+
+    fn bmc(&self, _: &ferric_drivers::interface::NodeView) -> Option<String> {
+        None
+    }
+
+    async fn power_state(
+        &self,
+        _: &ferric_drivers::interface::NodeView,
+    ) -> Result<PowerState, ferric_drivers::DriverError> {
+        Ok(PowerState::Off)
+    }
+
+    async fn set_power(
+        &self,
+        _: &ferric_drivers::interface::NodeView,
+        target: ferric_machine::PowerTarget,
+        _: std::time::Duration,
+    ) -> Result<PowerState, ferric_drivers::DriverError> {
+        Ok(target.end())
+    }
+}

@@ -378,7 +378,7 @@ impl NodeActor {
             Ok(steps) => {
                 next.operation = Some(self.write_plan(change, Operation::new(self.uuid(), purpose, steps)));
             }
-            Err(why) => next.at_once = Some((Event::Fail, Some(why))),
+            Err(why) => next.at_once = Some((Event::Fail, Some(cannot_begin(purpose, self.uuid(), why)))),
         }
         next
     }
@@ -898,6 +898,16 @@ fn purpose_end(purpose: Purpose, facts: &Facts) -> Option<Event> {
             | Activity::Service,
         ) => Some(Event::Done),
         Purpose::CleanUp(_) => None,
+    }
+}
+
+/// `last_error` of work that could not even begin.
+fn cannot_begin(purpose: Purpose, node: Uuid, why: String) -> String {
+    match purpose.activity() {
+        activity @ (Activity::Verify | Activity::TearDown | Activity::Adopt | Activity::Inspect) => {
+            failed_text(activity, node, "", &why)
+        }
+        Activity::Deploy | Activity::Clean | Activity::Rescue | Activity::Unrescue | Activity::Service => why,
     }
 }
 

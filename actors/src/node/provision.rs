@@ -73,15 +73,10 @@ impl NodeActor {
                 error = self.state().activity().map(|activity| aborted_text(activity, step.as_deref()));
             }
             Work::TearDown => self.job().and_then(|job| Ok(job.bound.power.validate(&job.view)?))?,
-            Work::Clean if ask.verb == Verb::Provide && !self.cleans_by_itself(&self.node) => {}
-            Work::Verify
-            | Work::Deploy
-            | Work::Clean
-            | Work::Inspect
-            | Work::Adopt
-            | Work::Rescue
-            | Work::Unrescue
-            | Work::Service => {
+            // accepted whatever the node's fields are: what is wrong with them shows as the work's failure (states.md §2)
+            Work::Verify | Work::Adopt => {}
+            Work::Clean if ask.verb == Verb::Provide => view::wipe_agent(&mut change.node),
+            Work::Deploy | Work::Clean | Work::Inspect | Work::Rescue | Work::Unrescue | Work::Service => {
                 let Some(activity) = outcome.to.activity() else {
                     unreachable!("TABLE begins work in states of that work only")
                 };
