@@ -10,6 +10,7 @@ mod found;
 mod operation;
 mod power;
 mod provision;
+mod work;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -43,8 +44,8 @@ use crate::view;
 use crate::world::World;
 
 pub(crate) use fields::{ReloadPorts, Turn};
-pub(crate) use operation::StepEnded;
 pub(crate) use power::{AgentGoes, AgentGone, PowerObserved};
+pub(crate) use work::StepEnded;
 
 use operation::Operation;
 

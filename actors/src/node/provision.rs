@@ -9,7 +9,8 @@ use ferric_machine::{Activity, Deadline, Event, PowerState, Refusal, State, Verb
 use ferric_schema::{JournalChange, Node, Port, journal::StepState};
 use serde_json::{Value, json};
 
-use super::operation::{Next, Operation, Purpose};
+use super::operation::{Operation, Purpose};
+use super::work::Next;
 use super::{Change, NodeActor};
 use crate::boot::LayOutInstance;
 use crate::error::NodeError;
