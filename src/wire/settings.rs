@@ -183,7 +183,6 @@ fn flow(config: &Config, places: &Places) -> FlowSettings {
         clean_priorities,
         verify_priorities: of.verify_step_priority_override.0.clone(),
         power_off_after_clean_failure: of.poweroff_in_cleanfail,
-        power_off_after_deploy_failure: deploy.power_off_after_deploy_failure,
         power_off_after_service_failure: of.poweroff_in_servicefail,
         logs: match agent.deploy_logs_collect {
             CollectLogs::Always => Some(LogCollection { always: true, folder: folder() }),

@@ -38,8 +38,6 @@ pub struct FlowSettings {
     pub verify_priorities: BTreeMap<String, i32>,
     /// `[conductor] poweroff_in_cleanfail`.
     pub power_off_after_clean_failure: bool,
-    /// `[deploy] power_off_after_deploy_failure`.
-    pub power_off_after_deploy_failure: bool,
     /// `[conductor] poweroff_in_servicefail`.
     pub power_off_after_service_failure: bool,
     /// `[agent] deploy_logs_collect` and where the logs go; `None` is never.
@@ -63,7 +61,6 @@ impl Default for FlowSettings {
             clean_priorities: BTreeMap::new(),
             verify_priorities: BTreeMap::new(),
             power_off_after_clean_failure: false,
-            power_off_after_deploy_failure: true,
             power_off_after_service_failure: false,
             logs: None,
             poll_interval: Duration::from_millis(500),
