@@ -4,9 +4,12 @@ use ferric_machine::Timestamp;
 use uuid::Uuid;
 
 use crate::{
+    allocations,
+    bios::{self, NewSetting},
     conn::Conn,
     error::StoreError,
     events::{self, NewEvent},
+    firmware::{self, NewComponent},
     history::{self, NewHistory},
     inventory::{self, NewInventory},
     journal::{self, NewStep, StepKey, StepRow, StepState},
@@ -68,6 +71,14 @@ pub enum Also {
     PortGone(Uuid),
     /// All traits of a node.
     Traits(Uuid, Vec<String>),
+    /// An allocation that looks for a node gets this one; if it is gone, the whole change fails as `NotFound`.
+    Allocate(Uuid),
+    /// The node's allocation goes, if it has one.
+    Deallocate,
+    /// The BIOS settings of the node, all of them.
+    Bios(Vec<NewSetting>),
+    /// Firmware components of the node, as seen now.
+    Firmware(Vec<NewComponent>),
 }
 
 /// What is to be committed together.
@@ -148,6 +159,10 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
                 gone.push(*port);
             }
             Also::Traits(of, names) => nodes::set_traits(c, *of, names)?,
+            Also::Allocate(allocation) => allocations::settle(c, *allocation, change.node.uuid, change.now)?,
+            Also::Deallocate => allocations::release(c, change.node.uuid)?,
+            Also::Bios(seen) => bios::replace(c, change.node.uuid, seen, change.now)?,
+            Also::Firmware(seen) => firmware::merge(c, change.node.uuid, seen, change.now)?,
         }
     }
     // last, since the numbering makes PostgreSQL's other writers wait

@@ -4,12 +4,16 @@
 //! writer, on PostgreSQL each has its own transaction. All queries are plain functions over [`Conn`] in a module per
 //! table, so that a caller composes several of them into one read or one write.
 
+pub mod allocations;
+pub mod bios;
+pub mod chassis;
 mod commit;
 pub mod conductors;
 mod conn;
 mod crud;
 mod error;
 pub mod events;
+pub mod firmware;
 pub mod history;
 pub mod inventory;
 pub mod journal;
@@ -20,6 +24,7 @@ pub mod nodes;
 mod page;
 mod pool;
 mod port;
+pub mod portgroups;
 pub mod ports;
 pub mod rules;
 pub mod runbooks;
@@ -27,6 +32,7 @@ mod store;
 mod tables;
 pub mod templates;
 mod types;
+pub mod volumes;
 mod writer;
 
 pub use commit::{Also, Commit, Committed, JournalChange, commit};

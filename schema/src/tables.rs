@@ -239,4 +239,129 @@ table! {
     }
 }
 
-allow_tables_to_appear_in_same_query!(nodes, ports, node_traits);
+table! {
+    allocations (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        name -> Nullable<Text>,
+        node_uuid -> Nullable<Text>,
+        state -> Text,
+        owner -> Nullable<Text>,
+        resource_class -> Nullable<Text>,
+        traits -> Text,
+        candidate_nodes -> Text,
+        extra -> Text,
+        last_error -> Nullable<Text>,
+        conductor -> Text,
+    }
+}
+
+table! {
+    bios_settings (node_uuid, name) {
+        node_uuid -> Text,
+        name -> Text,
+        value -> Nullable<Text>,
+        attribute_type -> Nullable<Text>,
+        allowable_values -> Nullable<Text>,
+        lower_bound -> Nullable<BigInt>,
+        max_length -> Nullable<BigInt>,
+        min_length -> Nullable<BigInt>,
+        read_only -> Nullable<Bool>,
+        reset_required -> Nullable<Bool>,
+        is_unique -> Nullable<Bool>,
+        upper_bound -> Nullable<BigInt>,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    firmware_components (node_uuid, component) {
+        node_uuid -> Text,
+        component -> Text,
+        initial_version -> Text,
+        current_version -> Nullable<Text>,
+        last_version_flashed -> Nullable<Text>,
+        vendor -> Nullable<Text>,
+        model -> Nullable<Text>,
+        serial_number -> Nullable<Text>,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    chassis (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        description -> Nullable<Text>,
+        extra -> Text,
+    }
+}
+
+table! {
+    portgroups (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        node_uuid -> Text,
+        name -> Nullable<Text>,
+        address -> Nullable<Text>,
+        extra -> Text,
+        internal_info -> Text,
+        standalone_ports_supported -> Bool,
+        mode -> Text,
+        properties -> Text,
+        physical_network -> Nullable<Text>,
+        category -> Nullable<Text>,
+        dynamic_portgroup -> Bool,
+    }
+}
+
+table! {
+    volume_connectors (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        node_uuid -> Text,
+        #[sql_name = "type"]
+        kind -> Text,
+        connector_id -> Text,
+        extra -> Text,
+    }
+}
+
+table! {
+    volume_targets (id) {
+        id -> BigInt,
+        uuid -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        updated_at -> Nullable<BigInt>,
+        node_uuid -> Text,
+        volume_type -> Text,
+        volume_id -> Text,
+        boot_index -> BigInt,
+        properties -> Text,
+        extra -> Text,
+    }
+}
+
+allow_tables_to_appear_in_same_query!(
+    nodes,
+    ports,
+    node_traits,
+    portgroups,
+    volume_connectors,
+    volume_targets
+);

@@ -1,12 +1,18 @@
 //! What the tests of both databases share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm)] // each test binary uses its part of it
 
+pub mod belongings;
+pub mod hardware;
 pub mod operators;
 pub mod postgres;
 pub mod promises;
 
 use ferric_machine::Timestamp;
-use ferric_schema::{Node, Store, StoreError, StoreOptions, migrate, nodes};
+use ferric_schema::{
+    Conn, Node, Store, StoreError, StoreOptions,
+    chassis::{self, Chassis},
+    migrate, nodes,
+};
 use uuid::Uuid;
 
 pub const T0: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -20,8 +26,17 @@ pub fn node(name: &str) -> Node {
     Node { name: Some(name.into()), ..Node::new(Uuid::new_v4(), "ipmi", T0) }
 }
 
+/// With the chassis that it stands in, if there is none of that id yet.
 pub fn put(s: &Store, node: Node) -> Node {
-    s.write_blocking(move |c| nodes::insert(c, &node)).unwrap()
+    let insert = move |c: &mut Conn| {
+        if let Some(id) = node.chassis_uuid
+            && chassis::get(c, id)?.is_none()
+        {
+            chassis::insert(c, &Chassis::new(id, T0))?;
+        }
+        nodes::insert(c, &node)
+    };
+    s.write_blocking(insert).unwrap()
 }
 
 pub fn fetch(s: &Store, id: Uuid) -> Option<Node> {

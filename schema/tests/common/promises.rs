@@ -16,6 +16,14 @@ use ferric_schema::{
 use serde_json::json;
 use uuid::Uuid;
 
+pub use super::belongings::{
+    a_chassis_stays_while_nodes_stand_in_it, port_groups_are_guarded_and_filtered,
+    volumes_are_unique_and_go_with_their_node,
+};
+pub use super::hardware::{
+    bios_settings_are_replaced_and_what_is_the_same_keeps_its_time,
+    firmware_remembers_its_first_and_last_version,
+};
 pub use super::operators::{
     a_runbook_has_its_set_of_traits, a_template_is_kept_changed_and_removed,
     rules_run_by_priority_and_go_together, runbooks_are_seen_by_their_project,
@@ -39,6 +47,9 @@ macro_rules! promises {
             every_sort_key_pages_without_gap_or_repetition
             ports_are_found_by_what_identifies_them
             ports_are_guarded_and_filtered
+            a_chassis_stays_while_nodes_stand_in_it
+            port_groups_are_guarded_and_filtered
+            volumes_are_unique_and_go_with_their_node
             conductors_register_live_and_leave
             events_are_numbered_in_order_and_never_again
             a_reader_of_the_log_misses_nothing
@@ -49,6 +60,8 @@ macro_rules! promises {
             a_commit_carries_ports_history_and_inventory
             a_history_pages_and_forgets
             an_inventory_is_replaced_and_goes_with_its_node
+            bios_settings_are_replaced_and_what_is_the_same_keeps_its_time
+            firmware_remembers_its_first_and_last_version
             a_failing_or_panicking_write_rolls_back_alone
             traits_are_a_set
             a_template_is_kept_changed_and_removed
