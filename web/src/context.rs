@@ -10,6 +10,7 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
 
 use crate::error::ApiError;
+use crate::policy::Caller;
 use crate::server::WebState;
 use crate::version::{self, Version};
 
@@ -20,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) version: Version,
     /// `http://host:port`, as the client addressed us or as configured; without a slash at the end.
     pub(crate) base: String,
+    /// Whose request it is.
+    pub(crate) caller: Caller,
 }
 
 impl Context {
@@ -83,7 +86,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         }
         Ok(version) => {
             let base = base(&request, &state);
-            request.extensions_mut().insert(Context { version, base });
+            request.extensions_mut().insert(Context { version, base, caller: Caller::Admin });
             let response = next.call(request).await?;
             let hidden = response.response().error().and_then(|error| error.as_error::<ApiError>());
             let shown = (!hidden.is_some_and(ApiError::hides_version)).then_some(version);

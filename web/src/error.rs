@@ -255,7 +255,10 @@ impl From<DriverError> for ApiError {
             DriverError::Missing { .. }
             | DriverError::Invalid { .. }
             | DriverError::Unsupported { .. }
+            | DriverError::MissingParameter { .. }
+            | DriverError::InvalidParameter { .. }
             | DriverError::Image { .. } => ApiError::bad_request(text),
+            DriverError::NotInRelease { .. } => ApiError::refused(StatusCode::NOT_IMPLEMENTED, text),
             DriverError::AgentBusy => ApiError::conflict(text),
             // IPMIFailure, RedfishError, InstanceDeployFailure have no status of their own in Ironic: 500
             DriverError::Unreachable { .. }

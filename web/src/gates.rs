@@ -336,6 +336,8 @@ pub const NODES_ARGS: &[Arg] = &[
     arg("instance_name", 104),
     LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL,
 ];
+/// `GET /nodes/detail`.
+pub const NODES_DETAIL_ARGS: &[Arg] = NODES_ARGS.split_at(NODES_ARGS.len() - 2).0;
 /// How many of [`NODES_ARGS`] are filters.
 pub const NODE_FILTERS: usize = 20;
 
@@ -346,11 +348,19 @@ pub const PORTS_ARGS: &[Arg] = &[
     arg("description_contains", 1), arg("conductor_groups", 1),
     LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL,
 ];
+/// `GET /ports/detail`.
+pub const PORTS_DETAIL_ARGS: &[Arg] = PORTS_ARGS.split_at(PORTS_ARGS.len() - 2).0;
 /// How many of [`PORTS_ARGS`] are filters.
 pub const PORT_FILTERS: usize = 7;
 
 /// `GET /nodes/{uuid}/ports`.
 pub const NODE_PORTS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// `…/detail` below another resource.
+pub const SUB_DETAIL_ARGS: &[Arg] = NODE_PORTS_ARGS.split_at(NODE_PORTS_ARGS.len() - 2).0;
+/// `GET /v1/ferric/events`.
+pub const EVENTS_ARGS: &[Arg] = &[arg("after", 1), arg("node", 1), arg("kind", 1)];
+/// `GET /v1/ferric/nodes/{ident}/steps`.
+pub const STEPS_ARGS: &[Arg] = &[arg("operations", 1)];
 /// `GET /conductors`.
 pub const CONDUCTORS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
 /// `GET /deploy_templates`.
@@ -387,6 +397,8 @@ pub const HEARTBEAT_ARGS: &[Arg] = &[
 ];
 /// Body of `PUT …/states/power`.
 pub const POWER_ARGS: &[Arg] = &[arg("target", 1), arg("timeout", 27)];
+/// Body of `PUT …/maintenance`.
+pub const MAINTENANCE_ARGS: &[Arg] = &[arg("reason", 1)];
 /// Body of `PUT …/management/boot_device`.
 pub const BOOT_DEVICE_ARGS: &[Arg] = &[arg("boot_device", 1), arg("persistent", 1)];
 /// Body of `PUT …/states/provision`; which verb takes which is `routes::provision`'s business.
@@ -455,8 +467,6 @@ pub const RELAXED_RUNBOOKS: u16 = 112;
 pub const HISTORY_PROJECT: u16 = 113;
 /// A line of a node's history shows states and duration in detail since.
 pub const HISTORY_STATES: u16 = 115;
-/// Traits of a node: below, DELETE answers 404 and not as the other methods.
-pub const TRAITS: u16 = 37;
 /// Drivers show their type and interfaces since.
 pub const DRIVER_TYPE: u16 = 30;
 /// Drivers link their properties since.
@@ -474,7 +484,7 @@ pub const RESOURCES: &[(&str, u16)] = &[
     ("continue_inspection", 84), ("runbooks", 92), ("inspection_rules", 96),
 ];
 
-/// An endpoint that exists since some version.
+/// An endpoint that is not built, since the version that brought it.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Below `/v1`; `{}` is one path segment.
@@ -494,18 +504,6 @@ const fn endpoint(path: &'static str, since: u16) -> Endpoint {
 const fn endpoint405(path: &'static str, since: u16) -> Endpoint {
     Endpoint { path, since, get: Below::NotFound, others: Below::MethodNotAllowed }
 }
-
-/// Gated endpoints that Ferric serves.
-#[rustfmt::skip]
-pub const BUILT: &[Endpoint] = &[
-    endpoint("lookup", 22),                        endpoint("heartbeat/{}", 22),
-    endpoint("conductors", 49),
-    endpoint405("deploy_templates", 55),           endpoint405("runbooks", 92),
-    endpoint("runbooks/{}/traits", 112),           endpoint405("inspection_rules", 96),
-    Endpoint { path: "nodes/{}/traits", since: TRAITS, get: Below::NotAcceptable, others: Below::MethodNotAllowed },
-    endpoint("nodes/{}/history", 78),              endpoint("nodes/{}/inventory", 81),
-    endpoint("nodes/{}/children", 83),
-];
 
 /// What Ironic serves and Ferric does not yet: 501 at its version, the gate's status below.
 #[rustfmt::skip]

@@ -252,7 +252,11 @@ mod tests {
     fn the_next_page_repeats_what_was_asked() {
         let args = parse("driver=fake-hardware&fields=uuid,name&limit=2&sort_dir=desc", 115).expect("known");
         let paging = Paging::parse(&args, 1000).expect("paging");
-        let context = Context { version: Version::MAX, base: "http://h:1".to_owned() };
+        let context = Context {
+            version: Version::MAX,
+            base: "http://h:1".to_owned(),
+            caller: crate::policy::Caller::Admin,
+        };
         assert_eq!(
             paging.next(&context, "nodes", &args, &NODES_ARGS[..NODE_FILTERS], None, "u2"),
             "http://h:1/v1/nodes?sort_key=id&sort_dir=desc&fields=uuid,name&driver=fake-hardware&limit=2&marker=u2"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_machine::Timestamp;
 use ferric_schema::conductors::{self, Conductor};
@@ -14,13 +14,12 @@ use crate::error::{ApiError, Result};
 use crate::gates::{CONDUCTORS_ARGS, ConductorField, Field, ITEM_ARGS};
 use crate::query::{self, Args, Paging};
 use crate::routes::nodes::now;
-use crate::routes::{at, gate_built, read};
+use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::views::{Collection, Iso, Links};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/conductors").route(web::get().to(list)))
-        .service(at("/conductors/{hostname}").route(web::get().to(show)));
+    cfg.service(at("/conductors").get(list)).service(at("/conductors/{hostname}").get(show));
 }
 
 struct View<'a> {
@@ -57,7 +56,6 @@ fn alive(row: &Conductor, now: Timestamp, timeout: Duration) -> bool {
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    gate_built("conductors", &request, &context)?;
     let args = Args::parse(request.query_string(), CONDUCTORS_ARGS, context.version)?;
     let fields = query::list_fields::<ConductorField>(&args, context.version, false)?;
     let paging = Paging::parse(&args, state.settings.max_limit)?;
@@ -107,7 +105,6 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built("conductors", &request, &context)?;
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
     let fields = query::item_fields::<ConductorField>(&args, context.version)?;
     let name = hostname.into_inner();

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{ContinueInspection, LookedUp, Lookup};
 use ferric_actors::{NodeError, Settings};
@@ -28,7 +28,7 @@ const PAGE: i64 = 200;
 const MOST_CARDS: usize = 1024;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/continue_inspection").route(web::post().to(receive)));
+    cfg.service(at("/continue_inspection").post(receive));
 }
 
 /// The body may hold logs: 16 MiB.

@@ -1,6 +1,6 @@
 //! `/v1/deploy_templates` (api.md §7).
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::ServiceConfig;
 use ferric_machine::Timestamp;
 use ferric_schema::templates::{self, Template, TemplateQuery, TemplateSort};
 use ferric_schema::{Conn, JsonText, StoreError};
@@ -22,16 +22,16 @@ use crate::views::Iso;
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(
         at("/deploy_templates")
-            .route(web::get().to(kept::list::<Template>))
-            .route(web::post().to(kept::create::<Template>))
-            .route(web::patch().to(kept::unnamed::<Template>))
-            .route(web::delete().to(kept::unnamed::<Template>)),
+            .get(kept::list::<Template>)
+            .post(kept::create::<Template>)
+            .patch(kept::unnamed::<Template>)
+            .delete(kept::unnamed::<Template>),
     )
     .service(
         at("/deploy_templates/{ident}")
-            .route(web::get().to(kept::show::<Template>))
-            .route(web::patch().to(kept::change::<Template>))
-            .route(web::delete().to(kept::delete::<Template>)),
+            .get(kept::show::<Template>)
+            .patch(kept::change::<Template>)
+            .delete(kept::delete::<Template>),
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::DriverInfo;
 use serde_json::{Map, Value, json};
@@ -18,10 +18,10 @@ use crate::routes::at;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/drivers").route(web::get().to(list)))
-        .service(at("/drivers/properties").route(web::get().to(properties_by_query)))
-        .service(at("/drivers/{name}").route(web::get().to(show)))
-        .service(at("/drivers/{name}/properties").route(web::get().to(properties_by_path)));
+    cfg.service(at("/drivers").get(list))
+        .service(at("/drivers/properties").get(properties_by_query))
+        .service(at("/drivers/{name}").get(show))
+        .service(at("/drivers/{name}/properties").get(properties_by_path));
 }
 
 /// A hardware type on the wire. There are a handful of them, so a tree of values will do.

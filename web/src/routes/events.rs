@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::web::{Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::Told;
 use ferric_machine::Timestamp;
@@ -24,9 +24,10 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Below};
+use crate::gates::EVENTS_ARGS;
 use crate::mask;
 use crate::query::Args;
+use crate::routes::at::exactly;
 use crate::routes::nodes::find;
 use crate::routes::read;
 use crate::server::WebState;
@@ -39,18 +40,12 @@ const CHUNK: usize = 64 * 1024;
 /// How often a silent stream shows that it lives.
 const BEAT: Duration = Duration::from_secs(15);
 
-const ARGS: &[Arg] = &[
-    Arg { name: "after", since: 1, below: Below::NotAcceptable },
-    Arg { name: "node", since: 1, below: Below::NotAcceptable },
-    Arg { name: "kind", since: 1, below: Below::NotAcceptable },
-];
-
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/ferric/events").route(web::get().to(follow)));
+    cfg.service(exactly("/v1/ferric/events").get(follow));
 }
 
 async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ARGS, context.version)?;
+    let args = Args::parse(request.query_string(), EVENTS_ARGS, context.version)?;
     let resumed = request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let resumed =
         resumed.filter(|text| !text.is_empty()).map(|text| number("Last-Event-ID", text)).transpose()?;

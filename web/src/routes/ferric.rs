@@ -1,6 +1,6 @@
 //! `/v1/ferric/…`: what Ferric tells beyond Ironic's API. Not gated by microversions.
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::Doing;
 use ferric_machine::Timestamp;
@@ -11,19 +11,20 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Below, NO_ARGS};
+use crate::gates::{NO_ARGS, STEPS_ARGS};
 use crate::mask;
 use crate::query::Args;
+use crate::routes::at::exactly;
 use crate::routes::nodes::find;
 use crate::routes::read;
 use crate::server::WebState;
 use crate::views::Iso;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/ferric/doing").route(web::get().to(fleet)))
-        .service(web::resource("/v1/ferric/queue").route(web::get().to(queue)))
-        .service(web::resource("/v1/ferric/nodes/{ident}/doing").route(web::get().to(node)))
-        .service(web::resource("/v1/ferric/nodes/{ident}/steps").route(web::get().to(steps)));
+    cfg.service(exactly("/v1/ferric/doing").get(fleet))
+        .service(exactly("/v1/ferric/queue").get(queue))
+        .service(exactly("/v1/ferric/nodes/{ident}/doing").get(node))
+        .service(exactly("/v1/ferric/nodes/{ident}/steps").get(steps));
 }
 
 /// What a node is doing: the step, its number, how far it is, what it waits for.
@@ -105,8 +106,6 @@ async fn queue(request: HttpRequest, context: Context, state: Data<WebState>) ->
     Ok(HttpResponse::Ok().json(all))
 }
 
-/// `GET /v1/ferric/nodes/{ident}/steps`.
-const STEPS_ARGS: &[Arg] = &[Arg { name: "operations", since: 1, below: Below::NotAcceptable }];
 /// How many operations are shown at the most.
 const MOST_OPERATIONS: u8 = 50;
 

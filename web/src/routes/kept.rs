@@ -19,7 +19,7 @@ use crate::gates::{Arg, Field, ITEM_ARGS, NO_ARGS};
 use crate::patch::Patch;
 use crate::query::{self, Args, Paging};
 use crate::routes::nodes::{check_keys, marker, now};
-use crate::routes::{edit, gate_built, read, without_json_suffix};
+use crate::routes::{edit, read, without_json_suffix};
 use crate::server::WebState;
 use crate::views::{Collection, Links};
 
@@ -152,7 +152,6 @@ pub(super) async fn list<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built(K::PATH, &request, &context)?;
     let args = Args::parse(request.query_string(), K::ARGS, context.version)?;
     let fields =
         query::list_fields::<K::Field>(&args, context.version, false).map_err(ApiError::unknown_not_new)?;
@@ -185,7 +184,6 @@ pub(super) async fn show<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built(K::PATH, &request, &context)?;
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
     let fields = query::item_fields::<K::Field>(&args, context.version).map_err(ApiError::unknown_not_new)?;
     let row: K = find(&state, &context, &ident).await?;
@@ -198,7 +196,6 @@ pub(super) async fn create<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built(K::PATH, &request, &context)?;
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let version = context.version;
     let mut body = body.object()?;
@@ -225,7 +222,6 @@ pub(super) async fn change<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built(K::PATH, &request, &context)?;
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let version = context.version;
     let patch = Patch::<K::Field>::parse(body.0, version).map_err(ApiError::unknown_not_new)?;
@@ -262,7 +258,6 @@ pub(super) async fn delete<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built(K::PATH, &request, &context)?;
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let candidates = candidates::<K>(&ident, &context)?;
     let gone = state.directory.store().write(move |conn| match first::<K>(conn, &candidates)? {
@@ -273,8 +268,7 @@ pub(super) async fn delete<K: Kept>(
 }
 
 /// PATCH, DELETE of a whole collection: it must be said which one.
-pub(super) async fn unnamed<K: Kept>(request: HttpRequest, context: Context) -> Result<HttpResponse> {
-    gate_built(K::PATH, &request, &context)?;
+pub(super) async fn unnamed<K: Kept>() -> Result<HttpResponse> {
     Err(ApiError::bad_request(format!(
         "Which {} is meant must stand in the path.",
         K::Field::WHAT.to_lowercase()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{GetBootDevice, SetBootDevice, SupportedBootDevices, Validate};
 use ferric_machine::BootDevice;
@@ -19,13 +19,9 @@ use crate::routes::nodes::find;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/nodes/{ident}/validate").route(web::get().to(validate_by_path)))
-        .service(
-            at("/nodes/{ident}/management/boot_device")
-                .route(web::get().to(boot_device))
-                .route(web::put().to(set_boot_device)),
-        )
-        .service(at("/nodes/{ident}/management/boot_device/supported").route(web::get().to(supported)));
+    cfg.service(at("/nodes/{ident}/validate").get(validate_by_path))
+        .service(at("/nodes/{ident}/management/boot_device").get(boot_device).put(set_boot_device))
+        .service(at("/nodes/{ident}/management/boot_device/supported").get(supported));
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 //! The paths of the API, a file per noun. Every one answers with `/v1` before it and without.
 
+mod at;
 mod children;
 mod conductors;
 mod continue_inspection;
@@ -28,13 +29,14 @@ mod traits;
 use actix_web::http::Method;
 use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource};
+use actix_web::{HttpRequest, HttpResponse};
 use ferric_schema::{Conn, StoreError};
 
 use crate::body::below;
 use crate::context::{Context, layer};
 use crate::error::{ApiError, Result};
-use crate::gates::{BUILT, Endpoint, UNBUILT, endpoint_of};
+use crate::gates::{Endpoint, UNBUILT, endpoint_of};
+use crate::routes::at::at;
 use crate::server::WebState;
 
 /// The whole API, as one scope that takes every path: register other services before it. Needs
@@ -65,15 +67,6 @@ pub fn configure(cfg: &mut ServiceConfig) {
     cfg.service(scope);
 }
 
-/// A resource at `path`, with `/v1` and without; other methods than the ones given to it answer 405.
-fn at(path: &str) -> Resource {
-    web::resource([format!("/v1{path}"), path.to_owned()]).default_service(web::to(no_method))
-}
-
-async fn no_method() -> Result<HttpResponse> {
-    Err(ApiError::no_method())
-}
-
 /// Whatever no resource is registered for: what Ironic has and Ferric does not yet, or what nobody has.
 async fn elsewhere(
     request: HttpRequest,
@@ -101,12 +94,6 @@ fn gate(endpoint: &Endpoint, reading: bool, context: &Context) -> Result<()> {
     }
     let kind = if reading { endpoint.get } else { endpoint.others };
     Err(below(kind, "the resource", endpoint.since, context.version))
-}
-
-/// [`gate`] for an endpoint that Ferric serves.
-fn gate_built(path: &str, request: &HttpRequest, context: &Context) -> Result<()> {
-    let endpoint = endpoint_of(BUILT, path).ok_or_else(ApiError::no_path)?;
-    gate(endpoint, request.method() == Method::GET, context)
 }
 
 /// A read of the store.

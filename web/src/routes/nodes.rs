@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use actix_web::http::header;
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{DeleteNode, Update};
 use ferric_machine::{Fault, State};
@@ -20,6 +20,7 @@ use crate::gates::{
     STARTS_IN_ENROLL, UNSET_CHASSIS,
 };
 use crate::patch::Patch;
+use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
 use crate::routes::edit::{self, Rules};
 use crate::routes::{at, read, without_json_suffix};
@@ -27,15 +28,10 @@ use crate::server::WebState;
 use crate::views::{Collection, NodeView};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/nodes").route(web::get().to(list)).route(web::post().to(create)))
-        .service(at("/nodes/detail").route(web::get().to(list_detail)))
-        .service(at("/nodes/validate").route(web::get().to(super::management::validate_by_query)))
-        .service(
-            at("/nodes/{ident}")
-                .route(web::get().to(show))
-                .route(web::patch().to(change))
-                .route(web::delete().to(delete)),
-        );
+    cfg.service(at("/nodes").get(list).post(create))
+        .service(at("/nodes/detail").get(list_detail))
+        .service(at("/nodes/validate").get(super::management::validate_by_query))
+        .service(at("/nodes/{ident}").get(show).patch(change).delete(delete));
 }
 
 /// The node that a client calls `ident`: a UUID, or a name since 1.5.
@@ -58,6 +54,17 @@ pub(super) async fn find(state: &WebState, context: &Context, ident: &str) -> Re
     })
     .await?;
     found.ok_or_else(missing)
+}
+
+/// [`find`], for a caller who wants to do what `rule` stands for: 404 if the caller may not see the node, 403 if it may
+/// see it and not do that.
+pub(super) async fn find_for(state: &WebState, context: &Context, ident: &str, rule: Rule) -> Result<Node> {
+    let node = find(state, context, ident).await?;
+    if !context.may(Rule::NodeGet, Target::node(&node)) {
+        return Err(ApiError::not_found(format!("Node {ident} could not be found.")));
+    }
+    context.authorize(rule, Target::node(&node))?;
+    Ok(node)
 }
 
 /// Nodes with what is not in their rows.

@@ -1,7 +1,7 @@
 //! `/v1/ports` and `/v1/nodes/{uuid}/ports` (api.md §4).
 
 use actix_web::http::header;
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{CreatePort, DeletePort, UpdatePort};
 use ferric_schema::ports::{PortQuery, PortSort};
@@ -26,16 +26,11 @@ use crate::server::WebState;
 use crate::views::{Collection, PortView};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/ports").route(web::get().to(list)).route(web::post().to(create)))
-        .service(at("/ports/detail").route(web::get().to(list_detail)))
-        .service(
-            at("/ports/{ident}")
-                .route(web::get().to(show))
-                .route(web::patch().to(change))
-                .route(web::delete().to(delete)),
-        )
-        .service(at("/nodes/{ident}/ports").route(web::get().to(list_of_node)))
-        .service(at("/nodes/{ident}/ports/detail").route(web::get().to(list_of_node_detail)));
+    cfg.service(at("/ports").get(list).post(create))
+        .service(at("/ports/detail").get(list_detail))
+        .service(at("/ports/{ident}").get(show).patch(change).delete(delete))
+        .service(at("/nodes/{ident}/ports").get(list_of_node))
+        .service(at("/nodes/{ident}/ports/detail").get(list_of_node_detail));
 }
 
 /// The port that a client calls `ident`: a UUID, or a name since 1.88.

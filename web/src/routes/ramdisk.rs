@@ -1,6 +1,6 @@
 //! `/v1/lookup` and `/v1/heartbeat/{ident}`: what a ramdisk calls, without credentials (api.md §9).
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{Heartbeat, LookedUp, Lookup};
 use ferric_agent_wire::{LookupConfig, LookupNode, LookupResponse, Secret};
@@ -14,17 +14,15 @@ use crate::error::{ApiError, Result};
 use crate::gates::{HEARTBEAT_ARGS, LOOKUP_ARGS, LOOKUP_TOKEN};
 use crate::mask;
 use crate::query::{Args, parse_uuid};
+use crate::routes::at;
 use crate::routes::nodes::find;
-use crate::routes::{at, gate_built};
 use crate::server::{WebSettings, WebState};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/lookup").route(web::get().to(lookup)))
-        .service(at("/heartbeat/{ident}").route(web::post().to(heartbeat)));
+    cfg.service(at("/lookup").get(lookup)).service(at("/heartbeat/{ident}").post(heartbeat));
 }
 
 async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    gate_built("lookup", &request, &context)?;
     let args = Args::parse(request.query_string(), LOOKUP_ARGS, context.version)?;
     let macs: Vec<String> =
         args.list("addresses").unwrap_or_default().iter().filter_map(|text| mac(text)).collect();
@@ -109,13 +107,11 @@ fn text(body: &Map<String, Value>, key: &str) -> Result<Option<String>> {
 }
 
 async fn heartbeat(
-    request: HttpRequest,
     ident: Path<String>,
     body: Body,
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    gate_built(&format!("heartbeat/{ident}"), &request, &context)?;
     let body = body.arguments(HEARTBEAT_ARGS, context.version)?;
     let message = Heartbeat {
         callback_url: text(&body, "callback_url")?

@@ -8,16 +8,16 @@ use serde_json::{Map, Value, json};
 use crate::context::Context;
 use crate::error::Result;
 use crate::gates::RESOURCES;
-use crate::routes::{no_method, read};
+use crate::routes::at::exactly;
+use crate::routes::read;
 use crate::server::WebState;
 use crate::version::Version;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    let one = |path: &str| web::resource(path.to_owned()).default_service(web::to(no_method));
-    cfg.service(one("/").route(web::get().to(root)))
-        .service(one("/v1").route(web::get().to(v1)))
-        .service(one("/healthz").route(web::get().to(healthy)))
-        .service(one("/readyz").route(web::get().to(ready)));
+    cfg.service(exactly("/").get(root))
+        .service(exactly("/v1").get(v1))
+        .service(exactly("/healthz").get(healthy))
+        .service(exactly("/readyz").get(ready));
 }
 
 fn version(base: &str, max: Version) -> Value {

@@ -1,6 +1,6 @@
 //! `/v1/runbooks` and their traits (api.md §7).
 
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_machine::Timestamp;
 use ferric_schema::runbooks::{self, Runbook, RunbookQuery, RunbookSort};
@@ -19,7 +19,7 @@ use crate::patch::Patch;
 use crate::query::Args;
 use crate::routes::kept::{self, Kept, Page};
 use crate::routes::traits::{Wanted, added, wanted};
-use crate::routes::{at, gate_built, kept_steps, read};
+use crate::routes::{at, kept_steps, read};
 use crate::server::WebState;
 use crate::version::Version;
 use crate::views::Iso;
@@ -27,28 +27,19 @@ use crate::views::Iso;
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(
         at("/runbooks")
-            .route(web::get().to(kept::list::<Book>))
-            .route(web::post().to(kept::create::<Book>))
-            .route(web::patch().to(kept::unnamed::<Book>))
-            .route(web::delete().to(kept::unnamed::<Book>)),
+            .get(kept::list::<Book>)
+            .post(kept::create::<Book>)
+            .patch(kept::unnamed::<Book>)
+            .delete(kept::unnamed::<Book>),
     )
     .service(
         at("/runbooks/{ident}")
-            .route(web::get().to(kept::show::<Book>))
-            .route(web::patch().to(kept::change::<Book>))
-            .route(web::delete().to(kept::delete::<Book>)),
+            .get(kept::show::<Book>)
+            .patch(kept::change::<Book>)
+            .delete(kept::delete::<Book>),
     )
-    .service(
-        at("/runbooks/{ident}/traits")
-            .route(web::get().to(list_traits))
-            .route(web::put().to(set_traits))
-            .route(web::delete().to(clear_traits)),
-    )
-    .service(
-        at("/runbooks/{ident}/traits/{trait}")
-            .route(web::put().to(add_trait))
-            .route(web::delete().to(remove_trait)),
-    );
+    .service(at("/runbooks/{ident}/traits").get(list_traits).put(set_traits).delete(clear_traits))
+    .service(at("/runbooks/{ident}/traits/{trait}").put(add_trait).delete(remove_trait));
 }
 
 /// A runbook with its traits.
@@ -207,8 +198,6 @@ async fn with_traits(
     context: &Context,
     state: &WebState,
 ) -> Result<Uuid> {
-    gate_built(Book::PATH, request, context)?;
-    gate_built("runbooks/{}/traits", request, context)?;
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     Ok(kept::find::<Book>(state, context, ident).await?.row.uuid)
 }

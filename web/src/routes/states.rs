@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use ferric_actors::message::{ChangePower, SetMaintenance};
 use ferric_machine::{PowerState, PowerTarget, State};
 use ferric_schema::{JsonText, Node};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Below, NO_ARGS, POWER_ARGS, STATES_BOOT_MODE, STATES_RAID};
+use crate::gates::{MAINTENANCE_ARGS, NO_ARGS, POWER_ARGS, STATES_BOOT_MODE, STATES_RAID};
 use crate::query::Args;
 use crate::routes::nodes::find;
 use crate::routes::{at, provision};
@@ -23,14 +23,10 @@ use crate::server::WebState;
 use crate::views::{Iso, state_name};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/nodes/{ident}/states").route(web::get().to(show)))
-        .service(at("/nodes/{ident}/states/power").route(web::put().to(power)))
-        .service(at("/nodes/{ident}/states/provision").route(web::put().to(provision::provision)))
-        .service(
-            at("/nodes/{ident}/maintenance")
-                .route(web::put().to(maintain))
-                .route(web::delete().to(end_maintenance)),
-        );
+    cfg.service(at("/nodes/{ident}/states").get(show))
+        .service(at("/nodes/{ident}/states/power").put(power))
+        .service(at("/nodes/{ident}/states/provision").put(provision::provision))
+        .service(at("/nodes/{ident}/maintenance").put(maintain).delete(end_maintenance));
 }
 
 #[derive(Serialize)]
@@ -144,8 +140,6 @@ fn seconds(value: &Value) -> Result<Duration> {
         },
     )
 }
-
-const MAINTENANCE_ARGS: &[Arg] = &[Arg { name: "reason", since: 1, below: Below::NotAcceptable }];
 
 async fn maintain(
     request: HttpRequest,

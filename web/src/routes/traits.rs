@@ -1,31 +1,26 @@
 //! `/v1/nodes/{ident}/traits` (api.md §3.5). Traits are changed by the node's actor, one request after the other.
 
 use actix_web::http::header::{self, HeaderName};
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::ChangeTraits;
 use ferric_schema::nodes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::body::{Body, below};
+use crate::body::Body;
 use crate::check::trait_name;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{Below, NO_ARGS, TRAITS};
+use crate::gates::NO_ARGS;
 use crate::query::{Args, encode};
 use crate::routes::nodes::find;
-use crate::routes::{at, gate_built, read};
+use crate::routes::{at, read};
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(
-        at("/nodes/{ident}/traits")
-            .route(web::get().to(list))
-            .route(web::put().to(set))
-            .route(web::delete().to(clear)),
-    )
-    .service(at("/nodes/{ident}/traits/{trait}").route(web::put().to(add)).route(web::delete().to(remove)));
+    cfg.service(at("/nodes/{ident}/traits").get(list).put(set).delete(clear))
+        .service(at("/nodes/{ident}/traits/{trait}").put(add).delete(remove));
 }
 
 /// The traits that a body asks for, each of them one.
@@ -77,12 +72,8 @@ pub(super) fn added(
     Ok((header::LOCATION, path))
 }
 
-/// The node, if the version knows traits and nothing is asked in the query.
+/// The node, if nothing is asked in the query.
 async fn node(request: &HttpRequest, ident: &str, context: &Context, state: &WebState) -> Result<Uuid> {
-    if request.method() == actix_web::http::Method::DELETE && !context.version.has(TRAITS) {
-        return Err(below(Below::NotFound, "traits", TRAITS, context.version));
-    }
-    gate_built("nodes/{}/traits", request, context)?;
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     Ok(find(state, context, ident).await?.uuid)
 }

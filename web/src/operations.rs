@@ -1,0 +1,242 @@
+//! Every endpoint of the API, as one table to be held beside api.md and microversions.md: its method and path, the
+//! microversion that brought it and what older clients get, its query arguments, its success status, and the shapes of
+//! its bodies. Routes register with it ([`crate::routes::at`]), gates are applied from it, and the OpenAPI document is
+//! made from it.
+
+use actix_web::http::Method as HttpMethod;
+
+use crate::gates::{self as g, Arg, Below, NO_ARGS};
+use crate::version::Version;
+
+/// The method of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::upper_case_acronyms, missing_docs)] // as on the wire
+pub enum Method {
+    GET,
+    POST,
+    PUT,
+    PATCH,
+    DELETE,
+    /// Every method (vendor passthru).
+    ANY,
+}
+
+impl Method {
+    /// Whether a request of that method is meant.
+    #[must_use]
+    pub fn takes(self, method: &HttpMethod) -> bool {
+        match self {
+            Method::GET => method == HttpMethod::GET,
+            Method::POST => method == HttpMethod::POST,
+            Method::PUT => method == HttpMethod::PUT,
+            Method::PATCH => method == HttpMethod::PATCH,
+            Method::DELETE => method == HttpMethod::DELETE,
+            Method::ANY => true,
+        }
+    }
+}
+
+/// What has fields of its own, as tables of [`crate::gates`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the names are Ironic's own
+pub enum Noun {
+    Node,
+    Port,
+    Chassis,
+    Portgroup,
+    Connector,
+    Target,
+    Allocation,
+    Template,
+    Runbook,
+    Rule,
+}
+
+/// The shape of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// No body.
+    Nothing,
+    /// One thing, with the fields of its table.
+    Item(Noun),
+    /// A page of things under the collection's name.
+    List(Noun),
+    /// What creates a thing.
+    New(Noun),
+    /// A JSON patch of a thing.
+    Patch(Noun),
+    /// A schema by name, written out where the document is made.
+    Named(&'static str),
+    /// An object that is described nowhere but in words (vendor methods, inspection data).
+    Free,
+}
+
+/// A row: one method of one path.
+#[derive(Debug)]
+pub struct Operation {
+    /// The method.
+    pub method: Method,
+    /// Path; what begins with a noun of Ironic's answers with `/v1` before it and without.
+    pub path: &'static str,
+    /// The minor version that brought it.
+    pub since: u16,
+    /// What older clients get.
+    pub below: Below,
+    /// Its query arguments.
+    pub query: &'static [Arg],
+    /// The status of success.
+    pub ok: u16,
+    /// The body that it takes.
+    pub takes: Shape,
+    /// The body that it gives.
+    pub gives: Shape,
+    /// What it does, in a line.
+    pub what: &'static str,
+}
+
+macro_rules! operations {
+    ($($method:ident $path:literal $since:literal $below:ident $query:expr, $ok:literal $takes:expr, $gives:expr,
+       $what:literal;)+) => {
+        /// All of them.
+        pub const OPERATIONS: &[Operation] = &[$(Operation {
+            method: Method::$method, path: $path, since: $since, below: Below::$below, query: $query, ok: $ok,
+            takes: $takes, gives: $gives, what: $what,
+        },)+];
+    };
+}
+
+use Noun::{Node, Port, Rule, Runbook, Template};
+use Shape::{Free, Item, List, Named, New, Nothing, Patch};
+
+#[rustfmt::skip]
+operations! {
+    // method path                      since below  query, ok takes, gives, what
+    GET    "/"                              1 NotFound NO_ARGS, 200 Nothing, Named("Root"), "Tells the versions that there are";
+    GET    "/v1"                            1 NotFound NO_ARGS, 200 Nothing, Named("V1"), "Tells the resources that the version has";
+    GET    "/healthz"                       1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the process answers";
+    GET    "/readyz"                        1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the database answers too";
+
+    GET    "/nodes"                         1 NotFound g::NODES_ARGS, 200 Nothing, List(Node), "Lists nodes";
+    POST   "/nodes"                         1 NotFound NO_ARGS, 201 New(Node), Item(Node), "Enrols a node";
+    GET    "/nodes/detail"                  1 NotFound g::NODES_DETAIL_ARGS, 200 Nothing, List(Node), "Lists nodes with all fields";
+    GET    "/nodes/validate"                1 NotFound g::VALIDATE_ARGS, 200 Nothing, Named("Validation"), "Validates the interfaces of a node";
+    GET    "/nodes/{ident}"                 1 NotFound g::ITEM_ARGS, 200 Nothing, Item(Node), "Shows a node";
+    PATCH  "/nodes/{ident}"                 1 NotFound g::PATCH_NODE_ARGS, 200 Patch(Node), Item(Node), "Changes a node";
+    DELETE "/nodes/{ident}"                 1 NotFound NO_ARGS, 204 Nothing, Nothing, "Forgets a node and all that belongs to it";
+    GET    "/nodes/{ident}/validate"        1 NotFound NO_ARGS, 200 Nothing, Named("Validation"), "Validates the interfaces of a node";
+    GET    "/nodes/{ident}/states"          1 NotFound NO_ARGS, 200 Nothing, Named("States"), "Shows a node's states";
+    PUT    "/nodes/{ident}/states/power"    1 NotFound NO_ARGS, 202 Named("PowerTarget"), Nothing, "Changes a node's power state";
+    PUT    "/nodes/{ident}/states/provision" 1 NotFound NO_ARGS, 202 Named("ProvisionTarget"), Nothing, "Moves a node to another provision state";
+    PUT    "/nodes/{ident}/maintenance"     1 NotFound NO_ARGS, 202 Named("Maintenance"), Nothing, "Puts a node into maintenance";
+    DELETE "/nodes/{ident}/maintenance"     1 NotFound NO_ARGS, 202 Nothing, Nothing, "Takes a node out of maintenance";
+    GET    "/nodes/{ident}/management/boot_device" 1 NotFound NO_ARGS, 200 Nothing, Named("BootDevice"), "Shows a node's boot device";
+    PUT    "/nodes/{ident}/management/boot_device" 1 NotFound g::BOOT_DEVICE_ARGS, 204 Named("NewBootDevice"), Nothing, "Sets a node's boot device";
+    GET    "/nodes/{ident}/management/boot_device/supported" 1 NotFound NO_ARGS, 200 Nothing, Named("SupportedBootDevices"), "Lists the boot devices that can be set";
+    GET    "/nodes/{ident}/traits"         37 NotAcceptable NO_ARGS, 200 Nothing, Named("Traits"), "Lists a node's traits";
+    PUT    "/nodes/{ident}/traits"         37 MethodNotAllowed NO_ARGS, 204 Named("Traits"), Nothing, "Replaces a node's traits";
+    DELETE "/nodes/{ident}/traits"         37 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes all traits from a node";
+    PUT    "/nodes/{ident}/traits/{trait}" 37 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Gives a node a trait";
+    DELETE "/nodes/{ident}/traits/{trait}" 37 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes a trait from a node";
+    GET    "/nodes/{ident}/history"        78 NotFound g::HISTORY_ARGS, 200 Nothing, Named("History"), "Lists what happened to a node";
+    GET    "/nodes/{ident}/history/{line}" 78 NotFound NO_ARGS, 200 Nothing, Named("HistoryLine"), "Shows one thing that happened to a node";
+    GET    "/nodes/{ident}/inventory"      81 NotFound NO_ARGS, 200 Nothing, Named("Inventory"), "Shows what an inspection found";
+    GET    "/nodes/{ident}/children"       83 NotFound NO_ARGS, 200 Nothing, Named("Children"), "Lists a node's children";
+    GET    "/nodes/{ident}/ports"           1 NotFound g::NODE_PORTS_ARGS, 200 Nothing, List(Port), "Lists a node's ports";
+    GET    "/nodes/{ident}/ports/detail"    1 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Port), "Lists a node's ports with all fields";
+
+    GET    "/ports"                         1 NotFound g::PORTS_ARGS, 200 Nothing, List(Port), "Lists ports";
+    POST   "/ports"                         1 NotFound NO_ARGS, 201 New(Port), Item(Port), "Creates a port";
+    GET    "/ports/detail"                  1 NotFound g::PORTS_DETAIL_ARGS, 200 Nothing, List(Port), "Lists ports with all fields";
+    GET    "/ports/{ident}"                 1 NotFound g::ITEM_ARGS, 200 Nothing, Item(Port), "Shows a port";
+    PATCH  "/ports/{ident}"                 1 NotFound NO_ARGS, 200 Patch(Port), Item(Port), "Changes a port";
+    DELETE "/ports/{ident}"                 1 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a port";
+
+    GET    "/drivers"                       1 NotFound g::DRIVERS_ARGS, 200 Nothing, Named("Drivers"), "Lists hardware types";
+    GET    "/drivers/properties"            1 NotFound g::DRIVER_PROPERTIES_ARGS, 200 Nothing, Named("Descriptions"), "Describes the driver_info of a hardware type";
+    GET    "/drivers/{name}"                1 NotFound g::DRIVER_ARGS, 200 Nothing, Named("Driver"), "Shows a hardware type";
+    GET    "/drivers/{name}/properties"     1 NotFound NO_ARGS, 200 Nothing, Named("Descriptions"), "Describes the driver_info of a hardware type";
+    GET    "/conductors"                   49 NotFound g::CONDUCTORS_ARGS, 200 Nothing, Named("Conductors"), "Lists conductors";
+    GET    "/conductors/{hostname}"        49 NotFound g::ITEM_ARGS, 200 Nothing, Named("Conductor"), "Shows a conductor";
+
+    GET    "/deploy_templates"             55 NotFound g::TEMPLATES_ARGS, 200 Nothing, List(Template), "Lists deploy templates";
+    POST   "/deploy_templates"             55 MethodNotAllowed NO_ARGS, 201 New(Template), Item(Template), "Creates a deploy template";
+    PATCH  "/deploy_templates"             55 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: a deploy template must be named";
+    DELETE "/deploy_templates"             55 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: a deploy template must be named";
+    GET    "/deploy_templates/{ident}"     55 NotFound g::ITEM_ARGS, 200 Nothing, Item(Template), "Shows a deploy template";
+    PATCH  "/deploy_templates/{ident}"     55 MethodNotAllowed NO_ARGS, 200 Patch(Template), Item(Template), "Changes a deploy template";
+    DELETE "/deploy_templates/{ident}"     55 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes a deploy template";
+
+    GET    "/runbooks"                     92 NotFound g::RUNBOOKS_ARGS, 200 Nothing, List(Runbook), "Lists runbooks";
+    POST   "/runbooks"                     92 MethodNotAllowed NO_ARGS, 201 New(Runbook), Item(Runbook), "Creates a runbook";
+    PATCH  "/runbooks"                     92 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: a runbook must be named";
+    DELETE "/runbooks"                     92 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: a runbook must be named";
+    GET    "/runbooks/{ident}"             92 NotFound g::ITEM_ARGS, 200 Nothing, Item(Runbook), "Shows a runbook";
+    PATCH  "/runbooks/{ident}"             92 MethodNotAllowed NO_ARGS, 200 Patch(Runbook), Item(Runbook), "Changes a runbook";
+    DELETE "/runbooks/{ident}"             92 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes a runbook";
+    GET    "/runbooks/{ident}/traits"     112 NotFound NO_ARGS, 200 Nothing, Named("Traits"), "Lists a runbook's traits";
+    PUT    "/runbooks/{ident}/traits"     112 NotFound NO_ARGS, 204 Named("Traits"), Nothing, "Replaces a runbook's traits";
+    DELETE "/runbooks/{ident}/traits"     112 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes all traits from a runbook";
+    PUT    "/runbooks/{ident}/traits/{trait}" 112 NotFound NO_ARGS, 204 Nothing, Nothing, "Gives a runbook a trait";
+    DELETE "/runbooks/{ident}/traits/{trait}" 112 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes a trait from a runbook";
+
+    GET    "/inspection_rules"             96 NotFound g::RULES_ARGS, 200 Nothing, List(Rule), "Lists inspection rules";
+    POST   "/inspection_rules"             96 MethodNotAllowed NO_ARGS, 201 New(Rule), Item(Rule), "Creates an inspection rule";
+    PATCH  "/inspection_rules"             96 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: an inspection rule must be named";
+    DELETE "/inspection_rules"             96 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes every inspection rule but the built-in ones";
+    GET    "/inspection_rules/{uuid}"      96 NotFound g::ITEM_ARGS, 200 Nothing, Item(Rule), "Shows an inspection rule";
+    PATCH  "/inspection_rules/{uuid}"      96 MethodNotAllowed NO_ARGS, 200 Patch(Rule), Item(Rule), "Changes an inspection rule";
+    DELETE "/inspection_rules/{uuid}"      96 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes an inspection rule";
+
+    GET    "/lookup"                       22 NotFound g::LOOKUP_ARGS, 200 Nothing, Named("Lookup"), "Tells a ramdisk which node it runs on";
+    POST   "/heartbeat/{ident}"            22 NotFound NO_ARGS, 202 Named("Heartbeat"), Nothing, "A ramdisk says that it is there";
+    POST   "/continue_inspection"           1 NotFound g::CONTINUE_INSPECTION_ARGS, 202 Free, Named("Inspected"), "A ramdisk hands in what it found";
+
+    GET    "/v1/ferric/doing"               1 NotFound NO_ARGS, 200 Nothing, Named("Doing"), "Lists what every node at work is doing";
+    GET    "/v1/ferric/queue"               1 NotFound NO_ARGS, 200 Nothing, Named("Queue"), "Shows who waits for a place";
+    GET    "/v1/ferric/nodes/{ident}/doing" 1 NotFound NO_ARGS, 200 Nothing, Named("NodeDoing"), "Shows what a node is doing";
+    GET    "/v1/ferric/nodes/{ident}/steps" 1 NotFound g::STEPS_ARGS, 200 Nothing, Named("NodeSteps"), "Shows the steps of a node's last work";
+    GET    "/v1/ferric/events"              1 NotFound g::EVENTS_ARGS, 200 Nothing, Named("EventStream"), "Follows what happens, as server-sent events";
+}
+
+/// Collections whose every method but GET is not allowed (405) below the version that brought them, whatever came to them
+/// later.
+const WHOLE: &[(&str, u16)] =
+    &[("/allocations", 52), ("/deploy_templates", 55), ("/runbooks", 92), ("/inspection_rules", 96)];
+
+impl Operation {
+    /// What stands between `version` and this: the minor version that is needed, and what is answered instead.
+    #[must_use]
+    pub fn gate(&self, version: Version) -> Option<(u16, Below)> {
+        if version.has(self.since) {
+            return None;
+        }
+        let whole = WHOLE.iter().find(|(path, since)| self.path.starts_with(path) && !version.has(*since));
+        Some(match whole {
+            Some((_, since)) if self.method == Method::GET => (*since, Below::NotFound),
+            Some((_, since)) => (*since, Below::MethodNotAllowed),
+            None => (self.since, self.below),
+        })
+    }
+}
+
+/// The rows of a path.
+#[must_use]
+pub fn of_path(path: &str) -> Vec<&'static Operation> {
+    OPERATIONS.iter().filter(|row| row.path == path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_method_of_a_path_is_there_once() {
+        let mut seen = HashSet::new();
+        for row in OPERATIONS {
+            assert!(seen.insert((row.method, row.path)), "{row:?}");
+            assert!(row.since >= 1 && row.since <= crate::version::Version::MAX.0, "{row:?}");
+        }
+    }
+}
