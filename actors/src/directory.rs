@@ -252,7 +252,9 @@ impl Directory {
                     driver: node.driver.clone(),
                     group: node.conductor_group.clone(),
                 },
-                BindError::Incompatible { .. } | BindError::NoneEnabled { .. } => {
+                BindError::NotEnabled { .. }
+                | BindError::Incompatible { .. }
+                | BindError::NoneEnabled { .. } => {
                     NodeError::Invalid(error.to_string())
                 }
             })?;

@@ -54,13 +54,33 @@ pub enum DriverError {
         /// Its reason (completion code, HTTP status with text).
         reason: String,
     },
-    /// The interface cannot do this at all (UnsupportedDriverExtension on the wire).
-    #[error("{interface} does not support {what}")]
+    /// The hardware type or the interface cannot do this at all (UnsupportedDriverExtension on the wire).
+    #[error("Driver {interface} does not support {what} (disabled or not implemented).")]
     Unsupported {
-        /// Interface name, e.g. `noop`.
+        /// The hardware type, where it is known; the interface's name otherwise.
         interface: String,
-        /// The operation.
+        /// The operation, e.g. `get_boot_mode`.
         what: String,
+    },
+    /// Something is absent that the operator has to give (MissingParameterValue on the wire).
+    #[error("{reason}")]
+    MissingParameter {
+        /// Whole sentence, as Ironic words it.
+        reason: String,
+    },
+    /// Something is there that cannot be used (InvalidParameterValue on the wire).
+    #[error("{reason}")]
+    InvalidParameter {
+        /// Whole sentence, as Ironic words it.
+        reason: String,
+    },
+    /// Ironic can do this, this release of Ferric cannot yet.
+    #[error("{what} is not part of this release of Ferric: {remedy}")]
+    NotInRelease {
+        /// What was to be done.
+        what: String,
+        /// What to do instead.
+        remedy: String,
     },
     /// The image cannot be had or is not what it should be.
     #[error("image {image}: {reason}")]
@@ -108,6 +128,9 @@ impl DriverError {
             | DriverError::RejectedCredentials { .. }
             | DriverError::Refused { .. }
             | DriverError::Unsupported { .. }
+            | DriverError::MissingParameter { .. }
+            | DriverError::InvalidParameter { .. }
+            | DriverError::NotInRelease { .. }
             | DriverError::Image { .. }
             | DriverError::AgentCommand { .. }
             | DriverError::Inspection { .. }

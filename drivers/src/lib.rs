@@ -3,6 +3,7 @@
 //! An interface is stateless towards the node: it gets a [`interface::NodeView`] and answers. What must survive a
 //! crash is written by the node's actor, never here.
 
+pub mod absent;
 pub mod agent_steps;
 pub mod boot;
 pub mod deploy;
@@ -13,9 +14,12 @@ pub mod hardware;
 pub mod inspect;
 pub mod interface;
 pub mod management;
+pub mod network;
 pub mod power;
 pub mod protocol;
+pub mod python;
 pub mod raid;
+mod raid_config;
 pub mod registry;
 pub mod rescue;
 mod secret;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::absent::{Absent, Plain};
 use crate::hardware;
 use crate::interface::{
-    AgentSteps, BootInterface, Chosen, DeployInterface, Kind, ManagementInterface, PowerInterface, Property,
-    Steps,
+    AgentSteps, BootInterface, Chosen, ConsoleInterface, DeployInterface, Interface, Kind, Level,
+    ManagementInterface, NodeView, PowerInterface, Property, RaidInterface, Steps, VendorInterface,
+    VendorMethod,
 };
 
 /// What is enabled (`[hardware]`; names as Ironic's options).
@@ -20,7 +22,7 @@ pub struct RegistrySettings {
     pub defaults: BTreeMap<Kind, String>,
 }
 
-/// The implementations behind the names. Kinds without behaviour yet (bios, console, …) have names only.
+/// The implementations behind the names. What does nothing (`no-…`, `noop`, `fake`) needs no entry.
 #[derive(Clone, Default)]
 pub struct Parts {
     /// Power interfaces by name.
@@ -31,7 +33,16 @@ pub struct Parts {
     pub boot: BTreeMap<&'static str, Arc<dyn BootInterface>>,
     /// Deploy interfaces by name.
     pub deploy: BTreeMap<&'static str, Arc<dyn DeployInterface>>,
-    /// Interfaces of the other kinds that carry out steps: inspect, rescue, raid, bios, …
+    /// Console interfaces by name.
+    pub console: BTreeMap<&'static str, Arc<dyn ConsoleInterface>>,
+    /// Vendor interfaces by name.
+    pub vendor: BTreeMap<&'static str, Arc<dyn VendorInterface>>,
+    /// RAID interfaces by name.
+    pub raid: BTreeMap<&'static str, Arc<dyn RaidInterface>>,
+    /// Properties and validation of the kinds that have nothing else: bios, firmware, inspect, network, rescue,
+    /// storage.
+    pub interfaces: BTreeMap<(Kind, &'static str), Arc<dyn Interface>>,
+    /// What interfaces of any kind but deploy do in steps.
     pub steps: BTreeMap<(Kind, &'static str), Arc<dyn Steps>>,
     /// The way to the steps of agents; absent where no agent is ever spoken to (tests).
     pub agent_steps: Option<Arc<dyn AgentSteps>>,
@@ -50,6 +61,14 @@ pub struct Bound {
     pub boot: Arc<dyn BootInterface>,
     /// Deploy.
     pub deploy: Arc<dyn DeployInterface>,
+    /// Console.
+    pub console: Arc<dyn ConsoleInterface>,
+    /// Vendor.
+    pub vendor: Arc<dyn VendorInterface>,
+    /// RAID.
+    pub raid: Arc<dyn RaidInterface>,
+    /// Bios, firmware, inspect, network, rescue, storage.
+    pub interfaces: BTreeMap<Kind, Arc<dyn Interface>>,
     /// The interfaces of the other kinds that carry out steps.
     pub steps: BTreeMap<Kind, Arc<dyn Steps>>,
     /// The way to the steps of agents.
@@ -76,6 +95,26 @@ impl Bound {
             | Kind::Vendor => self.steps.get(&kind).cloned(),
         }
     }
+
+    /// Checks the node's fields for the interface of one kind, as `GET /v1/nodes/{node}/validate` reports it. What
+    /// there is none of (`no-…`) is [`crate::DriverError::Unsupported`].
+    pub fn validate(&self, kind: Kind, node: &NodeView) -> crate::interface::Result<()> {
+        match kind {
+            Kind::Boot => self.boot.validate(node),
+            Kind::Console => self.console.validate(node),
+            Kind::Deploy => self.deploy.validate(node),
+            Kind::Management => self.management.validate(node),
+            Kind::Power => self.power.validate(node),
+            Kind::Raid => self.raid.validate(node),
+            Kind::Vendor => self.vendor.validate(node),
+            Kind::Bios | Kind::Firmware | Kind::Inspect | Kind::Network | Kind::Rescue | Kind::Storage => {
+                match self.interfaces.get(&kind) {
+                    Some(interface) => interface.validate(node),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// Why names cannot be bound.
@@ -84,10 +123,23 @@ pub enum BindError {
     /// The hardware type does not exist or is not enabled.
     #[error("hardware type '{0}' is not enabled; enabled are: {1}")]
     UnknownType(String, String),
-    /// The interface is not one of the hardware type's, or not enabled.
+    /// No such interface is enabled.
     #[error(
-        "Could not find the following interface in the 'ironic.hardware.interfaces.{kind}' entrypoint or it is \
-         not compatible with hardware type '{driver}': {name}. Valid interfaces are {valid}."
+        "Could not find the following interface in the 'ironic.hardware.interfaces.{kind}' entrypoint: {name}. \
+         Valid interfaces are {valid}."
+    )]
+    NotEnabled {
+        /// Kind, e.g. `power`.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What is enabled.
+        valid: String,
+    },
+    /// The interface is enabled, and not one of the hardware type's.
+    #[error(
+        "{kind} interface implementation '{name}' is not supported by hardware type {driver}. Valid interfaces \
+         are {valid}."
     )]
     Incompatible {
         /// Kind, e.g. `power`.
@@ -112,7 +164,11 @@ pub enum BindError {
 }
 
 /// Preferred by the hardware types, and yet not enabled in Ironic unless the operator does so (config.md).
-const CHOSEN_ONLY: &[(Kind, &str)] = &[(Kind::Inspect, "agent")];
+const CHOSEN_ONLY: &[(Kind, &str)] =
+    &[(Kind::Inspect, "agent"), (Kind::Console, "ipmitool-socat"), (Kind::Power, "agent")];
+
+/// The hardware type that can be combined with whatever is enabled.
+const ANYTHING_GOES: &str = "fake-hardware";
 
 /// Everything that nodes can be bound to.
 pub struct Registry {
@@ -155,40 +211,75 @@ impl Registry {
             Kind::Management => self.parts.management.contains_key(name),
             Kind::Boot => self.parts.boot.contains_key(name),
             Kind::Deploy => self.parts.deploy.contains_key(name),
-            // without behaviour: "none of that" by name, and the networks, which nothing switches yet
+            Kind::Console => nothing_to_it(name) || self.parts.console.contains_key(name),
+            Kind::Vendor => nothing_to_it(name) || self.parts.vendor.contains_key(name),
             Kind::Bios
-            | Kind::Console
             | Kind::Firmware
             | Kind::Inspect
             | Kind::Network
             | Kind::Raid
             | Kind::Rescue
-            | Kind::Storage
-            | Kind::Vendor => {
-                name.starts_with("no-")
-                    || matches!(name, "noop" | "flat" | "fake")
-                    || self.parts.steps.contains_key(&(kind, name))
+            | Kind::Storage => {
+                nothing_to_it(name)
+                    || self.parts.raid.contains_key(name) && kind == Kind::Raid
+                    || self.parts.interfaces.keys().any(|(of, known)| *of == kind && *known == name)
+                    || self.parts.steps.keys().any(|(of, known)| *of == kind && *known == name)
             }
         }
     }
 
-    /// The interfaces of `kind` that may be chosen for `driver`, best first.
+    /// Whether the operator has enabled it; without a list everything is.
+    fn listed(&self, kind: Kind, name: &str) -> bool {
+        self.settings.enabled.get(&kind).is_none_or(|list| list.iter().any(|one| one == name))
+    }
+
+    /// Every interface of `kind` that is enabled for any hardware type, sorted.
+    #[must_use]
+    pub fn all_enabled(&self, kind: Kind) -> Vec<&'static str> {
+        let mut all: Vec<_> = hardware::TYPES.iter().flat_map(|row| row.supported(kind)).copied().collect();
+        all.retain(|name| self.listed(kind, name) && self.built(kind, name));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Why `name` cannot be the interface of `kind` of a node of `driver`, if it cannot.
+    fn check(&self, driver: &str, kind: Kind, name: &str) -> Result<(), BindError> {
+        let all = self.all_enabled(kind);
+        if !all.contains(&name) {
+            let (kind, name, valid) = (kind.as_str(), name.to_owned(), crate::python::list(&all));
+            return Err(BindError::NotEnabled { kind, name, valid });
+        }
+        let valid = self.enabled(driver, kind)?;
+        if driver == ANYTHING_GOES || valid.contains(&name) {
+            return Ok(());
+        }
+        Err(BindError::Incompatible {
+            kind: kind.as_str(),
+            driver: driver.to_owned(),
+            name: name.to_owned(),
+            valid: crate::python::list(&valid),
+        })
+    }
+
+    /// The enabled interfaces of `kind` that `driver` supports, best first.
     pub fn enabled(&self, driver: &str, kind: Kind) -> Result<Vec<&'static str>, BindError> {
         let row = self.hardware_type(driver)?;
-        let enabled = self.settings.enabled.get(&kind);
         Ok(row
             .supported(kind)
             .iter()
             .copied()
-            .filter(|name| enabled.is_none_or(|list| list.iter().any(|one| one == name)))
-            .filter(|name| self.built(kind, name))
+            .filter(|name| self.listed(kind, name) && self.built(kind, name))
             .collect())
     }
 
     /// The interface a node of `driver` gets when it names none (deploy.md §B.6).
     pub fn default_interface(&self, driver: &str, kind: Kind) -> Result<&'static str, BindError> {
         let all = self.enabled(driver, kind)?;
-        let wanted = self.settings.defaults.get(&kind).and_then(|name| all.iter().find(|one| *one == name));
+        let wanted = self.settings.defaults.get(&kind).map(String::as_str);
+        // Ironic's default of the option, the one kind that has one
+        let wanted = wanted.or((kind == Kind::Storage).then_some("noop"));
+        let wanted = wanted.and_then(|name| all.iter().find(|one| **one == name));
         // without a list of the operator's, what Ironic does not enable by itself has to be chosen by name
         let listed = self.settings.enabled.contains_key(&kind);
         let usual = all.iter().find(|name| listed || !CHOSEN_ONLY.contains(&(kind, **name)));
@@ -209,15 +300,7 @@ impl Registry {
         for kind in Kind::ALL {
             let name = match chosen.get(&kind).filter(|name| !name.is_empty()) {
                 Some(name) => {
-                    let valid = self.enabled(driver, kind)?;
-                    if !valid.iter().any(|one| one == name) {
-                        return Err(BindError::Incompatible {
-                            kind: kind.as_str(),
-                            driver: driver.to_owned(),
-                            name: name.clone(),
-                            valid: format!("{valid:?}"),
-                        });
-                    }
+                    self.check(driver, kind, name)?;
                     name.clone()
                 }
                 None => self.default_interface(driver, kind)?.to_owned(),
@@ -237,6 +320,10 @@ impl Registry {
             management: self.parts.management.get(part(Kind::Management)).expect(built).clone(),
             boot: self.parts.boot.get(part(Kind::Boot)).expect(built).clone(),
             deploy: self.parts.deploy.get(part(Kind::Deploy)).expect(built).clone(),
+            console: self.console(part(Kind::Console)),
+            vendor: self.vendor(part(Kind::Vendor)),
+            raid: self.raid(part(Kind::Raid)),
+            interfaces: PLAIN_KINDS.iter().map(|kind| (*kind, self.interface(*kind, part(*kind)))).collect(),
             steps: Kind::ALL
                 .into_iter()
                 .filter_map(|kind| {
@@ -250,23 +337,83 @@ impl Registry {
         })
     }
 
-    /// The driver_info keys of a hardware type's enabled interfaces, sorted, each once.
+    fn console(&self, name: &str) -> Arc<dyn ConsoleInterface> {
+        match self.parts.console.get(name) {
+            Some(console) => console.clone(),
+            None if name.starts_with("no-") => Arc::new(Absent(Kind::Console)),
+            None => Arc::new(Plain),
+        }
+    }
+
+    fn vendor(&self, name: &str) -> Arc<dyn VendorInterface> {
+        self.parts.vendor.get(name).cloned().unwrap_or_else(|| Arc::new(Absent(Kind::Vendor)))
+    }
+
+    fn raid(&self, name: &str) -> Arc<dyn RaidInterface> {
+        match self.parts.raid.get(name) {
+            Some(raid) => raid.clone(),
+            None if name.starts_with("no-") => Arc::new(Absent(Kind::Raid)),
+            None => Arc::new(Plain),
+        }
+    }
+
+    fn interface(&self, kind: Kind, name: &str) -> Arc<dyn Interface> {
+        let found = self.parts.interfaces.iter().find(|((of, known), _)| *of == kind && *known == name);
+        match found {
+            Some((_, interface)) => interface.clone(),
+            None if name.starts_with("no-") => Arc::new(Absent(kind)),
+            None => Arc::new(Plain),
+        }
+    }
+
+    fn properties_of(&self, kind: Kind, name: &str) -> &'static [Property] {
+        match kind {
+            Kind::Power => self.parts.power[name].properties(),
+            Kind::Management => self.parts.management[name].properties(),
+            Kind::Boot => self.parts.boot[name].properties(),
+            Kind::Deploy => self.parts.deploy[name].properties(),
+            Kind::Console => self.console(name).properties(),
+            Kind::Vendor => self.vendor(name).properties(),
+            Kind::Raid => self.raid(name).properties(),
+            Kind::Bios | Kind::Firmware | Kind::Inspect | Kind::Network | Kind::Rescue | Kind::Storage => {
+                self.interface(kind, name).properties()
+            }
+        }
+    }
+
+    /// The driver_info keys that the default interfaces of a hardware type read, sorted, each once.
     pub fn properties(&self, driver: &str) -> Result<Vec<Property>, BindError> {
         let mut all: BTreeMap<&'static str, &'static str> = BTreeMap::new();
-        for name in self.enabled(driver, Kind::Power)? {
-            all.extend(self.parts.power[name].properties().iter().copied());
-        }
-        for name in self.enabled(driver, Kind::Management)? {
-            all.extend(self.parts.management[name].properties().iter().copied());
-        }
-        for name in self.enabled(driver, Kind::Boot)? {
-            all.extend(self.parts.boot[name].properties().iter().copied());
-        }
-        for name in self.enabled(driver, Kind::Deploy)? {
-            all.extend(self.parts.deploy[name].properties().iter().copied());
+        for kind in Kind::ALL {
+            all.extend(self.properties_of(kind, self.default_interface(driver, kind)?).iter().copied());
         }
         Ok(all.into_iter().collect())
     }
+
+    /// The default vendor interface of a hardware type, which has the methods of the type itself.
+    pub fn vendor_of(&self, driver: &str) -> Result<Arc<dyn VendorInterface>, BindError> {
+        Ok(self.vendor(self.default_interface(driver, Kind::Vendor)?))
+    }
+
+    /// The vendor methods of a hardware type (not of its nodes).
+    pub fn vendor_methods(&self, driver: &str) -> Result<Vec<&'static VendorMethod>, BindError> {
+        let vendor = self.vendor_of(driver)?;
+        Ok(vendor.methods().iter().filter(|method| method.level == Level::Driver).collect())
+    }
+
+    /// What can be said of a logical disk of a hardware type.
+    pub fn raid_properties(&self, driver: &str) -> Result<&'static [Property], BindError> {
+        Ok(self.raid(self.default_interface(driver, Kind::Raid)?).logical_disk_properties())
+    }
+}
+
+/// The kinds whose interfaces have properties and validation, and for the rest steps.
+const PLAIN_KINDS: [Kind; 6] =
+    [Kind::Bios, Kind::Firmware, Kind::Inspect, Kind::Network, Kind::Rescue, Kind::Storage];
+
+/// Names that need no implementation.
+fn nothing_to_it(name: &str) -> bool {
+    name.starts_with("no-") || matches!(name, "noop" | "flat" | "fake")
 }
 
 #[cfg(test)]

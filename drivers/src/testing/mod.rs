@@ -12,6 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::DriverError;
+use crate::absent::{Absent, Plain};
 use crate::agent_steps::{AgentStepRunner, EraseSettings};
 use crate::boot::FakeBoot;
 use crate::flow::{Ending, Flow, Order};
@@ -206,6 +207,10 @@ impl World {
             management: Arc::new(NoopManagement),
             boot: Arc::new(FakeBoot),
             deploy: Arc::new(AgentDeploy),
+            console: Arc::new(Plain),
+            vendor: Arc::new(Absent(Kind::Vendor)),
+            raid: Arc::new(Plain),
+            interfaces: BTreeMap::new(),
             steps: BTreeMap::new(),
             agent_steps: Some(Arc::new(runner)),
         };
