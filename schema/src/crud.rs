@@ -1,10 +1,10 @@
 //! What every table of the operator's own things has: insert, find, page, guarded update, delete.
 
 /// Makes the sort keys, the query and the functions for a row type. `taken` is how a row's unique values are told;
-/// the module brings `dsl`, and writes its own filters into `$narrow`.
+/// the module brings `dsl`, and writes its own filters into `$narrow`. `node`: whose the row is, where it has one.
 macro_rules! crud {
     (
-        $row:ident in $table:ident, $what:literal, taken $taken:expr,
+        $row:ident in $table:ident, $what:literal, taken $taken:expr, $(node $node:expr,)?
         $(#[$query_doc:meta])* query $query:ident { $($(#[$filter_doc:meta])* $filter:ident: $kind:ty,)* }
         narrow $narrow:expr,
         sort $sort:ident { $($variant:ident = $name:literal: $column:ident, $read:expr;)+ }
@@ -68,15 +68,23 @@ macro_rules! crud {
                 >,
         >;
 
+        /// What the database refuses of a row, by what the caller can do about it.
+        #[allow(clippy::redundant_closure_call)] // the closures are how a macro takes a row's reading
+        fn told(e: diesel::result::Error, row: &$row) -> StoreError {
+            let told = |e| duplicate_or(e, stringify!($table), &($taken)(row));
+            $(let told = |e| crate::error::parent_or(e, ($node)(row), told);)?
+            told(e)
+        }
+
         /// Stores a new one; returns it with its `id`.
         ///
         /// # Errors
-        /// `Duplicate` for what must be unique.
+        /// `Duplicate` for what must be unique; `NotFound` for the node of what has one.
         pub fn insert(c: &mut Conn, row: &$row) -> Result<$row, StoreError> {
             diesel::insert_into(dsl::$table)
                 .values(row.clone())
                 .execute(c)
-                .map_err(|e| duplicate_or(e, stringify!($table), &($taken)(row)))?;
+                .map_err(|e| told(e, row))?;
             let id = dsl::$table.filter(dsl::uuid.eq(TextCol::from(row.uuid))).select(dsl::id).first(c)?;
             Ok($row { id, ..row.clone() })
         }
@@ -128,7 +136,7 @@ macro_rules! crud {
             let written = diesel::update(same)
                 .set(next.clone())
                 .execute(c)
-                .map_err(|e| duplicate_or(e, stringify!($table), &($taken)(row)))?;
+                .map_err(|e| told(e, row))?;
             if written == 1 {
                 return Ok(next);
             }

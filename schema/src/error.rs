@@ -127,7 +127,11 @@ pub(crate) fn duplicate_or(e: Diesel, table: &str, taken: &[(&'static str, Strin
             let sqlite = format!("{table}.{what}");
             let hit = match info.constraint_name() {
                 Some(name) => name == format!("{table}_{what}_key"),
-                None => info.message().rsplit(": ").next() == Some(sqlite.as_str()),
+                // of columns that are unique together, the last one is named
+                None => {
+                    let columns = info.message().rsplit(": ").next().unwrap_or_default();
+                    columns.rsplit(", ").next() == Some(sqlite.as_str())
+                }
             };
             if hit {
                 return StoreError::Duplicate { what, value: value.clone() };

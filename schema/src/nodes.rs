@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
-use diesel::{dsl::count_star, prelude::*, sql_types::Text};
+use diesel::{
+    dsl::count_star,
+    prelude::*,
+    result::{DatabaseErrorKind, Error as Diesel},
+    sql_types::Text,
+};
 use ferric_machine::{State, Timestamp};
 use uuid::Uuid;
 
@@ -23,6 +28,17 @@ fn taken(node: &Node) -> [(&'static str, String); 3] {
     ]
 }
 
+/// The one row that a node refers to is its chassis.
+#[allow(clippy::wildcard_enum_match_arm)] // diesel's enums grow; what is not listed has no reaction of its own
+fn chassis_or(e: Diesel, node: &Node, next: impl FnOnce(Diesel) -> StoreError) -> StoreError {
+    match (e, node.chassis_uuid) {
+        (Diesel::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _), Some(chassis)) => {
+            StoreError::not_found("chassis", chassis)
+        }
+        (e, _) => next(e),
+    }
+}
+
 /// Stores a new node; returns it with its `id`.
 ///
 /// # Errors
@@ -31,7 +47,7 @@ pub fn insert(c: &mut Conn, node: &Node) -> Result<Node, StoreError> {
     diesel::insert_into(dsl::nodes)
         .values(node.clone())
         .execute(c)
-        .map_err(|e| duplicate_or(e, "nodes", &taken(node)))?;
+        .map_err(|e| chassis_or(e, node, |e| duplicate_or(e, "nodes", &taken(node))))?;
     let id = dsl::nodes.filter(dsl::uuid.eq(TextCol::from(node.uuid))).select(dsl::id).first(c)?;
     Ok(Node { id, ..node.clone() })
 }
@@ -125,7 +141,7 @@ pub fn advance(c: &mut Conn, node: &Node, now: Timestamp) -> Result<Node, StoreE
         diesel::update(dsl::nodes.filter(dsl::uuid.eq(uuid())).filter(dsl::generation.eq(node.generation)))
             .set(next.clone())
             .execute(c)
-            .map_err(|e| duplicate_or(e, "nodes", &taken(node)))?;
+            .map_err(|e| chassis_or(e, node, |e| duplicate_or(e, "nodes", &taken(node))))?;
     if written == 1 {
         return Ok(next);
     }

@@ -26,6 +26,8 @@ pub struct PortQuery {
     pub shard: Option<Vec<String>>,
     /// On a node of one of these conductor groups.
     pub conductor_groups: Option<Vec<String>>,
+    /// On a node that this project owns or leases.
+    pub project: Option<String>,
     /// With this text in the description; ASCII letters match in either case.
     pub description_contains: Option<String>,
     /// What to sort by; equal ones by order of creation.
@@ -172,6 +174,18 @@ pub fn of_node(c: &mut Conn, node: Uuid) -> Result<Vec<Port>, StoreError> {
         .load(c)?)
 }
 
+/// The ports of a port group, in order of creation.
+///
+/// # Errors
+/// The database's.
+pub fn of_portgroup(c: &mut Conn, portgroup: Uuid) -> Result<Vec<Port>, StoreError> {
+    Ok(dsl::ports
+        .filter(dsl::portgroup_uuid.eq(Some(TextCol::from(portgroup))))
+        .order_by(dsl::id)
+        .select(Port::as_select())
+        .load(c)?)
+}
+
 /// One page of a list.
 ///
 /// # Errors
@@ -194,6 +208,10 @@ pub fn list(c: &mut Conn, q: &PortQuery) -> Result<Vec<Port>, StoreError> {
     if let Some(groups) = q.conductor_groups.clone() {
         let on = nodes::table.filter(nodes::conductor_group.eq_any(groups)).select(nodes::uuid);
         query = query.filter(dsl::node_uuid.eq_any(on));
+    }
+    if let Some(project) = q.project.clone() {
+        let theirs = nodes::owner.eq(project.clone()).or(nodes::lessee.eq(project));
+        query = query.filter(dsl::node_uuid.eq_any(nodes::table.filter(theirs).select(nodes::uuid)));
     }
     if let Some(part) = &q.description_contains {
         query = query.filter(lower(dsl::description).like(contains(part)).escape('\\'));

@@ -318,7 +318,7 @@ table! {
         extra -> Text,
         internal_info -> Text,
         standalone_ports_supported -> Bool,
-        mode -> Text,
+        mode -> Nullable<Text>,
         properties -> Text,
         physical_network -> Nullable<Text>,
         category -> Nullable<Text>,

@@ -167,7 +167,8 @@ pub fn a_full_update_can_clear_every_optional_field(s: Store) {
     let new = s.write_blocking(move |c| nodes::advance(c, &bare, at(9))).unwrap();
     assert_eq!((new.generation, new.updated_at, new.name.as_ref()), (1, Some(at(9)), None));
     assert_eq!(fetch(&s, old.uuid), Some(new.clone()));
-    let again = Node { id: old.id, generation: 1, ..Node { uuid: old.uuid, ..full("n2") } };
+    let chassis_uuid = put(&s, Node { parent_node: None, ..full("n3") }).chassis_uuid;
+    let again = Node { id: old.id, generation: 1, ..Node { uuid: old.uuid, chassis_uuid, ..full("n2") } };
     let new = s.write_blocking(move |c| nodes::advance(c, &again, at(10))).unwrap();
     assert_eq!(fetch(&s, old.uuid), Some(new));
 }
