@@ -201,6 +201,9 @@ async fn a_ramdisk_finds_its_node_only_while_it_is_awaited() {
     ramdisk.post("/v1/heartbeat/1be26c0b-03f2-4d2e-ae87-c02d7f33c123", beat(json!({}))).await.fails(404);
     let answer = ramdisk.post(&path, beat(json!({"agent_token": "wrong"}))).await;
     assert!(answer.status.is_client_error(), "{:?}", answer.body);
-    let raw = ramdisk.raw(Method::POST, &path).body("callback_url=x");
+    let raw = ramdisk
+        .raw(Method::POST, &path)
+        .header("X-OpenStack-Ironic-API-Version", "1.115")
+        .body("callback_url=x");
     Answer::of(raw).await.fails(400);
 }
