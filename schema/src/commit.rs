@@ -16,7 +16,7 @@ use crate::{
     node::Node,
     nodes,
     port::Port,
-    ports,
+    ports, vifs,
 };
 
 /// One change to the step journal.
@@ -75,6 +75,8 @@ pub enum Also {
     Allocate(Uuid),
     /// The node's allocation goes, if it has one.
     Deallocate,
+    /// The node's ports and port groups forget their VIFs, which stand under this key of `internal_info`.
+    ForgetVifs(&'static str),
     /// The BIOS settings of the node, all of them.
     Bios(Vec<NewSetting>),
     /// Firmware components of the node, as seen now.
@@ -161,6 +163,7 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
             Also::Traits(of, names) => nodes::set_traits(c, *of, names)?,
             Also::Allocate(allocation) => allocations::settle(c, *allocation, change.node.uuid, change.now)?,
             Also::Deallocate => allocations::release(c, change.node.uuid)?,
+            Also::ForgetVifs(key) => made.extend(vifs::forget_all(c, change.node.uuid, key, change.now)?),
             Also::Bios(seen) => bios::replace(c, change.node.uuid, seen, change.now)?,
             Also::Firmware(seen) => firmware::merge(c, change.node.uuid, seen, change.now)?,
         }

@@ -32,6 +32,7 @@ mod store;
 mod tables;
 pub mod templates;
 mod types;
+pub mod vifs;
 pub mod volumes;
 mod writer;
 

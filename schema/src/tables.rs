@@ -365,3 +365,4 @@ allow_tables_to_appear_in_same_query!(
     volume_connectors,
     volume_targets
 );
+allow_tables_to_appear_in_same_query!(allocations, conductors);

@@ -310,5 +310,13 @@ macro_rules! read_text {
     };
 }
 
-words!(State, PowerState, Fault, BootMode, crate::journal::StepState, crate::history::Severity);
+words!(
+    State,
+    PowerState,
+    Fault,
+    BootMode,
+    crate::journal::StepState,
+    crate::history::Severity,
+    crate::allocations::AllocationState
+);
 read_text!(Uuid);

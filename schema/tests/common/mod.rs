@@ -1,6 +1,7 @@
 //! What the tests of both databases share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::wildcard_enum_match_arm)] // each test binary uses its part of it
 
+pub mod allocations;
 pub mod belongings;
 pub mod hardware;
 pub mod operators;

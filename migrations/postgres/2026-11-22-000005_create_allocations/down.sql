@@ -1,0 +1,2 @@
+DROP INDEX nodes_free_idx;
+DROP TABLE allocations;
