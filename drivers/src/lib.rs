@@ -6,6 +6,7 @@
 pub mod absent;
 pub mod agent_steps;
 pub mod boot;
+pub mod delayed;
 pub mod deploy;
 mod error;
 pub mod fakes;

@@ -102,7 +102,12 @@ impl Bound {
         match kind {
             Kind::Boot => self.boot.validate(node),
             Kind::Console => self.console.validate(node),
-            Kind::Deploy => self.deploy.validate(node),
+            Kind::Deploy => {
+                if self.deploy.needs_boot() {
+                    self.boot.validate(node)?;
+                }
+                self.deploy.validate(node)
+            }
             Kind::Management => self.management.validate(node),
             Kind::Power => self.power.validate(node),
             Kind::Raid => self.raid.validate(node),

@@ -1,14 +1,14 @@
 //! Deploying machines that do not exist: one step that takes no time.
 
 use async_trait::async_trait;
-use ferric_machine::{Activity, PowerTarget};
+use ferric_machine::Activity;
 
 use crate::error::DriverError;
 use crate::interface::{
     DeployInterface, Json, NodeView, Property, Result, Step, StepContext, StepOutcome, Steps,
 };
 
-/// Every deployment succeeds; the node ends powered on, as Ironic's fake driver leaves it.
+/// Every deployment succeeds; the power is left as it is, as Ironic's fake driver leaves it.
 pub struct FakeDeploy;
 
 #[async_trait]
@@ -29,17 +29,11 @@ impl Steps for FakeDeploy {
 
     async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
         match context.step.step.as_str() {
-            "deploy" => context.asks.set_power(PowerTarget::On).await?,
-            "tear_down" => context.asks.set_power(PowerTarget::Off).await?,
-            "take_over" => return Ok(StepOutcome::Done),
+            "deploy" | "tear_down" | "take_over" => Ok(StepOutcome::Done),
             other => {
-                return Err(DriverError::Unsupported {
-                    interface: "fake".into(),
-                    what: format!("step {other}"),
-                });
+                Err(DriverError::Unsupported { interface: "fake".into(), what: format!("step {other}") })
             }
-        };
-        Ok(StepOutcome::Done)
+        }
     }
 
     async fn poll(&self, _context: &StepContext) -> Result<StepOutcome> {
@@ -55,6 +49,10 @@ impl DeployInterface for FakeDeploy {
 
     fn validate(&self, _node: &NodeView) -> Result<()> {
         Ok(())
+    }
+
+    fn needs_boot(&self) -> bool {
+        false
     }
 
     fn uses_agent(&self, _node: &NodeView, _activity: Activity) -> bool {

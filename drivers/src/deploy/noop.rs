@@ -15,10 +15,10 @@ pub struct NoopDeploy;
 impl Steps for NoopDeploy {
     fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
         match activity {
+            Activity::Deploy => vec![Step::new("deploy", "deploy", 100)],
             Activity::TearDown => vec![Step::new("deploy", "tear_down", 0)],
             Activity::Adopt => vec![Step::new("deploy", "take_over", 0)],
-            Activity::Deploy
-            | Activity::Verify
+            Activity::Verify
             | Activity::Clean
             | Activity::Inspect
             | Activity::Rescue
@@ -29,7 +29,7 @@ impl Steps for NoopDeploy {
 
     async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
         match context.step.step.as_str() {
-            "tear_down" | "take_over" => Ok(StepOutcome::Done),
+            "deploy" | "tear_down" | "take_over" => Ok(StepOutcome::Done),
             other => {
                 Err(DriverError::Unsupported { interface: "noop".into(), what: format!("step {other}") })
             }
@@ -49,6 +49,10 @@ impl DeployInterface for NoopDeploy {
 
     fn validate(&self, _node: &NodeView) -> Result<()> {
         Ok(())
+    }
+
+    fn needs_boot(&self) -> bool {
+        false
     }
 
     fn uses_agent(&self, _node: &NodeView, _activity: Activity) -> bool {

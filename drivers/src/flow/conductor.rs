@@ -98,6 +98,9 @@ async fn verify_power(context: &StepContext) -> Result<StepOutcome> {
         command: "reading the power state".into(),
         reason: why,
     };
+    if context.bound.power.is_imaginary() {
+        return Ok(StepOutcome::Done);
+    }
     match context.asks.power_state().await? {
         PowerState::Error => Err(failed("it reports a fault of the chassis".into())),
         seen @ (PowerState::On | PowerState::Off) => {

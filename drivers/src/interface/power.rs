@@ -16,6 +16,10 @@ pub trait PowerInterface: Send + Sync {
     fn validate(&self, node: &NodeView) -> Result<()>;
     /// The power targets it can reach.
     fn supported(&self) -> &'static [PowerTarget];
+    /// Whether there is no machine to ask: the stored state is the only one there is.
+    fn is_imaginary(&self) -> bool {
+        false
+    }
     /// What the governor serialises on, e.g. `ipmi:10.0.0.7:623`; `None` when there is no BMC.
     fn bmc(&self, node: &NodeView) -> Option<String>;
     /// Asks for the power state.

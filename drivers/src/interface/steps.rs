@@ -286,6 +286,10 @@ pub trait DeployInterface: Steps {
     fn properties(&self) -> &'static [Property];
     /// Checks instance_info without touching the network.
     fn validate(&self, node: &NodeView) -> Result<()>;
+    /// Whether the boot interface has to be fit for use, too, for a deployment to be possible.
+    fn needs_boot(&self) -> bool {
+        true
+    }
     /// Whether an agent in a ramdisk takes part in this work. Deploying: when there is something for it to do
     /// (an image to write, or itself to be switched off at the end).
     fn uses_agent(&self, node: &NodeView, activity: Activity) -> bool {

@@ -24,6 +24,10 @@ impl PowerInterface for FakePower {
         PowerTarget::ALL
     }
 
+    fn is_imaginary(&self) -> bool {
+        true
+    }
+
     fn bmc(&self, _node: &NodeView) -> Option<String> {
         None
     }
