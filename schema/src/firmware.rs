@@ -17,7 +17,10 @@ pub struct NewComponent {
     /// `bios`, `bmc`, `nic:…`; one of that name per node.
     pub component: String,
     /// The version that runs.
-    pub current_version: String,
+    pub current_version: Option<String>,
+    /// The version that was written last, where the machine tells it. Where it does not: the one that runs, once it
+    /// has changed.
+    pub last_version_flashed: Option<String>,
     /// Who makes the device.
     pub vendor: Option<String>,
     /// Which one it is.
@@ -80,8 +83,9 @@ pub fn merge(c: &mut Conn, node: Uuid, seen: &[NewComponent], now: Timestamp) ->
                 .values((
                     dsl::node_uuid.eq(TextCol::from(node)),
                     dsl::component.eq(&new.component),
-                    dsl::initial_version.eq(&new.current_version),
-                    dsl::current_version.eq(Some(&new.current_version)),
+                    dsl::initial_version.eq(new.current_version.as_deref().unwrap_or_default()),
+                    dsl::current_version.eq(&new.current_version),
+                    dsl::last_version_flashed.eq(&new.last_version_flashed),
                     identity,
                     dsl::created_at.eq(now.0),
                 ))
@@ -89,20 +93,25 @@ pub fn merge(c: &mut Conn, node: Uuid, seen: &[NewComponent], now: Timestamp) ->
                 .map_err(|e| parent_or(e, node, StoreError::from))?;
             continue;
         };
-        let flashed = old.current_version.as_ref() != Some(&new.current_version);
+        let flashed = old.current_version != new.current_version;
+        let last = match (&new.last_version_flashed, flashed) {
+            (Some(told), _) => Some(told),
+            (None, true) => new.current_version.as_ref(),
+            (None, false) => old.last_version_flashed.as_ref(),
+        };
         let same = (&old.vendor, &old.model, &old.serial_number)
             == (&new.vendor, &new.model, &new.serial_number)
-            && !flashed;
+            && !flashed
+            && last == old.last_version_flashed.as_ref();
         if same {
             continue;
         }
-        let last = if flashed { Some(&new.current_version) } else { old.last_version_flashed.as_ref() };
         let row = dsl::firmware_components
             .filter(dsl::node_uuid.eq(TextCol::from(node)))
             .filter(dsl::component.eq(&new.component));
         diesel::update(row)
             .set((
-                dsl::current_version.eq(Some(&new.current_version)),
+                dsl::current_version.eq(&new.current_version),
                 dsl::last_version_flashed.eq(last),
                 identity,
                 dsl::updated_at.eq(Some(now.0)),

@@ -66,7 +66,7 @@ pub fn firmware_remembers_its_first_and_last_version(s: Store) {
     let id = put(&s, node("n")).uuid;
     let seen = |component: &str, version: &str, vendor: Option<&str>| NewComponent {
         component: component.into(),
-        current_version: version.into(),
+        current_version: Some(version.into()),
         vendor: vendor.map(str::to_owned),
         ..NewComponent::default()
     };

@@ -1,0 +1,349 @@
+//! What is asked of a machine's hardware: under the node's lock, answered before it is done, told in the node's fields.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ferric_actors::message::{
+    CallVendor, Describe, GetConsole, GetIndicators, GetVendorMethods, InjectNmi, Provision, SetBootMode,
+    SetConsole, SetSecureBoot, SetTargetRaidConfig, Validate, VendorAnswer, Wanted,
+};
+use ferric_actors::{Asked, Directory, Kind, NodeError, Settings};
+use ferric_drivers::fakes::{self, FakeDelays};
+use ferric_drivers::interface::{
+    ConsoleInterface, DriverError, Interface, Json, ManagementInterface, NodeView, Property, Result,
+};
+use ferric_drivers::protocol::dhcp::PortIndex;
+use ferric_drivers::{Parts, Registry, RegistrySettings};
+use ferric_machine::{BootDevice, BootMode, State, Timestamp, Verb};
+use ferric_schema::{JsonText, Node, Store, StoreOptions, bios, history};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// A BMC that can change its boot mode, answers nothing before it is let go, and knows no secure boot.
+#[derive(Default)]
+struct Bmc {
+    let_go: Notify,
+    mode: std::sync::Mutex<Option<BootMode>>,
+    set: AtomicU32,
+}
+
+#[async_trait]
+impl ManagementInterface for Bmc {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+    fn validate(&self, _: &NodeView) -> Result<()> {
+        Ok(())
+    }
+    fn supported_boot_devices(&self) -> &'static [BootDevice] {
+        &[]
+    }
+    async fn boot_device(&self, _: &NodeView) -> Result<(Option<BootDevice>, Option<bool>)> {
+        Ok((None, None))
+    }
+    async fn set_boot_device(&self, _: &NodeView, _: BootDevice, _: bool, _: BootMode) -> Result<()> {
+        Ok(())
+    }
+    async fn boot_mode(&self, _: &NodeView) -> Result<Option<BootMode>> {
+        Ok(*self.mode.lock().expect("not poisoned"))
+    }
+    async fn set_boot_mode(&self, _: &NodeView, mode: BootMode) -> Result<()> {
+        self.let_go.notified().await;
+        self.set.fetch_add(1, Ordering::SeqCst);
+        *self.mode.lock().expect("not poisoned") = Some(mode);
+        Ok(())
+    }
+    async fn inject_nmi(&self, _: &NodeView) -> Result<()> {
+        panic!("a bug in the driver")
+    }
+}
+
+/// A console that opens unless the node says why not.
+struct Console;
+
+impl Interface for Console {}
+
+#[async_trait]
+impl ConsoleInterface for Console {
+    async fn start(&self, node: &NodeView) -> Result<()> {
+        match node.driver_str("stuck") {
+            None => Ok(()),
+            Some(why) => Err(DriverError::InvalidParameter { reason: why.to_owned() }),
+        }
+    }
+    async fn stop(&self, _: &NodeView) -> Result<()> {
+        Ok(())
+    }
+    async fn console(&self, _: &NodeView) -> Result<Json> {
+        Ok(Json::new())
+    }
+}
+
+struct World {
+    directory: Directory,
+    bmc: Arc<Bmc>,
+    folder: tempfile::TempDir,
+}
+
+fn settings() -> Settings {
+    Settings {
+        host: "test-host".into(),
+        power_sync_interval: Duration::ZERO,
+        automated_clean: false,
+        progress_interval: Duration::from_millis(50),
+        request_within: Duration::from_secs(20),
+        ..Settings::default()
+    }
+}
+
+impl World {
+    async fn new() -> World {
+        World::over(tempfile::tempdir().expect("a temporary folder")).await
+    }
+
+    async fn over(folder: tempfile::TempDir) -> World {
+        let path = folder.path().join("ferric.sqlite");
+        let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
+        let bmc = Arc::new(Bmc::default());
+        let mut parts = Parts::default();
+        fakes::install(&mut parts, &FakeDelays::default());
+        // names of other hardware, which fake-hardware takes too
+        parts.management.insert("ipmitool", bmc.clone());
+        parts.console.insert("fake", Arc::new(Console));
+        let names = RegistrySettings {
+            hardware_types: vec!["fake-hardware".into()],
+            enabled: [(Kind::Management, vec!["fake".to_owned(), "ipmitool".to_owned()])].into(),
+            ..RegistrySettings::default()
+        };
+        let registry = Arc::new(Registry::new(names, parts).expect("a registry"));
+        let directory = Directory::start(settings(), store, registry, Arc::new(PortIndex::default()))
+            .await
+            .expect("starts");
+        World { directory, bmc, folder }
+    }
+
+    async fn node(&self, change: impl FnOnce(&mut Node)) -> Uuid {
+        let mut node = Node::new(Uuid::new_v4(), "fake-hardware", Timestamp(0));
+        change(&mut node);
+        self.directory.create(node).await.expect("enrolled").uuid
+    }
+
+    async fn slow(&self) -> Uuid {
+        self.node(|node| node.management_interface = Some("ipmitool".into())).await
+    }
+
+    async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Node) -> bool) -> Node {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let node = self.directory.ask(id, Describe).await.expect("described");
+            if holds(&node) {
+                return node;
+            }
+            let error = &node.last_error;
+            assert!(Instant::now() < deadline, "not {what}, in {}: {error:?}", node.provision_state);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn verb(&self, id: Uuid, verb: Verb, wanted: Wanted) -> std::result::Result<(), NodeError> {
+        self.directory.ask(id, Provision { verb, configdrive: None, wanted }).await
+    }
+
+    async fn manageable(&self, id: Uuid) {
+        self.verb(id, Verb::Manage, Wanted::default()).await.expect("manage");
+        self.until(id, "manageable", |node| node.provision_state == State::Manageable).await;
+    }
+
+    async fn cleans(&self, id: Uuid, interface: &str, step: &str, args: Value) -> Node {
+        let asked = Asked {
+            interface: interface.into(),
+            step: step.into(),
+            args: args.as_object().cloned().unwrap_or_default(),
+            ..Asked::default()
+        };
+        self.verb(id, Verb::Clean, Wanted { steps: vec![asked], ..Wanted::default() }).await.expect("clean");
+        self.until(id, "manageable again", |node| node.provision_state == State::Manageable).await
+    }
+}
+
+fn object(value: Value) -> Json {
+    value.as_object().cloned().expect("an object")
+}
+
+fn call(method: &str, http: &str, args: Value) -> CallVendor {
+    CallVendor { method: method.into(), http: http.into(), args: object(args) }
+}
+
+#[actix::test]
+async fn a_console_is_switched_after_the_answer() {
+    let world = World::new().await;
+    let id = world.node(|_| ()).await;
+    assert!(world.directory.ask(id, GetConsole).await.expect("asked").is_none());
+    world.directory.ask(id, SetConsole(true)).await.expect("accepted");
+    let node = world.until(id, "free", |node| node.reservation.is_none()).await;
+    assert!(node.console_enabled && node.driver_internal_info.is_empty());
+    assert_eq!(world.directory.ask(id, GetConsole).await.expect("asked"), Some(Json::new()));
+    // what is so already begins nothing
+    world.directory.ask(id, SetConsole(true)).await.expect("accepted");
+    assert_eq!(world.directory.ask(id, Describe).await.expect("described").generation, node.generation);
+}
+
+#[actix::test]
+async fn a_console_that_does_not_open_says_so_in_last_error_and_history() {
+    let world = World::new().await;
+    let id = world
+        .node(|node| node.driver_info = JsonText::from(object(json!({"stuck": "no terminal port is free"}))))
+        .await;
+    world.directory.ask(id, SetConsole(true)).await.expect("accepted");
+    let node = world.until(id, "failed", |node| node.last_error.is_some()).await;
+    let text = format!("Error enabling the console on node {id}. Reason: no terminal port is free");
+    assert_eq!(node.last_error.as_deref(), Some(text.as_str()));
+    assert!(!node.console_enabled && node.reservation.is_none());
+    let page = history::HistoryQuery::default();
+    let lines = world.directory.store().read(move |c| history::of_node(c, id, &page)).await.expect("read");
+    assert_eq!(lines.iter().map(|line| line.event.as_str()).collect::<Vec<_>>(), [text]);
+}
+
+#[actix::test]
+async fn a_bmc_that_does_not_answer_holds_its_node_and_nothing_else() {
+    let world = World::new().await;
+    let (id, other) = (world.slow().await, world.node(|_| ()).await);
+    world.directory.ask(id, SetBootMode(BootMode::Uefi)).await.expect("accepted");
+    let node = world.directory.ask(id, Describe).await.expect("its mailbox goes on");
+    assert_eq!(node.reservation.as_deref(), Some("test-host"));
+    for refused in [
+        world.directory.ask(id, SetSecureBoot(true)).await,
+        world.directory.ask(id, InjectNmi).await,
+        world.directory.ask(id, SetTargetRaidConfig(Json::new())).await,
+        world.verb(id, Verb::Manage, Wanted::default()).await,
+    ] {
+        assert!(matches!(refused, Err(NodeError::Locked { .. })), "{refused:?}");
+    }
+    world.manageable(other).await;
+    world.bmc.let_go.notify_one();
+    let node = world.until(id, "free", |node| node.reservation.is_none()).await;
+    assert_eq!((node.boot_mode, node.last_error), (Some(BootMode::Uefi), None));
+    // it boots so already: nothing is written to the machine
+    world.directory.ask(id, SetBootMode(BootMode::Uefi)).await.expect("accepted");
+    world.until(id, "free", |node| node.reservation.is_none()).await;
+    assert_eq!(world.bmc.set.load(Ordering::SeqCst), 1);
+}
+
+#[actix::test]
+async fn what_the_hardware_cannot_do_is_told_in_ironics_words() {
+    let world = World::new().await;
+    let id = world.node(|_| ()).await;
+    world.directory.ask(id, SetSecureBoot(true)).await.expect("accepted");
+    let node = world.until(id, "free", |node| node.reservation.is_none()).await;
+    assert_eq!(
+        node.last_error.as_deref(),
+        Some(
+            "Failed to change secure_boot state to 'True': Driver fake-hardware does not support \
+             set_secure_boot_state (disabled or not implemented)."
+        )
+    );
+    assert_eq!((node.secure_boot, node.boot_mode), (None, None));
+}
+
+#[actix::test]
+async fn a_bug_in_a_driver_is_the_error_of_that_one_request() {
+    let world = World::new().await;
+    let id = world.slow().await;
+    let error = world.directory.ask(id, InjectNmi).await.expect_err("panicked");
+    assert!(matches!(error, NodeError::Driver(DriverError::Refused { .. })), "{error}");
+    world.directory.ask(id, Describe).await.expect("its actors live on");
+}
+
+#[actix::test]
+async fn an_order_that_the_process_died_over_is_told_and_holds_the_node_no_longer() {
+    let world = World::new().await;
+    let id = world.slow().await;
+    world.directory.ask(id, SetBootMode(BootMode::Uefi)).await.expect("accepted");
+    let World { directory, folder, .. } = world;
+    directory.stop().await;
+    drop(directory);
+    let world = World::over(folder).await;
+    let node = world.until(id, "free", |node| node.reservation.is_none()).await;
+    let text = node.last_error.expect("said");
+    assert!(text.contains("while changing the boot mode"), "{text}");
+    assert!(node.driver_internal_info.is_empty());
+}
+
+#[actix::test]
+async fn how_a_machine_boots_is_read_when_it_is_enrolled() {
+    let world = World::new().await;
+    let id = world.slow().await;
+    *world.bmc.mode.lock().expect("not poisoned") = Some(BootMode::Bios);
+    world.manageable(id).await;
+    world.until(id, "read", |node| node.boot_mode == Some(BootMode::Bios)).await;
+}
+
+#[actix::test]
+async fn a_raid_configuration_is_checked_stored_and_built_by_a_manual_clean() {
+    let world = World::new().await;
+    let id = world.node(|_| ()).await;
+    world.manageable(id).await;
+    let bad = object(json!({"logical_disks": [{"size_gb": 10, "raid_level": "7"}]}));
+    let error = world.directory.ask(id, SetTargetRaidConfig(bad)).await.expect_err("refused");
+    assert!(error.to_string().starts_with("RAID config validation error"), "{error}");
+    let good = object(json!({"logical_disks": [{"size_gb": 10, "raid_level": "1"}]}));
+    world.directory.ask(id, SetTargetRaidConfig(good.clone())).await.expect("stored");
+    let node = world.cleans(id, "raid", "create_configuration", json!({})).await;
+    assert_eq!((node.target_raid_config.parse(), node.last_error), (good, None));
+}
+
+#[actix::test]
+async fn bios_settings_that_a_clean_step_applies_are_remembered() {
+    let world = World::new().await;
+    let id = world.node(|_| ()).await;
+    world.manageable(id).await;
+    let wanted = json!({"settings": [{"name": "virt", "value": "on"}, {"name": "numa", "value": "off"}]});
+    let node = world.cleans(id, "bios", "apply_configuration", wanted).await;
+    assert_eq!(node.last_error, None);
+    let all = world.directory.store().read(move |c| bios::of_node(c, id)).await.expect("read");
+    let told: Vec<_> = all.iter().map(|one| (one.name.as_str(), one.value.as_deref())).collect();
+    assert_eq!(told, [("numa", Some("off")), ("virt", Some("on"))]);
+}
+
+#[actix::test]
+async fn vendor_methods_answer_with_their_value_or_go_on_after_the_answer() {
+    let world = World::new().await;
+    let id = world.node(|_| ()).await;
+    let methods = world.directory.ask(id, GetVendorMethods).await.expect("listed");
+    let names: Vec<_> = methods.iter().map(|method| method.name).collect();
+    assert_eq!(names, ["fourth_method_shared_lock", "log_passthrough", "second_method", "third_method_sync"]);
+    let value = world.directory.ask(id, call("third_method_sync", "POST", json!({"bar": "meow"}))).await;
+    assert_eq!(value.expect("called"), VendorAnswer::Value(json!(true)));
+    for method in ["second_method", "fourth_method_shared_lock"] {
+        let value = world.directory.ask(id, call(method, "POST", json!({"bar": "x"}))).await;
+        assert_eq!(value.expect("called"), VendorAnswer::Accepted);
+        world.until(id, "free", |node| node.reservation.is_none()).await;
+    }
+    for (method, http, args, text) in [
+        ("quatsch", "POST", json!({}), "No handler for method quatsch"),
+        ("second_method", "GET", json!({"bar": 1}), "The method second_method does not support HTTP GET"),
+        ("second_method", "POST", json!({}), "Parameter 'bar' not passed to method 'second_method'."),
+    ] {
+        let error = world.directory.ask(id, call(method, http, args)).await.expect_err("refused");
+        assert_eq!(error.to_string(), text);
+    }
+}
+
+#[actix::test]
+async fn indicators_and_validation_are_those_of_the_interfaces() {
+    let world = World::new().await;
+    let id = world.node(|node| node.raid_interface = Some("no-raid".into())).await;
+    let lights = world.directory.ask(id, GetIndicators).await.expect("listed");
+    assert_eq!(lights.keys().collect::<Vec<_>>(), ["chassis", "system"]);
+    let verdicts = world.directory.ask(id, Validate).await.expect("validated");
+    assert_eq!(verdicts.len(), 12);
+    let raid = verdicts.get(&Kind::Raid).expect("there");
+    assert_eq!(
+        (raid.result, raid.reason.as_deref()),
+        (Some(false), Some("Driver fake-hardware does not support raid (disabled or not implemented)."))
+    );
+    assert_eq!(verdicts.values().filter(|verdict| verdict.result == Some(true)).count(), 11);
+}
