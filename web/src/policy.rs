@@ -1,161 +1,65 @@
-//! Who may do what (api.md §10): the names of Ironic's policies, the caller of a request, and the question whether it
-//! may.
+//! Who may do what (api.md §10): the policies, the caller of a request, and the question whether it may.
+//!
+//! [`table`](self::table) says it as data with Ironic's names; a policy file overrides rows (`[oslo_policy]
+//! policy_file`), in the language of [`language`](self::language).
+
+mod language;
+mod load;
+mod table;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 
-macro_rules! rules {
-    ($($variant:ident $name:literal;)+) => {
-        /// A policy of Ironic's, by its name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs)] // the names are Ironic's own
-        pub enum Rule { $($variant,)+ }
+pub use language::BadCheck;
+use language::Facts;
+pub use load::{Policy, PolicyError};
+pub use table::Rule;
+use table::Scope;
 
-        impl Rule {
-            /// All of them.
-            pub const ALL: &'static [Rule] = &[$(Rule::$variant,)+];
-
-            /// The name by which a policy file overrides it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Rule::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-rules! {
-    NodeCreate "baremetal:node:create";
-    NodeCreateSelfOwnedNode "baremetal:node:create:self_owned_node";
-    NodeList "baremetal:node:list";
-    NodeListAll "baremetal:node:list_all";
-    NodeGet "baremetal:node:get";
-    NodeGetFilterThreshold "baremetal:node:get:filter_threshold";
-    NodeGetLastError "baremetal:node:get:last_error";
-    NodeGetReservation "baremetal:node:get:reservation";
-    NodeGetDriverInternalInfo "baremetal:node:get:driver_internal_info";
-    NodeGetDriverInfo "baremetal:node:get:driver_info";
-    NodeUpdateDriverInfo "baremetal:node:update:driver_info";
-    NodeUpdateProperties "baremetal:node:update:properties";
-    NodeUpdateChassisUuid "baremetal:node:update:chassis_uuid";
-    NodeUpdateInstanceUuid "baremetal:node:update:instance_uuid";
-    NodeUpdateLessee "baremetal:node:update:lessee";
-    NodeUpdateOwner "baremetal:node:update:owner";
-    NodeUpdateDriverInterfaces "baremetal:node:update:driver_interfaces";
-    NodeUpdateNetworkData "baremetal:node:update:network_data";
-    NodeUpdateConductorGroup "baremetal:node:update:conductor_group";
-    NodeUpdateName "baremetal:node:update:name";
-    NodeUpdateRetired "baremetal:node:update:retired";
-    NodeUpdate "baremetal:node:update";
-    NodeUpdateExtra "baremetal:node:update_extra";
-    NodeUpdateInstanceInfo "baremetal:node:update_instance_info";
-    NodeUpdateOwnerProvisioned "baremetal:node:update_owner_provisioned";
-    NodeDelete "baremetal:node:delete";
-    NodeDeleteSelfOwnedNode "baremetal:node:delete:self_owned_node";
-    NodeValidate "baremetal:node:validate";
-    NodeSetMaintenance "baremetal:node:set_maintenance";
-    NodeClearMaintenance "baremetal:node:clear_maintenance";
-    NodeGetBootDevice "baremetal:node:get_boot_device";
-    NodeSetBootDevice "baremetal:node:set_boot_device";
-    NodeGetIndicatorState "baremetal:node:get_indicator_state";
-    NodeSetIndicatorState "baremetal:node:set_indicator_state";
-    NodeInjectNmi "baremetal:node:inject_nmi";
-    NodeGetStates "baremetal:node:get_states";
-    NodeSetPowerState "baremetal:node:set_power_state";
-    NodeSetBootMode "baremetal:node:set_boot_mode";
-    NodeSetSecureBoot "baremetal:node:set_secure_boot";
-    NodeSetProvisionState "baremetal:node:set_provision_state";
-    NodeSetProvisionStateCleanSteps "baremetal:node:set_provision_state:clean_steps";
-    NodeSetProvisionStateServiceSteps "baremetal:node:set_provision_state:service_steps";
-    NodeSetRaidState "baremetal:node:set_raid_state";
-    NodeGetConsole "baremetal:node:get_console";
-    NodeSetConsoleState "baremetal:node:set_console_state";
-    NodeVifList "baremetal:node:vif:list";
-    NodeVifAttach "baremetal:node:vif:attach";
-    NodeVifDetach "baremetal:node:vif:detach";
-    NodeTraitsList "baremetal:node:traits:list";
-    NodeTraitsSet "baremetal:node:traits:set";
-    NodeTraitsDelete "baremetal:node:traits:delete";
-    NodeBiosGet "baremetal:node:bios:get";
-    NodeDisableCleaning "baremetal:node:disable_cleaning";
-    NodeHistoryGet "baremetal:node:history:get";
-    NodeInventoryGet "baremetal:node:inventory:get";
-    NodeUpdateShard "baremetal:node:update:shard";
-    ShardsGet "baremetal:shards:get";
-    NodeUpdateParentNode "baremetal:node:update:parent_node";
-    NodeUpdateDisablePowerOff "baremetal:node:update:disable_power_off";
-    NodeFirmwareGet "baremetal:node:firmware:get";
-    NodeVmediaAttach "baremetal:node:vmedia:attach";
-    NodeVmediaDetach "baremetal:node:vmedia:detach";
-    NodeVmediaGet "baremetal:node:vmedia:get";
-    PortGet "baremetal:port:get";
-    PortList "baremetal:port:list";
-    PortListAll "baremetal:port:list_all";
-    PortCreate "baremetal:port:create";
-    PortDelete "baremetal:port:delete";
-    PortUpdate "baremetal:port:update";
-    PortgroupGet "baremetal:portgroup:get";
-    PortgroupCreate "baremetal:portgroup:create";
-    PortgroupDelete "baremetal:portgroup:delete";
-    PortgroupUpdate "baremetal:portgroup:update";
-    PortgroupList "baremetal:portgroup:list";
-    PortgroupListAll "baremetal:portgroup:list_all";
-    ChassisGet "baremetal:chassis:get";
-    ChassisCreate "baremetal:chassis:create";
-    ChassisDelete "baremetal:chassis:delete";
-    ChassisUpdate "baremetal:chassis:update";
-    DriverGet "baremetal:driver:get";
-    DriverGetProperties "baremetal:driver:get_properties";
-    DriverGetRaidLogicalDiskProperties "baremetal:driver:get_raid_logical_disk_properties";
-    NodeVendorPassthru "baremetal:node:vendor_passthru";
-    DriverVendorPassthru "baremetal:driver:vendor_passthru";
-    NodeIpaHeartbeat "baremetal:node:ipa_heartbeat";
-    DriverIpaLookup "baremetal:driver:ipa_lookup";
-    DriverIpaContinueInspection "baremetal:driver:ipa_continue_inspection";
-    VolumeListAll "baremetal:volume:list_all";
-    VolumeList "baremetal:volume:list";
-    VolumeGet "baremetal:volume:get";
-    VolumeCreate "baremetal:volume:create";
-    VolumeDelete "baremetal:volume:delete";
-    VolumeUpdate "baremetal:volume:update";
-    VolumeViewTargetProperties "baremetal:volume:view_target_properties";
-    ConductorGet "baremetal:conductor:get";
-    AllocationGet "baremetal:allocation:get";
-    AllocationList "baremetal:allocation:list";
-    AllocationListAll "baremetal:allocation:list_all";
-    AllocationCreate "baremetal:allocation:create";
-    AllocationCreateRestricted "baremetal:allocation:create_restricted";
-    AllocationDelete "baremetal:allocation:delete";
-    AllocationUpdate "baremetal:allocation:update";
-    AllocationCreatePreRbac "baremetal:allocation:create_pre_rbac";
-    EventsPost "baremetal:events:post";
-    DeployTemplateGet "baremetal:deploy_template:get";
-    DeployTemplateCreate "baremetal:deploy_template:create";
-    DeployTemplateDelete "baremetal:deploy_template:delete";
-    DeployTemplateUpdate "baremetal:deploy_template:update";
-    RunbookGet "baremetal:runbook:get";
-    RunbookList "baremetal:runbook:list";
-    RunbookListAll "baremetal:runbook:list_all";
-    RunbookCreate "baremetal:runbook:create";
-    RunbookDelete "baremetal:runbook:delete";
-    RunbookUpdate "baremetal:runbook:update";
-    RunbookUpdatePublic "baremetal:runbook:update:public";
-    RunbookUpdateOwner "baremetal:runbook:update:owner";
-    RunbookUse "baremetal:runbook:use";
-    InspectionRuleGet "baremetal:inspection_rule:get";
-    InspectionRuleListAll "baremetal:inspection_rule:list_all";
-    InspectionRuleCreate "baremetal:inspection_rule:create";
-    InspectionRuleUpdate "baremetal:inspection_rule:update";
-    InspectionRuleDelete "baremetal:inspection_rule:delete";
-    ShowPassword "show_password";
-    ShowInstanceSecrets "show_instance_secrets";
+/// Who a token speaks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Keystone's id of the user.
+    pub user_id: Option<String>,
+    /// Its name.
+    pub user_name: Option<String>,
+    /// The domain of the user.
+    pub user_domain_id: Option<String>,
+    /// The project that the token is scoped to.
+    pub project_id: Option<String>,
+    /// Its name.
+    pub project_name: Option<String>,
+    /// Its domain.
+    pub project_domain_id: Option<String>,
+    /// The domain that the token is scoped to.
+    pub domain_id: Option<String>,
+    /// `all` when the token is scoped to the system.
+    pub system_scope: Option<String>,
+    /// Whether Keystone says that the project is the one of administrators; true where it says nothing.
+    pub is_admin_project: bool,
+    /// Names of the roles, implied ones included.
+    pub roles: BTreeSet<String>,
+    /// A request to a route that asks nobody who they are.
+    pub is_public_api: bool,
 }
 
 /// Whose request it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Caller {
-    /// Without authentication, or authenticated by a password file: everything is allowed.
+    /// Without authentication: everything is allowed.
     Admin,
+    /// Authenticated by a password file, which allows everything.
+    User(Arc<str>),
+    /// Authenticated by Keystone, or on a public route beside it: the policies decide.
+    Token {
+        /// Who.
+        identity: Arc<Identity>,
+        /// The policies as they are at this moment.
+        policy: Arc<Policy>,
+    },
 }
 
 /// What an object says of who it belongs to.
@@ -178,11 +82,112 @@ impl<'a> Target<'a> {
     }
 }
 
+/// A caller before a target.
+struct Question<'a> {
+    identity: &'a Identity,
+    target: Target<'a>,
+    /// What the target is called in checks: `node`, `allocation` or `runbook`.
+    kind: &'static str,
+    service_project: Option<&'a str>,
+}
+
+impl Facts for Question<'_> {
+    fn has_role(&self, role: &str) -> bool {
+        self.identity.roles.iter().any(|own| own.eq_ignore_ascii_case(role))
+    }
+
+    fn caller(&self, name: &str) -> Option<&str> {
+        let flag = |set| Some(if set { "True" } else { "False" });
+        let i = self.identity;
+        match name {
+            "user_id" | "user" => i.user_id.as_deref(),
+            "user_domain_id" => i.user_domain_id.as_deref(),
+            "project_id" | "tenant" | "tenant_id" => i.project_id.as_deref(),
+            "project_name" => i.project_name.as_deref(),
+            "project_domain_id" => i.project_domain_id.as_deref(),
+            "domain_id" => i.domain_id.as_deref(),
+            "system_scope" | "system" => i.system_scope.as_deref(),
+            "is_admin_project" => flag(i.is_admin_project),
+            "is_public_api" => flag(i.is_public_api),
+            _ => None,
+        }
+    }
+
+    fn target(&self, name: &str) -> Option<&str> {
+        if name == "config.service_project_name" {
+            return self.service_project;
+        }
+        match name.split_once('.') {
+            Some((kind, "owner")) if kind == self.kind => self.target.owner,
+            Some((kind, "lessee")) if kind == self.kind => self.target.lessee,
+            Some(_) | None => None,
+        }
+    }
+}
+
+impl Rule {
+    /// What its target is called in checks.
+    fn kind(self) -> &'static str {
+        let name = self.as_str();
+        ["allocation", "runbook"]
+            .into_iter()
+            .find(|kind| name.strip_prefix("baremetal:").is_some_and(|rest| rest.starts_with(kind)))
+            .unwrap_or("node")
+    }
+}
+
+impl Policy {
+    /// Whether `identity` may do what `rule` stands for with `target`.
+    #[must_use]
+    pub fn allows(&self, rule: Rule, identity: &Identity, target: Target<'_>) -> bool {
+        let fits = match rule.scope() {
+            Scope::Unchecked => true,
+            Scope::Any => identity.system_scope.is_some() || identity.domain_id.is_none(),
+            Scope::System => identity.system_scope.is_some(),
+            Scope::Project => identity.system_scope.is_none() && identity.domain_id.is_none(),
+        };
+        let service_project = self.service_project.as_deref();
+        let question = Question { identity, target, kind: rule.kind(), service_project };
+        fits && self.checks[self.places[rule as usize]].holds(&question, &self.checks)
+    }
+}
+
+impl Caller {
+    /// Who it is in records of what was done: Keystone's id, or the name in the password file.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Caller::Admin => None,
+            Caller::User(name) => Some(name),
+            Caller::Token { identity, .. } => identity.user_id.as_deref(),
+        }
+    }
+
+    /// The project that it speaks for.
+    #[must_use]
+    pub fn project(&self) -> Option<&str> {
+        match self {
+            Caller::Admin | Caller::User(_) => None,
+            Caller::Token { identity, .. } => identity.project_id.as_deref(),
+        }
+    }
+
+    /// Whether it speaks for the whole system, which Ironic says of tokens alone.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        match self {
+            Caller::Admin | Caller::User(_) => false,
+            Caller::Token { identity, .. } => identity.system_scope.as_deref() == Some("all"),
+        }
+    }
+}
+
 impl Context {
     /// Whether the caller may do what `rule` stands for with `target`.
-    pub(crate) fn may(&self, _rule: Rule, _target: Target<'_>) -> bool {
-        match self.caller {
-            Caller::Admin => true,
+    pub(crate) fn may(&self, rule: Rule, target: Target<'_>) -> bool {
+        match &self.caller {
+            Caller::Admin | Caller::User(_) => true,
+            Caller::Token { identity, policy } => policy.allows(rule, identity, target),
         }
     }
 
@@ -191,9 +196,37 @@ impl Context {
         if self.may(rule, target) {
             return Ok(());
         }
-        Err(crate::error::ApiError::forbidden(format!(
-            "Access was denied to the following resource: {}",
+        Err(ApiError::forbidden(format!(
+            "Access was denied to the following resource: {}. It takes another role, or a token of another scope.",
             rule.as_str()
         )))
     }
+
+    /// Whether secrets of this kind are shown: nobody but a token may ever see them, and that only when a policy file
+    /// says so.
+    pub(crate) fn may_see_secrets(&self, rule: Rule, target: Target<'_>) -> bool {
+        match &self.caller {
+            Caller::Admin | Caller::User(_) => false,
+            Caller::Token { identity, policy } => policy.allows(rule, identity, target),
+        }
+    }
+
+    /// The project whose objects a list has to be limited to; `None` when it shows all (of `owner`, if the client names
+    /// one). 403 when the caller may list neither way.
+    pub(crate) fn list_project(&self, all: Rule, own: Rule, owner: Option<&str>) -> Result<Option<String>> {
+        let refused = match self.authorize(all, Target::NONE) {
+            Ok(()) => return Ok(owner.map(str::to_owned)),
+            Err(refused) => refused,
+        };
+        match self.caller.project() {
+            Some(project) if owner.is_none_or(|owner| owner == project) => {
+                self.authorize(own, Target::NONE)?;
+                Ok(Some(project.to_owned()))
+            }
+            Some(_) | None => Err(refused),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,9 @@ impl<T: Send + Sync + 'static> Reloading<T> {
                         tracing::info!("{what} changed and was read again");
                     }
                     Err(error) => {
-                        tracing::warn!("{what} changed and cannot be read; the one before stays in use: {error}");
+                        tracing::warn!(
+                            "{what} changed and cannot be read; the one before stays in use: {error}"
+                        );
                     }
                 }
             }

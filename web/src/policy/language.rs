@@ -50,7 +50,9 @@ enum Piece {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCheck {
     /// A word that is neither a check nor an operator.
-    #[error("'{0}' is not a check; checks look like role:admin, rule:name, project_id:%(node.owner)s, @ or !")]
+    #[error(
+        "'{0}' is not a check; checks look like role:admin, rule:name, project_id:%(node.owner)s, @ or !"
+    )]
     Word(String),
     /// Words in an order that means nothing.
     #[error("an operator or a parenthesis has nothing to work on; combine checks with and, or, not and ( )")]
@@ -83,10 +85,8 @@ impl Template {
                 plain.push('%');
                 rest = after;
             } else {
-                let (name, after) = after
-                    .strip_prefix('(')
-                    .and_then(|inner| inner.split_once(")s"))
-                    .ok_or_else(wrong)?;
+                let (name, after) =
+                    after.strip_prefix('(').and_then(|inner| inner.split_once(")s")).ok_or_else(wrong)?;
                 if name.is_empty() {
                     return Err(wrong());
                 }
@@ -166,11 +166,8 @@ impl Check {
             Check::Rule(place) => found.push(*place),
             Check::Not(inner) => inner.refers_to(found),
             Check::All(inner) | Check::Any(inner) => inner.iter().for_each(|check| check.refers_to(found)),
-            Check::Always
-            | Check::Never
-            | Check::Role(_)
-            | Check::Literal(_, _)
-            | Check::Attribute(_, _) => {}
+            Check::Always | Check::Never | Check::Role(_) | Check::Literal(_, _) | Check::Attribute(_, _) => {
+            }
         }
     }
 }
@@ -371,8 +368,19 @@ mod tests {
     fn what_means_nothing_is_said_when_it_is_read() {
         let rules = HashMap::new();
         for text in [
-            "role", "role:a and", "or role:a", "(role:a", "role:a)", "role:a role:b", "rule:gone", "not",
-            "project_id:%(x", "project_id:%x", "http://h/%(x)s", "()", ":x",
+            "role",
+            "role:a and",
+            "or role:a",
+            "(role:a",
+            "role:a)",
+            "role:a role:b",
+            "rule:gone",
+            "not",
+            "project_id:%(x",
+            "project_id:%x",
+            "http://h/%(x)s",
+            "()",
+            ":x",
         ] {
             assert!(Check::parse(text, &rules).is_err(), "{text}");
         }

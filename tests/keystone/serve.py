@@ -1,0 +1,63 @@
+"""A Keystone on SQLite, in one process: serve.py FOLDER [PORT] [TOKEN_SECONDS]
+
+Makes the database, the keys and an administrator (admin / secret, of the project admin and of the system) in FOLDER
+when they are not there, prints "ready http://127.0.0.1:PORT" and serves until it is killed. PORT 0 takes a free one.
+"""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+folder = Path(sys.argv[1]).absolute()
+port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 3600
+config = folder / "keystone.conf"
+
+if not (folder / "made").exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("fernet", "credential", "log"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "fernet").chmod(0o700)
+    (folder / "credential").chmod(0o700)
+    config.write_text(f"""
+[DEFAULT]
+log_file = {folder}/log/keystone.log
+[database]
+connection = sqlite:///{folder}/keystone.sqlite
+[token]
+provider = fernet
+expiration = {seconds}
+[cache]
+enabled = false
+[identity]
+password_hash_rounds = 4
+[fernet_tokens]
+key_repository = {folder}/fernet
+[credential]
+key_repository = {folder}/credential
+[fernet_receipts]
+key_repository = {folder}/fernet
+""")
+    manage = [str(Path(sys.executable).with_name("keystone-manage")), "--config-file", str(config)]
+    me = ["--keystone-user", str(os.getuid()), "--keystone-group", str(os.getgid())]
+    for command in (["db_sync"], ["fernet_setup", *me], ["credential_setup", *me],
+                    ["bootstrap", "--bootstrap-password", "secret", "--bootstrap-username", "admin",
+                     "--bootstrap-project-name", "admin", "--bootstrap-role-name", "admin",
+                     "--bootstrap-region-id", "RegionOne"]):
+        done = subprocess.run(manage + command, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"keystone-manage {command[0]}: {done.stdout}{done.stderr}")
+    (folder / "made").touch()
+
+os.environ["OS_KEYSTONE_CONFIG_FILES"] = str(config)
+os.environ["OS_KEYSTONE_CONFIG_DIR"] = str(folder)
+# Keystone reads the command line too
+sys.argv = sys.argv[:1]
+
+from cheroot import wsgi  # noqa: E402
+from keystone.server.wsgi import initialize_public_application  # noqa: E402
+
+server = wsgi.Server(("127.0.0.1", port), initialize_public_application(), numthreads=4)
+server.prepare()
+print(f"ready http://127.0.0.1:{server.bind_addr[1]}", flush=True)
+server.serve()
