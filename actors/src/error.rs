@@ -1,6 +1,7 @@
 //! Why a node's actor refuses: a variant per reaction of the caller. HTTP statuses are `web/error`'s business.
 
 use ferric_drivers::DriverError;
+use ferric_drivers::network::VifError;
 use ferric_machine::Refusal;
 use ferric_schema::StoreError;
 use uuid::Uuid;
@@ -16,16 +17,26 @@ pub enum NodeError {
         /// As the client named it.
         id: String,
     },
+    /// The node has no such trait (404).
+    #[error("Node {node} doesn't have a trait '{name}'")]
+    NoTrait {
+        /// The node.
+        node: Uuid,
+        /// The trait.
+        name: String,
+    },
     /// The state machine or its policy says no.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Something else works on the node, longer than a request may wait (409 NodeLocked).
-    #[error("Node {node} is locked by host {host}, please retry after the current operation is completed.")]
+    #[error("Node {node} is locked by host {host}, please retry after the current operation is completed.{doing}")]
     Locked {
         /// The node.
         node: Uuid,
         /// Who holds it.
         host: String,
+        /// A sentence about what is being done with it, after a blank; may be empty.
+        doing: String,
     },
     /// The value of a field cannot be used (400).
     #[error("{0}")]
@@ -38,7 +49,7 @@ pub enum NodeError {
     Forbidden(String),
     /// No hardware type of that name is enabled (NoValidHost; 400 on nodes, 404 on drivers).
     #[error(
-        "No valid host was found. Reason: No conductor service registered which supports driver {driver} for conductor group \"{group}\"."
+        "No valid host was found. Reason: No conductor service registered which supports driver {driver} for conductor group \"{group}\". Ensure the driver is valid and enabled."
     )]
     NoValidHost {
         /// The hardware type.
@@ -55,6 +66,9 @@ pub enum NodeError {
         /// The operation.
         what: String,
     },
+    /// An allocation cannot be made as it was asked for (AllocationFailed; 500 in Ironic).
+    #[error("{0}")]
+    AllocationFailed(String),
     /// Queues are full (503); try again.
     #[error("Ferric has more to do than it can take right now; try again in a few seconds")]
     Busy,
@@ -67,4 +81,14 @@ pub enum NodeError {
     /// The node's actor died while it had the message; it is being rebuilt from the database (503).
     #[error("the actor of node {0} stopped while it worked on this request; it is being rebuilt, try again")]
     Rebuilding(Uuid),
+}
+
+impl From<VifError> for NodeError {
+    fn from(error: VifError) -> NodeError {
+        let text = error.to_string();
+        match error {
+            VifError::AlreadyAttached { .. } => NodeError::Conflict(text),
+            VifError::NoFreePorts { .. } | VifError::NotAttached { .. } => NodeError::Invalid(text),
+        }
+    }
 }

@@ -49,11 +49,18 @@ impl Refusal {
                 "The requested action \"{}\" can not be performed on node \"{node}\" while it is in state \"{state}\".",
                 action(*event, *verb)
             ),
-            Refusal::InMaintenance { .. }
-            | Refusal::AbortInMaintenance
-            | Refusal::Protected { .. }
-            | Refusal::Retired
-            | Refusal::InspectionNotAbortable => format!("Node {node}: {self}."),
+            Refusal::InMaintenance { .. } => format!(
+                "The provisioning operation can't be performed on node {node} because it's in maintenance mode. Clear its \
+                 maintenance first."
+            ),
+            Refusal::Protected { .. } => format!(
+                "Node {node} is protected and cannot be undeployed, rebuilt or deleted. Clear its protected flag first."
+            ),
+            Refusal::Retired => format!(
+                "The providing operation can't be performed on node {node} because it is retired. Clear its retired flag \
+                 first."
+            ),
+            Refusal::AbortInMaintenance | Refusal::InspectionNotAbortable => format!("Node {node}: {self}."),
         }
     }
 }

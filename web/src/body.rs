@@ -9,8 +9,10 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
+use crate::check::not_of_type;
 use crate::error::{ApiError, Result};
 use crate::gates::{Arg, Below};
+use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
 /// From this size on a body is read beside few others only.
@@ -116,18 +118,28 @@ fn too_deep(bytes: &[u8]) -> bool {
 impl<const KIB: usize> Body<KIB> {
     /// The body as an object; an absent body, or null, is an empty one.
     pub(crate) fn object(self) -> Result<Map<String, Value>> {
+        self.object_of("body")
+    }
+
+    /// The same of a body that describes a `noun`.
+    pub(crate) fn object_of(self, noun: &str) -> Result<Map<String, Value>> {
         match self.0 {
             None | Some(Value::Null) => Ok(Map::new()),
             Some(Value::Object(map)) => Ok(map),
-            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-                Err(ApiError::bad_request("Expected a JSON object as the request body."))
+            Some(value @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_))) => {
+                let remedy = "Send a JSON object as the body of the request.";
+                Err(ApiError::bad_request(not_of_type(noun, &value, "'object'", remedy)))
             }
         }
     }
 
     /// The body as an object whose keys are `allowed` and known to `version`.
     pub(crate) fn arguments(self, allowed: &'static [Arg], version: Version) -> Result<Map<String, Value>> {
-        let map = self.object()?;
+        // what is no object has no arguments, as in Ironic
+        let map = match self.0 {
+            Some(Value::Object(map)) => map,
+            Some(_) | None => Map::new(),
+        };
         check_names(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str()), allowed, version)?;
         Ok(map)
     }
@@ -150,8 +162,9 @@ pub(crate) fn check_names<'a>(
     if unexpected.is_empty() {
         return Ok(());
     }
-    unexpected.sort_unstable();
-    Err(ApiError::bad_request(format!("Unexpected arguments: {}", unexpected.join(", "))))
+    let known = allowed.iter().filter(|arg| version.has(arg.since)).map(|arg| arg.name);
+    let hint = ended(did_you_mean(unexpected[0], known));
+    Err(ApiError::bad_request(format!("Unexpected arguments: {}{hint}", unexpected.join(", "))))
 }
 
 /// What `version` gets for something that came with `since`.
@@ -159,10 +172,14 @@ pub(crate) fn below(below: Below, what: &str, since: u16, version: Version) -> A
     match below {
         Below::NotAcceptable => ApiError::too_new(what, since, version),
         Below::BadRequest => ApiError::bad_request(format!(
-            "Unexpected arguments: {what} needs API version 1.{since} or newer, this request uses {version}."
+            "Invalid query parameter ?{}: it needs API version 1.{since} or newer, this request uses {version}.",
+            what.trim_matches('\'')
         )),
         Below::NotFound => ApiError::path_too_new(since, version),
-        Below::MethodNotAllowed => ApiError::no_method(),
+        Below::Unsupported => ApiError::not_found(format!(
+            "The API is not supported for this version: it came with 1.{since}, this request uses {version}."
+        )),
+        Below::MethodNotAllowed => ApiError::method_too_new(since, version),
     }
 }
 

@@ -13,81 +13,198 @@ const RESERVED: &[&str] = &["maintenance", "management", "states", "vendor_passt
 /// object, real booleans). The error is a sentence for the client; it never repeats a secret.
 pub(crate) fn check<F: Field>(field: F, value: Value, version: Version) -> Result<Value, String> {
     let name = field.spec().name;
-    let wrong = |expected: &str| Err(format!("Expected {expected} in '{name}'."));
-    match field.spec().kind {
+    let kind = field.spec().kind;
+    let wrong = |value: &Value, expected: &str, remedy: &str| {
+        Err(not_of_type(&noun::<F>(), value, expected, &format!("'{name}' takes {remedy}.")))
+    };
+    let text = |value: &Value, max: usize| text::<F>(name, value, max, !nullable(kind));
+    match kind {
         Kind::Object => match value {
             Value::Null => Ok(Value::Object(serde_json::Map::new())),
             Value::Object(_) => Ok(value),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => wrong("an object"),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                wrong(&value, "'object', 'null'", "a JSON object")
+            }
         },
         Kind::Bool | Kind::MaybeBool => match value {
             Value::Null | Value::Bool(_) => Ok(value),
             Value::String(text) => {
                 crate::query::strict_bool(name, &text).map(Value::Bool).map_err(|error| error.to_string())
             }
-            Value::Number(_) | Value::Object(_) | Value::Array(_) => wrong("true or false"),
-        },
-        Kind::RequiredText(_) | Kind::RequiredUuid | Kind::Mac | Kind::Trait | Kind::RunbookName
-            if value.is_null() =>
-        {
-            Err(format!("'{name}' is required and may not be null."))
-        }
-        Kind::Text(_) | Kind::Name | Kind::Uuid | Kind::Group if value.is_null() => Ok(value),
-        Kind::Text(max) | Kind::RequiredText(max) => text(name, &value, max).map(|()| value),
-        Kind::Name => text(name, &value, 255).and_then(|()| {
-            let given = value.as_str().unwrap_or_default();
-            logical_name(name, given, version).map(|()| value.clone())
-        }),
-        Kind::Uuid | Kind::RequiredUuid => match value.as_str().and_then(parse_uuid) {
-            Some(uuid) => Ok(Value::String(uuid.to_string())),
-            None => wrong("a UUID"),
-        },
-        Kind::Group => text(name, &value, 255).and_then(|()| {
-            let group = value.as_str().unwrap_or_default();
-            let fits = group.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-            if fits {
-                Ok(Value::String(group.to_ascii_lowercase()))
-            } else {
-                wrong("only A-Z, a-z, 0-9, _, - and .")
+            Value::Number(_) | Value::Object(_) | Value::Array(_) => {
+                wrong(&value, "'string', 'boolean', 'null'", "true or false")
             }
-        }),
-        Kind::Mac => match value.as_str().and_then(mac) {
-            Some(mac) => Ok(Value::String(mac)),
-            None => wrong("a MAC address such as 52:54:00:12:34:56"),
         },
-        Kind::Trait => text(name, &value, 255).and_then(|()| {
+        Kind::Text(_) | Kind::Name | Kind::Uuid | Kind::Group | Kind::MaybeMac if value.is_null() => {
+            Ok(value)
+        }
+        Kind::Text(max) | Kind::RequiredText(max) => text(&value, max).map(|()| value),
+        Kind::Name => text(&value, 255).and_then(|()| {
             let given = value.as_str().unwrap_or_default();
-            trait_name(given).map_err(|why| format!("'{name}': {why}")).map(|()| value.clone())
+            logical_name(&F::WHAT.to_lowercase(), given, version).map(|()| value.clone())
         }),
-        Kind::RunbookName => text(name, &value, 255).and_then(|()| {
+        Kind::Uuid | Kind::RequiredUuid => match (&value, value.as_str().and_then(parse_uuid)) {
+            (_, Some(uuid)) => Ok(Value::String(uuid.to_string())),
+            (Value::String(given), None) => Err(format!("Expected UUID for {name}: {}", start_of(given))),
+            (_, None) => text(&value, 36).map(|()| value.clone()),
+        },
+        // which groups there are is the directory's business
+        Kind::Group => {
+            text(&value, 255).map(|()| Value::String(value.as_str().unwrap_or_default().to_ascii_lowercase()))
+        }
+        Kind::Mac | Kind::MaybeMac => match (&value, value.as_str().and_then(mac)) {
+            (_, Some(mac)) => Ok(Value::String(mac)),
+            (Value::String(given), None) => Err(format!(
+                "Expected valid MAC address for {name}: {}. One is such as 52:54:00:12:34:56.",
+                start_of(given)
+            )),
+            (_, None) => text(&value, 255).map(|()| value.clone()),
+        },
+        Kind::Trait => text(&value, 255).and_then(|()| {
+            let given = value.as_str().unwrap_or_default();
+            trait_name(given).map_err(|why| not_a_trait(&noun::<F>(), given, &why)).map(|()| value.clone())
+        }),
+        Kind::RunbookName => text(&value, 255).and_then(|()| {
             let given = value.as_str().unwrap_or_default();
             runbook_name(given, version).map(|()| value.clone())
         }),
         Kind::List => match value {
             Value::Null => Ok(Value::Array(Vec::new())),
             Value::Array(_) => Ok(value),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => wrong("a list"),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                wrong(&value, "'array'", "a list")
+            }
         },
         Kind::Count(most) => match (&value, value.as_i64()) {
             (Value::Null, _) => Ok(Value::from(0)),
             (_, Some(count)) if (0..=i64::from(most)).contains(&count) => Ok(value),
-            _ => wrong(&format!("a whole number from 0 to {most}")),
+            _ => wrong(&value, "'integer'", &format!("a whole number from 0 to {most}")),
+        },
+        Kind::Integer => match value.as_i64().or_else(|| whole(&value)) {
+            Some(number) => Ok(Value::from(number)),
+            None => wrong(&value, "'integer'", "a whole number of 64 bits"),
         },
         Kind::Derived => Err(format!("'{name}' is not for clients to set.")),
     }
 }
 
-fn text(name: &str, value: &Value, max: usize) -> Result<(), String> {
+/// `2.0` is a whole number too.
+fn whole(value: &Value) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < EXACT)?;
+    #[allow(clippy::cast_possible_truncation)] // it is whole, and small enough to be exact
+    Some(number as i64)
+}
+
+/// The resource as Ironic's texts name it: `deploy_template`.
+pub(crate) fn noun<F: Field>() -> String {
+    F::WHAT.to_lowercase().replace(' ', "_")
+}
+
+/// Whether null is a value of that kind.
+fn nullable(kind: Kind) -> bool {
+    match kind {
+        Kind::RequiredText(_)
+        | Kind::RequiredUuid
+        | Kind::Mac
+        | Kind::Integer
+        | Kind::Trait
+        | Kind::RunbookName => false,
+        Kind::Text(_)
+        | Kind::Name
+        | Kind::Uuid
+        | Kind::Object
+        | Kind::Bool
+        | Kind::MaybeBool
+        | Kind::Group
+        | Kind::MaybeMac
+        | Kind::List
+        | Kind::Count(_)
+        | Kind::Derived => true,
+    }
+}
+
+/// The beginning of what a client sent, for a text that goes back to it.
+fn start_of(given: &str) -> String {
+    given.chars().take(300).collect()
+}
+
+/// A value as it stands in Ironic's texts, which is Python's way: `None`, `'text'`, `{'a': 1}`. The beginning of it.
+pub(crate) fn shown(value: &Value) -> String {
+    fn put(value: &Value, out: &mut String) {
+        if out.len() > 300 {
+            return;
+        }
+        match value {
+            Value::Null => out.push_str("None"),
+            Value::Bool(true) => out.push_str("True"),
+            Value::Bool(false) => out.push_str("False"),
+            Value::Number(number) => out.push_str(&number.to_string()),
+            Value::String(text) => {
+                out.push('\'');
+                out.push_str(&start_of(text));
+                out.push('\'');
+            }
+            Value::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push_str(", ");
+                    }
+                    put(item, out);
+                }
+                out.push(']');
+            }
+            Value::Object(map) => {
+                out.push('{');
+                for (at, (key, item)) in map.iter().enumerate() {
+                    if at > 0 {
+                        out.push_str(", ");
+                    }
+                    out.push_str(&format!("'{}': ", start_of(key)));
+                    put(item, out);
+                }
+                out.push('}');
+            }
+        }
+    }
+    let mut out = String::new();
+    put(value, &mut out);
+    out
+}
+
+/// What Ironic says to a value of a wrong type, and what to do.
+pub(crate) fn not_of_type(what: &str, value: &Value, types: &str, remedy: &str) -> String {
+    format!("Schema error for {what}: {} is not of type {types}. {remedy}", shown(value))
+}
+
+/// What Ironic says to something that is no trait, and why it is none.
+pub(crate) fn not_a_trait(what: &str, given: &str, why: &str) -> String {
+    format!(
+        "Schema error for {what}: '{given}' is not valid under any of the given schemas. Possible root cause: '{given}' \
+         does not match '^CUSTOM_[A-Z0-9_]+$'. {why}",
+        given = start_of(given)
+    )
+}
+
+fn text<F: Field>(name: &str, value: &Value, max: usize, required: bool) -> Result<(), String> {
+    let what = noun::<F>();
     match value.as_str() {
-        None => Err(format!("Expected a string in '{name}'.")),
+        None => {
+            let types = if required { "'string'" } else { "'string', 'null'" };
+            Err(not_of_type(&what, value, types, &format!("'{name}' takes a string.")))
+        }
         // PostgreSQL cannot store it
         Some(text) if text.contains('\0') => Err(format!("'{name}' has a NUL character in it.")),
-        Some(text) if text.chars().count() > max => Err(format!("'{name}' is longer than {max} characters.")),
+        Some(text) if text.chars().count() > max => Err(format!(
+            "Schema error for {what}: {} is too long. '{name}' takes at most {max} characters.",
+            shown(value)
+        )),
         Some(_) => Ok(()),
     }
 }
 
-fn logical_name(field: &str, name: &str, version: Version) -> Result<(), String> {
+fn logical_name(what: &str, name: &str, version: Version) -> Result<(), String> {
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     let host_label = |label: &str| {
         !label.is_empty()
@@ -102,10 +219,15 @@ fn logical_name(field: &str, name: &str, version: Version) -> Result<(), String>
         name.split('.').all(host_label)
     };
     if parse_uuid(name).is_some() {
-        return Err(format!("'{field}' may not be a UUID: give it in 'uuid', or choose another name."));
+        return Err(format!(
+            "Cannot create {what} with invalid name '{name}'. A name may not be a UUID: choose another."
+        ));
     }
     if RESERVED.contains(&name) {
-        return Err(format!("'{name}' is a reserved word and may not be used as '{field}'."));
+        return Err(format!(
+            "The word \"{name}\" is reserved and can not be used as a {what} name. Reserved words are: {}.",
+            RESERVED.join(", ")
+        ));
     }
     if fits {
         return Ok(());
@@ -115,19 +237,21 @@ fn logical_name(field: &str, name: &str, version: Version) -> Result<(), String>
     } else {
         "the characters of a host name"
     };
-    Err(format!("'{name}' cannot be used as '{field}': only {allowed} may occur in it."))
+    let name = start_of(name);
+    Err(format!("Cannot create {what} with invalid name '{name}'. Only {allowed} may occur in it."))
 }
 
-/// The first words of the standard traits (os-traits). What follows them grows with each release of theirs.
-const STANDARD_TRAITS: &[&str] = &["COMPUTE_", "HW_", "MISC_", "OWNER_", "STORAGE_"];
+/// The standard traits: the names that os-traits 3.9.0 has, sorted.
+static STANDARD_TRAITS: std::sync::LazyLock<Vec<&str>> =
+    std::sync::LazyLock::new(|| include_str!("standard_traits.txt").lines().collect());
 
 /// Whether `name` is a trait: a standard one, or `CUSTOM_` and more.
 pub(crate) fn trait_name(name: &str) -> Result<(), String> {
-    let rest = STANDARD_TRAITS.iter().chain(&["CUSTOM_"]).find_map(|word| name.strip_prefix(word));
     let fits = |rest: &str| {
         !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
     };
-    if name.len() <= 255 && rest.is_some_and(fits) {
+    let custom = name.len() <= 255 && name.strip_prefix("CUSTOM_").is_some_and(fits);
+    if custom || STANDARD_TRAITS.binary_search(&name).is_ok() {
         return Ok(());
     }
     let shown: String = name.chars().take(64).collect();
@@ -163,14 +287,23 @@ pub(crate) fn mac(text: &str) -> Option<String> {
 pub(crate) fn network_data(value: &Value) -> Result<(), String> {
     let Some(map) = value.as_object().filter(|map| !map.is_empty()) else { return Ok(()) };
     for key in ["links", "networks", "services"] {
-        if !map.get(key).is_some_and(Value::is_array) {
-            return Err(format!(
-                "'network_data' needs the lists 'links', 'networks' and 'services'; '{key}' is not one."
-            ));
+        match map.get(key) {
+            None => {
+                return Err(format!(
+                    "Invalid network_data: '{key}' is a required property. It takes the lists 'links', 'networks' and \
+                     'services'."
+                ));
+            }
+            Some(Value::Array(_)) => {}
+            Some(other) => {
+                return Err(format!("Invalid network_data: {} is not of type 'array'", shown(other)));
+            }
         }
     }
     match map.keys().find(|key| !["links", "networks", "services"].contains(&key.as_str())) {
-        Some(key) => Err(format!("'network_data' has the unknown key '{key}'.")),
+        Some(key) => Err(format!(
+            "Invalid network_data: Additional properties are not allowed ('{key}' was unexpected)"
+        )),
         None => Ok(()),
     }
 }
@@ -194,7 +327,6 @@ mod tests {
             (NodeField::Driver, json!(7)),
             (NodeField::Extra, json!([])),
             (NodeField::InstanceUuid, json!("x")),
-            (NodeField::ConductorGroup, json!("a b")),
             (NodeField::ResourceClass, json!("x".repeat(81))),
             (NodeField::Maintenance, json!("perhaps")),
             (NodeField::PowerState, json!("power on")),
@@ -209,7 +341,17 @@ mod tests {
             assert_eq!(trait_name(good), Ok(()), "{good}");
         }
         let long = format!("CUSTOM_{}", "A".repeat(249));
-        for bad in ["", "CUSTOM_", "custom_a", "CUSTOM_a", "CUSTOM-A", "A_B", "HW", long.as_str()] {
+        for bad in [
+            "",
+            "CUSTOM_",
+            "custom_a",
+            "CUSTOM_a",
+            "CUSTOM-A",
+            "A_B",
+            "HW",
+            "HW_CPU_OF_TOMORROW",
+            long.as_str(),
+        ] {
             assert!(trait_name(bad).is_err(), "{bad}");
         }
         let named = |name: &str, minor: u16| check(RunbookField::Name, json!(name), Version(minor)).is_ok();

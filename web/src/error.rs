@@ -29,6 +29,8 @@ pub enum ApiError {
         status: StatusCode,
         /// The description.
         text: String,
+        /// The methods that there are (405).
+        allow: Option<String>,
     },
     /// Shape E: the body is too large or nested too deeply.
     #[error("{text}")]
@@ -73,10 +75,15 @@ impl ApiError {
         Self::refused(
             StatusCode::NOT_ACCEPTABLE,
             format!(
-                "Request not acceptable: {what} needs API version 1.{since} or newer, this request uses {version}. \
-                 Ask for it in the header X-OpenStack-Ironic-API-Version."
+                "Request not acceptable. The minimal required API version should be 1.{since}, for {what}; this request \
+                 uses {version}. Ask for it in the header X-OpenStack-Ironic-API-Version."
             ),
         )
+    }
+
+    /// 406 in shape A, in these words.
+    pub(crate) fn not_acceptable(text: String) -> ApiError {
+        Self::refused(StatusCode::NOT_ACCEPTABLE, text)
     }
 
     /// 503 in shape A, to be tried again.
@@ -102,7 +109,9 @@ impl ApiError {
     pub(crate) fn no_path() -> ApiError {
         ApiError::NotRouted {
             status: StatusCode::NOT_FOUND,
-            text: "The resource could not be found. GET /v1 lists what there is.".to_owned(),
+            text: "The resource could not be found. GET /v1 lists what there is, /docs describes it."
+                .to_owned(),
+            allow: None,
         }
     }
 
@@ -110,21 +119,49 @@ impl ApiError {
     pub(crate) fn path_too_new(since: u16, version: Version) -> ApiError {
         ApiError::NotRouted {
             status: StatusCode::NOT_FOUND,
-            text: format!("The resource needs API version 1.{since} or newer, this request uses {version}."),
+            text: format!(
+                "The resource needs API version 1.{since} or newer, this request uses {version}. Ask for it in the \
+                 header X-OpenStack-Ironic-API-Version."
+            ),
+            allow: None,
         }
     }
 
-    /// 405 in shape B.
-    pub(crate) fn no_method() -> ApiError {
+    /// 405 in shape B: the method is newer than the negotiated version.
+    pub(crate) fn method_too_new(since: u16, version: Version) -> ApiError {
         ApiError::NotRouted {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            text: "The method is not allowed for this resource.".to_owned(),
+            text: format!(
+                "The method is not allowed for this resource below API version 1.{since}, and this request uses \
+                 {version}. Ask for it in the header X-OpenStack-Ironic-API-Version."
+            ),
+            allow: Some(String::new()),
+        }
+    }
+
+    /// 405 in shape B, with the methods that there are.
+    pub(crate) fn no_method_but(allowed: &str) -> ApiError {
+        let text = if allowed.is_empty() {
+            "The method is not allowed for this resource at this API version: it came later.".to_owned()
+        } else {
+            format!("The method is not allowed for this resource: it has {allowed}.")
+        };
+        ApiError::NotRouted { status: StatusCode::METHOD_NOT_ALLOWED, text, allow: Some(allowed.to_owned()) }
+    }
+
+    /// A refused method, with the methods that there are.
+    pub(crate) fn allowing(self, allowed: &str) -> ApiError {
+        match self {
+            ApiError::NotRouted { status, text, .. } => {
+                ApiError::NotRouted { status, text, allow: Some(allowed.to_owned()) }
+            }
+            ApiError::Refused { .. } | ApiError::OverLimit { .. } => self,
         }
     }
 
     /// 406 in shape B.
     pub(crate) fn no_version(text: String) -> ApiError {
-        ApiError::NotRouted { status: StatusCode::NOT_ACCEPTABLE, text }
+        ApiError::NotRouted { status: StatusCode::NOT_ACCEPTABLE, text, allow: None }
     }
 
     /// 413 in shape E.
@@ -168,6 +205,63 @@ impl ApiError {
     }
 }
 
+/// Why a request is not even looked at: it does not say who sends it (shapes C and D).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denial {
+    /// Shape C: no password.
+    #[error("Authorization required")]
+    NoCredentials,
+    /// Shape C: nobody of that name, or another password.
+    #[error("Incorrect username or password")]
+    WrongPassword,
+    /// Shape C, 400: a header that means nothing.
+    #[error("{0}")]
+    Malformed(String),
+    /// Shape C, 503: too many passwords to check.
+    #[error("Too many passwords wait to be checked. Try again in a moment.")]
+    Busy,
+    /// Shape D: no token, or none that is valid.
+    #[error("The request you have made requires authentication.")]
+    NoToken {
+        /// Where there are tokens.
+        uri: String,
+    },
+    /// Shape D, 503: Keystone does not answer.
+    #[error("The Keystone service is temporarily unavailable. Try again in a moment.")]
+    KeystoneAway,
+}
+
+impl Denial {
+    /// The answer.
+    pub(crate) fn response(&self) -> HttpResponse {
+        let status = match self {
+            Denial::NoCredentials | Denial::WrongPassword | Denial::NoToken { .. } => {
+                StatusCode::UNAUTHORIZED
+            }
+            Denial::Malformed(_) => StatusCode::BAD_REQUEST,
+            Denial::Busy | Denial::KeystoneAway => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut response = HttpResponse::build(status);
+        let mut error = serde_json::json!({"message": self.to_string(), "code": status.as_u16()});
+        match self {
+            Denial::NoCredentials | Denial::WrongPassword => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"Baremetal API\""));
+            }
+            Denial::Malformed(_) => {}
+            Denial::NoToken { uri } => {
+                response.insert_header((header::WWW_AUTHENTICATE, format!("Keystone uri=\"{uri}\"")));
+            }
+            Denial::Busy | Denial::KeystoneAway => {
+                response.insert_header((header::RETRY_AFTER, "5"));
+            }
+        }
+        if matches!(self, Denial::NoToken { .. } | Denial::KeystoneAway) {
+            error["title"] = status.canonical_reason().unwrap_or("Error").into();
+        }
+        response.json(serde_json::json!({"error": error}))
+    }
+}
+
 fn fault(status: StatusCode, text: &str) -> serde_json::Value {
     let code = if status.is_server_error() { "Server" } else { "Client" };
     serde_json::json!({"faultcode": code, "faultstring": text, "debuginfo": null})
@@ -191,7 +285,10 @@ impl ResponseError for ApiError {
                 }
                 serde_json::json!({"error_message": fault(*status, text).to_string()})
             }
-            ApiError::NotRouted { status, text } => {
+            ApiError::NotRouted { status, text, allow } => {
+                if let Some(methods) = allow {
+                    response.insert_header((header::ALLOW, methods.as_str()));
+                }
                 let title = status.canonical_reason().unwrap_or("Error");
                 let inner = serde_json::json!({"code": status.as_u16(), "title": title, "description": text});
                 serde_json::json!({"error_message": inner.to_string()})
@@ -207,7 +304,7 @@ impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> ApiError {
         let text = error.to_string();
         match error {
-            NodeError::NotFound { .. } => ApiError::not_found(text),
+            NodeError::NotFound { .. } | NodeError::NoTrait { .. } => ApiError::not_found(text),
             NodeError::Refused(refusal) => refusal.into(),
             NodeError::Locked { .. } | NodeError::Conflict(_) => ApiError::conflict(text),
             NodeError::Invalid(_) => ApiError::bad_request(text),
@@ -219,6 +316,7 @@ impl From<NodeError> for ApiError {
             NodeError::Busy | NodeError::Rebuilding(_) => {
                 ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(2) }
             }
+            NodeError::AllocationFailed(_) => ApiError::refused(StatusCode::INTERNAL_SERVER_ERROR, text),
             NodeError::Limit(_) => {
                 ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(30) }
             }
@@ -347,7 +445,7 @@ mod tests {
             (NodeError::Refused(Refusal::Retired), 400, "Client"),
             (NodeError::Refused(Refusal::AbortInMaintenance), 409, "Client"),
             (NodeError::Refused(Refusal::InspectionNotAbortable), 400, "Client"),
-            (NodeError::Locked { node, host: "h".into() }, 409, "Client"),
+            (NodeError::Locked { node, host: "h".into(), doing: String::new() }, 409, "Client"),
             (NodeError::Invalid("x".into()), 400, "Client"),
             (NodeError::Conflict("x".into()), 409, "Client"),
             (NodeError::Forbidden("x".into()), 403, "Client"),

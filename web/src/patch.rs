@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::check::shown;
 use crate::error::{ApiError, Result};
 use crate::gates::{Field, Kind};
+use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
 /// What is done at a path.
@@ -28,6 +30,8 @@ pub(crate) struct Change<F> {
     below: Vec<String>,
     /// The new value.
     value: Value,
+    /// The whole, as it stands in texts.
+    told: String,
 }
 
 /// Changes in the order to be made.
@@ -37,63 +41,71 @@ pub(crate) struct Patch<F>(pub(crate) Vec<Change<F>>);
 impl<F: Field> Patch<F> {
     /// Reads a patch; its paths are known, patchable, and (unless removed) known to `version`.
     pub(crate) fn parse(body: Option<Value>, version: Version) -> Result<Patch<F>> {
-        let Some(Value::Array(items)) = body else {
-            return Err(ApiError::bad_request(
-                "Expected a JSON array of changes, such as [{\"op\": \"replace\", \"path\": \"/name\", \"value\": \"x\"}].",
-            ));
+        let items = match body {
+            Some(Value::Array(items)) => items,
+            other => {
+                let given = other.map_or_else(|| "{}".to_owned(), |value| shown(&value));
+                return Err(wrong(&format!(
+                    "{given} is not of type 'array'. A patch is a list of changes, such as [{{\"op\": \"replace\", \"path\": \
+                     \"/name\", \"value\": \"x\"}}]."
+                )));
+            }
         };
         items.into_iter().map(|item| Self::change(item, version)).collect::<Result<_>>().map(Patch)
     }
 
     fn change(item: Value, version: Version) -> Result<Change<F>> {
         let Value::Object(mut item) = item else {
-            return Err(ApiError::bad_request("Expected an object with op, path and value for each change."));
+            return Err(wrong(&format!(
+                "{} is not of type 'object'. A change is an object with op, path and value.",
+                shown(&item)
+            )));
         };
         if let Some(key) = item.keys().find(|key| !["op", "path", "value"].contains(&key.as_str())) {
-            return Err(ApiError::bad_request(format!(
-                "A change has op, path and value; '{key}' is none of them."
-            )));
+            return Err(wrong(&format!("Additional properties are not allowed ('{key}' was unexpected)")));
         }
-        let op = match item.get("op").and_then(Value::as_str) {
-            Some("add") => Op::Add,
-            Some("replace") => Op::Replace,
-            Some("remove") => Op::Remove,
-            Some(_) | None => {
-                return Err(ApiError::bad_request("'op' of a change must be add, replace or remove."));
+        let op = match item.get("op") {
+            None => return Err(wrong("'op' is a required property")),
+            Some(Value::String(op)) if op == "add" => Op::Add,
+            Some(Value::String(op)) if op == "replace" => Op::Replace,
+            Some(Value::String(op)) if op == "remove" => Op::Remove,
+            Some(other) => {
+                return Err(wrong(&format!("{} is not one of ['add', 'replace', 'remove']", shown(other))));
             }
         };
-        let path = item.get("path").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let path = match item.get("path") {
+            None => return Err(wrong("'path' is a required property")),
+            Some(Value::String(path)) => path.clone(),
+            Some(other) => return Err(wrong(&format!("{} is not of type 'string'", shown(other)))),
+        };
+        let told = shown(&Value::Object(item.clone()));
         let mut keys = keys_of(&path)?.into_iter();
         let root_name = keys.next().unwrap_or_default();
         let below: Vec<String> = keys.collect();
         // what is taken away has no value, whatever came with it
         let value = item.remove("value").filter(|_| op != Op::Remove);
         if value.is_none() && op != Op::Remove {
-            return Err(ApiError::bad_request(format!("The change of '{path}' needs a 'value'.")));
+            return Err(ApiError::bad_request(format!(
+                "Couldn't apply patch '{told}'. Reason: The operation does not contain a 'value' member"
+            )));
         }
         let root = match F::named(&root_name) {
             Some(root) if root.spec().write.by_patch() => root,
-            Some(_) => {
+            Some(_) | None => {
+                let mut names: Vec<&str> =
+                    F::ALL.iter().filter(|f| f.spec().write.by_patch()).map(|f| f.spec().name).collect();
+                names.sort_unstable();
                 return Err(ApiError::bad_request(format!(
-                    "Cannot patch /{root_name}: the service itself sets it."
-                )));
-            }
-            None if ["id", "generation"].contains(&root_name.as_str()) => {
-                return Err(ApiError::bad_request(format!(
-                    "Cannot patch /{root_name}: the service itself sets it."
-                )));
-            }
-            None => {
-                return Err(ApiError::bad_request(format!(
-                    "Cannot patch /{root_name}: a {} has no such attribute, and none can be added.",
-                    F::WHAT.to_lowercase()
+                    "Cannot patch {path}. Only the following can be updated: {}{}",
+                    names.join(", "),
+                    ended(did_you_mean(&root_name, names.iter().copied()))
                 )));
             }
         };
         if op != Op::Remove && !version.has(root.spec().since) {
             return Err(ApiError::too_new(&format!("attribute '{root_name}'"), root.spec().since, version));
         }
-        Ok(Change { op, root, below, value: value.unwrap_or(Value::Null) })
+        Ok(Change { op, root, below, value: value.unwrap_or(Value::Null), told })
     }
 
     /// The fields that are changed, each once.
@@ -125,10 +137,16 @@ fn keys_of(path: &str) -> Result<Vec<String>> {
         |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
     match path.strip_prefix('/') {
         Some(rest) if rest.split('/').all(fits) => Ok(rest.split('/').map(str::to_owned).collect()),
-        Some(_) | None => Err(ApiError::bad_request(format!(
-            "'{path}' is not a path of a change: expected keys of letters, digits, '_' and '-', each after a '/'."
+        Some(_) | None => Err(wrong(&format!(
+            "{} does not match '^(/[\\\\w-]+)+$'. A path has keys of letters, digits, '_' and '-', each after a '/'.",
+            shown(&Value::String(path.to_owned()))
         ))),
     }
+}
+
+/// A patch that is not of the form of patches.
+fn wrong(why: &str) -> ApiError {
+    ApiError::bad_request(format!("Schema error for patch: {why}"))
 }
 
 /// How deep a field may be nested, as a request body may.
@@ -158,7 +176,9 @@ impl<F: Field> Change<F> {
         };
         let mut at = document.get_mut(name).ok_or_else(|| self.nothing_at(name))?;
         for key in parents {
-            at = child(at, key).ok_or_else(|| self.nothing_at(key))?;
+            let parent = shown(at);
+            let reason = || self.cannot(&format!("member '{key}' not found in {parent}"));
+            at = child(at, key).ok_or_else(reason)?;
         }
         match (at, self.op) {
             (Value::Object(map), Op::Add) => {
@@ -166,24 +186,32 @@ impl<F: Field> Change<F> {
                 Ok(())
             }
             (Value::Object(map), Op::Replace) => {
-                let slot = map.get_mut(last).ok_or_else(|| self.nothing_at(last))?;
+                let reason = || self.cannot(&format!("can't replace a non-existent object '{last}'"));
+                let slot = map.get_mut(last).ok_or_else(reason)?;
                 *slot = self.value.clone();
                 Ok(())
             }
             (Value::Object(map), Op::Remove) => {
-                map.remove(last).map(drop).ok_or_else(|| self.nothing_at(last))
+                let reason = || self.cannot(&format!("can't remove a non-existent object '{last}'"));
+                map.remove(last).map(drop).ok_or_else(reason)
             }
             (Value::Array(items), Op::Add) => {
                 let index = if last == "-" { Some(items.len()) } else { last.parse().ok() };
-                let index =
-                    index.filter(|index| *index <= items.len()).ok_or_else(|| self.nothing_at(last))?;
+                let index = index
+                    .filter(|index| *index <= items.len())
+                    .ok_or_else(|| self.cannot("can't insert outside of list"))?;
                 items.insert(index, self.value.clone());
                 Ok(())
             }
             (Value::Array(items), op @ (Op::Replace | Op::Remove)) => {
                 let index: Option<usize> = last.parse().ok();
+                let outside = if op == Op::Replace {
+                    "can't replace outside of list".to_owned()
+                } else {
+                    format!("can't remove a non-existent object '{last}'")
+                };
                 let index =
-                    index.filter(|index| *index < items.len()).ok_or_else(|| self.nothing_at(last))?;
+                    index.filter(|index| *index < items.len()).ok_or_else(|| self.cannot(&outside))?;
                 if op == Op::Replace {
                     items[index] = self.value.clone();
                 } else {
@@ -199,11 +227,11 @@ impl<F: Field> Change<F> {
     }
 
     fn nothing_at(&self, key: &str) -> String {
-        let path = self
-            .below
-            .iter()
-            .fold(format!("/{}", self.root.spec().name), |path, key| format!("{path}/{key}"));
-        format!("Couldn't apply the change of '{path}': there is no '{key}' to work on.")
+        self.cannot(&format!("there is no '{key}' to work on"))
+    }
+
+    fn cannot(&self, reason: &str) -> String {
+        format!("Couldn't apply patch '{}'. Reason: {reason}", self.told)
     }
 }
 

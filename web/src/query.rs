@@ -8,6 +8,7 @@ use crate::body::check_names;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{Arg, Field};
+use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
 /// The arguments of a query string: all of them allowed, and known to the version.
@@ -40,9 +41,7 @@ impl Args {
     /// A UUID.
     pub(crate) fn uuid(&self, name: &str) -> Result<Option<uuid::Uuid>> {
         let parse = |text: &str| {
-            parse_uuid(text).ok_or_else(|| {
-                ApiError::bad_request(format!("Expected a UUID in '{name}' but received {text}."))
-            })
+            parse_uuid(text).ok_or_else(|| ApiError::bad_request(format!("Expected UUID for {name}: {text}")))
         };
         self.text(name).map(parse).transpose()
     }
@@ -62,7 +61,9 @@ pub(crate) fn strict_bool(name: &str, text: &str) -> Result<bool> {
         "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
         "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => Err(ApiError::bad_request(format!(
-            "Expected a boolean (true or false) in '{name}' but received '{text}'."
+            "Invalid {name}: Unrecognized value '{}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', 'off', \
+             'on', 't', 'true', 'y', 'yes'",
+            text.chars().take(64).collect::<String>()
         ))),
     }
 }
@@ -91,9 +92,9 @@ impl Paging {
         let limit = match args.text("limit") {
             None => max_limit,
             Some(text) => {
-                let limit: i64 = text.parse().map_err(|_| {
-                    ApiError::bad_request(format!("Expected an integer in 'limit' but received '{text}'."))
-                })?;
+                let limit: i64 = text
+                    .parse()
+                    .map_err(|_| ApiError::bad_request(format!("Expected an integer for limit: {text}")))?;
                 // 0 and less are refused, more than the maximum is cut
                 if limit <= 0 {
                     return Err(ApiError::bad_request("Limit must be positive"));
@@ -177,7 +178,7 @@ pub(crate) fn list_fields<F: Field>(args: &Args, version: Version, detail_path: 
     let detail = args.bool("detail")?.unwrap_or(false);
     match args.text("fields") {
         Some(_) if detail || detail_path => Err(ApiError::bad_request(
-            "Can't fetch a subset of fields with 'detail' set: leave one of the two away.",
+            "Can not specify ?detail=True and fields in the same request. Leave one of the two away.",
         )),
         Some(fields) => chosen(fields, version),
         None if detail || detail_path => Ok(all_fields(version)),
@@ -190,13 +191,20 @@ pub(crate) fn item_fields<F: Field>(args: &Args, version: Version) -> Result<Vec
     args.text("fields").map_or_else(|| Ok(all_fields(version)), |fields| chosen(fields, version))
 }
 
+/// What to add to the refusal of a sort key: the field that was probably meant.
+pub(crate) fn sort_hint<F: Field>(key: &str) -> String {
+    ended(did_you_mean(key, F::ALL.iter().map(|field| field.spec().name)))
+}
+
 /// The fields of a comma-separated list, and the links.
 pub(crate) fn chosen<F: Field>(list: &str, version: Version) -> Result<Vec<F>> {
     let mut fields = Vec::new();
-    let mut unknown = Vec::new();
+    let mut unknown: Vec<String> = Vec::new();
     for name in list.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()) {
         match F::named(&name) {
             None => unknown.push(name),
+            // links come with everything and may not be asked for
+            Some(field) if field == F::LINKS => unknown.push(name),
             Some(field) if !version.has(field.spec().since) => {
                 return Err(ApiError::too_new(&format!("field '{name}'"), field.spec().since, version));
             }
@@ -205,10 +213,13 @@ pub(crate) fn chosen<F: Field>(list: &str, version: Version) -> Result<Vec<F>> {
         }
     }
     if !unknown.is_empty() {
+        unknown.sort_unstable();
+        let known =
+            F::ALL.iter().filter(|field| version.has(field.spec().since)).map(|field| field.spec().name);
+        let hint = ended(did_you_mean(&unknown[0], known));
         return Err(ApiError::bad_request(format!(
-            "Field(s) \"{}\" are not valid: a {} has no such field.",
-            unknown.join(", "),
-            F::WHAT.to_lowercase()
+            "Field(s) \"{}\" are not valid{hint}",
+            unknown.join(", ")
         )));
     }
     if !fields.contains(&F::LINKS) {
@@ -232,7 +243,7 @@ mod tests {
         assert!(parse("provision_state=active", 8).is_err_and(|e| e.to_string().contains("1.9")));
         assert!(parse("retired=true", 1).is_ok(), "retired was never gated");
         let unknown = parse("foo=1&bar=2", 115).expect_err("unknown").to_string();
-        assert_eq!(unknown, "Unexpected arguments: bar, foo");
+        assert_eq!(unknown, "Unexpected arguments: foo, bar");
         let args = parse("maintenance=On&associated=maybe&shard=a,%20b", 115).expect("known");
         assert_eq!(args.bool("maintenance").ok(), Some(Some(true)));
         assert!(args.bool("associated").is_err());

@@ -37,15 +37,31 @@ pub const MAX_HEADER: &str = "x-openstack-ironic-api-maximum-version";
 
 /// A version that cannot be served: unparsable, of another major, or out of range (406).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "Version {asked} was requested but is not supported: versions 1.1 to {max} are. Ask for one of them, or for \
-     'latest', in the header X-OpenStack-Ironic-API-Version."
-)]
+#[error("{}", told(asked, *max))]
 pub struct OutOfRange {
     /// What the client sent.
     pub asked: String,
     /// The newest version it could have.
     pub max: Version,
+}
+
+/// Ironic's words, and what to do.
+fn told(asked: &str, max: Version) -> String {
+    let range = format!("The supported version range is: [1.1, {max}].");
+    let remedy = "Ask for a version of it, or for 'latest', in the header X-OpenStack-Ironic-API-Version.";
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match asked.split_once('.') {
+        Some(("1", minor)) if number(minor) => format!(
+            "Version {asked} was requested but the minor version is not supported by this service. {range} {remedy}"
+        ),
+        Some((major, minor)) if number(major) && number(minor) => format!(
+            "Mutually exclusive versions requested. Version {asked} requested but not supported by this service. {range} \
+             {remedy}"
+        ),
+        Some(_) | None => {
+            format!("Invalid value for X-OpenStack-Ironic-API-Version header. {range} {remedy}")
+        }
+    }
 }
 
 /// The version of a request. `header` looks a request header up by its lower-case name; `max` is the newest version

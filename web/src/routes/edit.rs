@@ -2,11 +2,11 @@
 
 use ferric_actors::{Directory, NodeError};
 use ferric_machine::State;
-use ferric_schema::{Node, Port};
+use ferric_schema::Node;
 use serde_json::{Value, json};
 
 use crate::document::Document;
-use crate::gates::{Field, INSPECTING_LOCKED, Kind, NodeField, PortField};
+use crate::gates::{Field, INSPECTING_LOCKED, Kind, NodeField};
 use crate::mask;
 use crate::patch::Patch;
 use crate::version::Version;
@@ -36,9 +36,14 @@ pub(super) fn apply<D: Document>(
         if value.is_null() && field.spec().kind == Kind::RequiredUuid {
             continue;
         }
-        row.write(field, value, version).map_err(NodeError::Invalid)?;
+        row.write(field, value, version).map_err(|text| NodeError::Invalid(of_patch::<D::Field>(&text)))?;
     }
     Ok(())
+}
+
+/// What is wrong with a value, where it came by a patch.
+fn of_patch<F: Field>(text: &str) -> String {
+    text.replacen(&format!("Schema error for {}:", crate::check::noun::<F>()), "Schema error for patch:", 1)
 }
 
 /// States in which interfaces and the resource class may be changed.
@@ -56,14 +61,21 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
     let conflict = |text: String| Err(NodeError::Conflict(text));
     let frees = node.maintenance && patch.clears(F::InstanceUuid);
     let locked = state == State::Inspecting && rules.version.has(INSPECTING_LOCKED);
-    if locked || (node.target_provision_state.is_some() && !state.update_allowed() && !frees) {
+    if node.target_provision_state.is_some() && !state.update_allowed() && !frees {
         return conflict(format!(
-            "Node {} can not be updated while a state transition is in progress (state \"{state}\"); wait for its end.",
+            "Node {} can not be updated while a state transition is in progress. It is in state \"{state}\": wait for its \
+             end.",
+            node.uuid
+        ));
+    }
+    if locked {
+        return conflict(format!(
+            "Cannot update node \"{}\" while it is in state \"{state}\". Wait for the end of the inspection.",
             node.uuid
         ));
     }
     let before = node.clone();
-    apply(node, patch, rules.version)?;
+    apply(node, patch, rules.version).map_err(|error| renaming(error, &before))?;
     let changed = |field: NodeField| before.read(field) != node.read(field);
 
     let interface = |field: &&NodeField| field.spec().name.ends_with("_interface");
@@ -71,22 +83,25 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
         let roots = patch.roots();
         if let Some(field) = roots.iter().filter(interface).find(|field| changed(**field)) {
             return conflict(format!(
-                "'{}' can not be changed in state \"{state}\": only in enroll, manageable, available, inspecting, \
-                 inspect wait, or in maintenance.",
+                "Node {} can not have {} updated unless it is in one of allowed (enroll, inspecting, inspect wait, \
+                 manageable, available) states or in maintenance mode. Current state is '{state}'.",
+                node.uuid,
                 field.spec().name
             ));
         }
     }
     if changed(F::ResourceClass) && before.resource_class.is_some() && !is_at_rest(state) {
         return conflict(format!(
-            "The resource class of node {} can not be changed in state \"{state}\": only before it is deployed.",
+            "Node {} can not have resource_class updated unless it is in one of allowed (enroll, inspecting, inspect wait, \
+             manageable, available) states. Current state is '{state}'.",
             node.uuid
         ));
     }
     if changed(F::Driver) && before.console_enabled {
-        return conflict(
-            "The driver can not be changed while the console is enabled; disable it first.".to_owned(),
-        );
+        return conflict(format!(
+            "Node {} can not update the driver while the console is enabled. Please stop the console first.",
+            node.uuid
+        ));
     }
     if (changed(F::Driver) || changed(F::ConductorGroup)) && rules.directory.conductor_for(node).is_none() {
         return Err(NodeError::NoValidHost {
@@ -101,13 +116,14 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
     }
     if changed(F::Protected) && node.protected && !matches!(state, State::Active | State::Rescue) {
         return conflict(format!(
-            "Node {} can be protected in active or rescue only, not in \"{state}\".",
+            "Node {} can only be made protected in provision states 'active' or 'rescue', the current state is '{state}'",
             node.uuid
         ));
     }
     if changed(F::Retired) && node.retired && state == State::Available {
         return conflict(format!(
-            "Node {} is available and can not be retired: make it manageable first.",
+            "Node {} can not have 'retired' set in provision state 'available', the current state is 'available'. Make it \
+             manageable first.",
             node.uuid
         ));
     }
@@ -115,6 +131,17 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
     settle(node, Some(&before))?;
     mirror_instance_name(node, named, informed);
     Ok(())
+}
+
+/// A name that cannot be one is told otherwise when the node had one already.
+fn renaming(error: NodeError, node: &Node) -> NodeError {
+    match error {
+        NodeError::Invalid(text) if text.starts_with("Cannot create node with invalid name") => {
+            let told = format!("Node {}: Cannot change name to invalid name", node.uuid);
+            NodeError::Invalid(text.replacen("Cannot create node with invalid name", &told, 1))
+        }
+        other => other,
+    }
 }
 
 /// The rules that tie fields of a new node together.
@@ -142,10 +169,12 @@ fn settle(node: &mut Node, before: Option<&Node>) -> Result<(), NodeError> {
         node.fault = None;
     }
     if node.protected_reason.is_some() && !node.protected {
-        return Err(NodeError::Invalid("'protected_reason' needs 'protected' to be true.".to_owned()));
+        let text = "The protected_reason field can only be set when protected is True";
+        return Err(NodeError::Invalid(text.to_owned()));
     }
     if node.retired_reason.is_some() && !node.retired {
-        return Err(NodeError::Invalid("'retired_reason' needs 'retired' to be true.".to_owned()));
+        let text = "The retired_reason field can only be set when retired is True";
+        return Err(NodeError::Invalid(text.to_owned()));
     }
     Ok(())
 }
@@ -167,88 +196,4 @@ fn mirror_instance_name(node: &mut Node, named: bool, informed: bool) {
             node.instance_name = Some(name);
         }
     }
-}
-
-/// Fields of a port that say where it is plugged in.
-const CONNECTIVITY: &[PortField] = &[
-    PortField::LocalLinkConnection,
-    PortField::PxeEnabled,
-    PortField::PortgroupUuid,
-    PortField::PhysicalNetwork,
-    PortField::IsSmartnic,
-];
-
-/// PATCH of a port.
-pub(super) fn patch_port(
-    port: &mut Port,
-    node: &Node,
-    patch: &Patch<PortField>,
-    version: Version,
-) -> Result<(), NodeError> {
-    let before = port.clone();
-    apply(port, patch, version)?;
-    let changed = |field: PortField| before.read(field) != port.read(field);
-    let state = node.provision_state;
-    let in_use = state == State::Active || node.instance_uuid.is_some();
-    if changed(PortField::Address) && in_use && !node.maintenance {
-        return Err(NodeError::Conflict(format!(
-            "The address of port {} can not be changed while node {} has an instance, unless it is in maintenance.",
-            port.uuid, node.uuid
-        )));
-    }
-    let pluggable =
-        matches!(state, State::Enroll | State::Inspecting | State::InspectWait | State::Manageable);
-    if !pluggable
-        && !node.maintenance
-        && let Some(field) = CONNECTIVITY.iter().find(|field| changed(**field))
-    {
-        return Err(NodeError::Conflict(format!(
-            "'{}' of port {} can not be changed while node {} is in state \"{state}\": only in enroll, manageable, \
-             inspecting, inspect wait, or in maintenance.",
-            field.spec().name,
-            port.uuid,
-            node.uuid
-        )));
-    }
-    settle_port(port)
-}
-
-/// The rules that tie fields of a port together.
-pub(super) fn settle_port(port: &Port) -> Result<(), NodeError> {
-    if let Some(portgroup) = port.portgroup_uuid {
-        return Err(NodeError::Invalid(format!(
-            "Portgroup {portgroup} could not be found: port groups are not part of this release of Ferric."
-        )));
-    }
-    local_link(&port.local_link_connection.parse())
-}
-
-/// The forms of local_link_connection (api.md §4).
-fn local_link(link: &serde_json::Map<String, Value>) -> Result<(), NodeError> {
-    if link.is_empty() {
-        return Ok(());
-    }
-    let has = |key: &str| link.contains_key(key);
-    let only = |keys: &[&str]| link.keys().all(|key| keys.contains(&key.as_str()));
-    let network_type = link.get("network_type");
-    let kind_fits = network_type.is_none_or(|kind| kind == "managed" || kind == "unmanaged");
-    let switch =
-        has("switch_id") && has("port_id") && only(&["switch_id", "port_id", "switch_info", "network_type"]);
-    let smartnic = has("port_id") && has("hostname") && only(&["port_id", "hostname", "network_type"]);
-    let bare = has("network_type") && only(&["network_type"]);
-    if !(switch || smartnic || bare) || !kind_fits {
-        return Err(NodeError::Invalid(
-            "'local_link_connection' needs switch_id and port_id (and may have switch_info), or port_id and hostname; \
-             network_type is managed or unmanaged."
-                .to_owned(),
-        ));
-    }
-    let Some(id) = link.get("switch_id") else { return Ok(()) };
-    let text = id.as_str().unwrap_or_default();
-    let datapath = text.len() == 18 && text.starts_with("0x") || text.len() == 16;
-    let hex = text.trim_start_matches("0x").bytes().all(|b| b.is_ascii_hexdigit());
-    if crate::check::mac(text).is_some() || (datapath && hex) {
-        return Ok(());
-    }
-    Err(NodeError::Invalid("'switch_id' must be a MAC address or an OpenFlow datapath id.".to_owned()))
 }

@@ -10,6 +10,7 @@ use ferric_schema::{Node, nodes, runbooks, templates};
 use serde_json::{Map, Value};
 
 use crate::body::Body;
+use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{
@@ -33,9 +34,10 @@ pub(super) async fn provision(
 ) -> Result<HttpResponse> {
     let version = context.version;
     let mut body = body.arguments(PROVISION_ARGS, version)?;
-    body.retain(|_, value| !value.is_null());
-    let verb = verb(&body, version)?;
     let node = find(&state, &context, &ident).await?;
+
+    let verb = verb(&body, version, &node)?;
+    body.retain(|_, value| !value.is_null());
 
     if node.maintenance && matches!(verb, Verb::Active | Verb::Deploy | Verb::Rebuild) {
         let refusal = Refusal::InMaintenance { verb };
@@ -83,7 +85,7 @@ pub(super) async fn provision(
     let wanted = Wanted { steps, disable_ramdisk, rescue_password };
     let asked = state.directory.ask(node.uuid, Provision { verb, configdrive, wanted }).await;
     asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
-    Ok(accepted(&context, &node))
+    Ok(accepted(&context, &ident))
 }
 
 /// What a runbook adds to a request.
@@ -152,20 +154,36 @@ async fn of_templates(state: &WebState, node: &Node) -> Result<Vec<Asked>> {
     Ok(steps)
 }
 
-fn verb(body: &Map<String, Value>, version: Version) -> Result<Verb> {
-    let Some(word) = body.get("target").and_then(Value::as_str) else {
-        return Err(ApiError::bad_request("'target' is required: manage, provide, active, deleted, …"));
+/// The argument `target`; `None` for null.
+pub(super) fn target(body: &Map<String, Value>) -> Result<Option<&str>> {
+    match body.get("target") {
+        None => Err(ApiError::bad_request("Missing mandatory parameter: target")),
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(word)) => Ok(Some(word)),
+        Some(other) => Err(ApiError::bad_request(format!("Expected string for target: {}", shown(other)))),
+    }
+}
+
+/// What a state has no row for, in Ironic's words.
+pub(super) fn impossible(action: &str, node: &Node, state: &str, remedy: &str) -> ApiError {
+    let action: String = action.chars().take(64).collect();
+    ApiError::bad_request(format!(
+        "The requested action \"{action}\" can not be performed on node \"{}\" while it is in state \"{state}\". {remedy}",
+        node.uuid
+    ))
+}
+
+fn verb(body: &Map<String, Value>, version: Version, node: &Node) -> Result<Verb> {
+    let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+    let strange = |word: &str| {
+        let remedy = format!("There is no such action; use one of {}.", all.join(", "));
+        impossible(word, node, node.provision_state.as_str(), &remedy)
     };
+    let Some(word) = target(body)? else { return Err(strange("None")) };
     if word == "delete" && !version.has(RAW_DELETE) {
         return Err(ApiError::too_new("'delete'", RAW_DELETE, version));
     }
-    let verb: Verb = word.parse().map_err(|_| {
-        let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
-        ApiError::bad_request(format!(
-            "The requested state \"{word}\" could not be understood; use one of {}.",
-            all.join(", ")
-        ))
-    })?;
+    let verb: Verb = word.parse().map_err(|_| strange(word))?;
     match verb.gate_before() {
         Some(since) if !version.has(since) => Err(ApiError::too_new(&format!("'{verb}'"), since, version)),
         Some(_) | None => Ok(verb),
@@ -191,7 +209,7 @@ fn check_configdrive(body: &Map<String, Value>, verb: Verb, version: Version) ->
     let Some(drive) = body.get("configdrive") else { return Ok(()) };
     let Some((_, since)) = CONFIGDRIVE.iter().find(|(allowed, _)| *allowed == verb) else {
         return Err(ApiError::bad_request(
-            "Adding a config drive is only supported with the targets active and rebuild.",
+            "Adding a config drive is only supported when setting provision state to active, rebuild",
         ));
     };
     if !version.has(*since) {
@@ -202,12 +220,15 @@ fn check_configdrive(body: &Map<String, Value>, verb: Verb, version: Version) ->
     match drive {
         Value::String(text) if !text.is_empty() => Ok(()),
         Value::Object(_) if !version.has(CONFIGDRIVE_OBJECT) => Err(ApiError::bad_request(format!(
-            "A config drive given as an object needs API version 1.{CONFIGDRIVE_OBJECT} or newer; below, give the text \
-             of a gzipped and base64-encoded image, or its URL."
+            "Providing a JSON object for configdrive is only supported starting with API version 1.{CONFIGDRIVE_OBJECT}. \
+             Below, give the text of a gzipped and base64-encoded image, or its URL."
         ))),
         Value::Object(parts) => check_parts(parts, version),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-            Err(ApiError::bad_request("Expected a string or an object in 'configdrive'."))
+            Err(ApiError::bad_request(format!(
+                "Expected types <class 'NoneType'>, <class 'dict'>, <class 'str'> for configdrive: {}",
+                shown(drive)
+            )))
         }
     }
 }
@@ -243,8 +264,12 @@ fn check_runbook(body: &Map<String, Value>, verb: Verb, version: Version) -> Res
     if !matches!(verb, Verb::Clean | Verb::Service) {
         return Err(ApiError::bad_request("'runbook' goes with the targets clean and service only."));
     }
-    if body.contains_key("clean_steps") || body.contains_key("service_steps") {
-        return Err(ApiError::bad_request("'runbook' and steps exclude each other: give one of them."));
+    let some = |key: &str| body.get(key).and_then(Value::as_array).is_some_and(|steps| !steps.is_empty());
+    if some("clean_steps") || some("service_steps") {
+        let steps = if verb == Verb::Clean { "clean_steps" } else { "service_steps" };
+        return Err(ApiError::bad_request(format!(
+            "Please provide either \"{steps}\" or a runbook, but not both."
+        )));
     }
     match runbook.as_str() {
         Some(_) => Ok(()),
@@ -258,17 +283,22 @@ fn check_disable_ramdisk(body: &Map<String, Value>, verb: Verb, version: Version
         Value::Bool(flag) => *flag,
         Value::String(text) => strict_bool("disable_ramdisk", text)?,
         Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            return Err(ApiError::bad_request("Expected true or false in 'disable_ramdisk'."));
+            return Err(ApiError::bad_request(format!(
+                "Invalid disable_ramdisk: Unrecognized value '{}', true and false are taken",
+                shown(value)
+            )));
         }
     };
     if !flag {
         return Ok(false);
     }
     match DISABLE_RAMDISK.iter().find(|(allowed, _)| *allowed == verb) {
-        None => Err(ApiError::bad_request("'disable_ramdisk' goes with the targets clean and service only.")),
-        Some((_, since)) if !version.has(*since) => {
-            Err(ApiError::too_new("'disable_ramdisk'", *since, version))
+        None => {
+            Err(ApiError::bad_request("disable_ramdisk is supported only with manual cleaning or servicing"))
         }
+        Some((_, since)) if !version.has(*since) => Err(ApiError::not_acceptable(format!(
+            "disable_ramdisk is not acceptable in this API version: {verb} takes it since 1.{since}."
+        ))),
         Some(_) => Ok(true),
     }
 }
@@ -280,10 +310,14 @@ fn check_rescue_password(body: &mut Map<String, Value>, verb: Verb) -> Result<Op
         (Some(Value::String(password)), true) if !password.trim().is_empty() => {
             Ok(Some(Secret::new(password)))
         }
-        (None | Some(_), true) => {
-            Err(ApiError::bad_request("A non-empty 'rescue_password' is required with the target rescue."))
-        }
-        (Some(_), false) => Err(ApiError::bad_request("'rescue_password' goes with the target rescue only.")),
+        (None | Some(Value::String(_)), true) => Err(ApiError::bad_request(
+            "A non-empty \"rescue_password\" is required when setting target provision state to rescue",
+        )),
+        // it is not repeated, whatever it is
+        (Some(_), true) => Err(ApiError::bad_request("Expected string for rescue_password")),
+        (Some(_), false) => Err(ApiError::bad_request(
+            "\"rescue_password\" is only valid when setting target provision state to rescue",
+        )),
     }
 }
 
@@ -300,7 +334,8 @@ mod tests {
     #[test]
     fn verbs_are_gated_and_known() {
         let ask = |word: &str, minor| {
-            verb(&map(json!({"target": word})), Version(minor)).map_err(|e| e.to_string())
+            let node = Node::new(uuid::Uuid::nil(), "fake-hardware", ferric_machine::Timestamp(0));
+            verb(&map(json!({"target": word})), Version(minor), &node).map_err(|e| e.to_string())
         };
         assert_eq!(ask("active", 1), Ok(Verb::Active));
         assert_eq!(ask("manage", 4), Ok(Verb::Manage));
@@ -308,7 +343,7 @@ mod tests {
         assert_eq!(ask("undeploy", 72), Ok(Verb::Undeploy), "never gated");
         assert!(ask("deploy", 72).is_err_and(|e| e.contains("1.73")));
         assert!(ask("delete", 72).is_err_and(|e| e.contains("1.73")));
-        assert!(ask("delete", 73).is_err_and(|e| e.contains("understood")));
+        assert!(ask("delete", 73).is_err_and(|e| e.contains("no such action")));
         assert_eq!(ask("service", 4), Ok(Verb::Service), "gated after the state");
     }
 
@@ -357,7 +392,9 @@ mod tests {
         assert_eq!(ask(json!("false"), Verb::Clean, 1), Ok(false));
         assert!(ask(json!(true), Verb::Clean, 69).is_err_and(|told| told.contains("1.70")));
         assert!(ask(json!(true), Verb::Service, 107).is_err_and(|told| told.contains("1.108")));
-        assert!(ask(json!(true), Verb::Active, 115).is_err_and(|told| told.contains("clean and service")));
+        assert!(
+            ask(json!(true), Verb::Active, 115).is_err_and(|told| told.contains("cleaning or servicing"))
+        );
         assert!(ask(json!(3), Verb::Clean, 115).is_err());
     }
 }

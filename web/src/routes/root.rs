@@ -58,7 +58,7 @@ async fn v1(context: Context, state: web::Data<WebState>) -> HttpResponse {
     );
     document.insert(
         "media_types".into(),
-        json!([{"base": "application/json", "type": "application/vnd.openstack.ironic.v1+json"}]),
+        json!({"base": "application/json", "type": "application/vnd.openstack.ironic.v1+json"}),
     );
     document.insert("version".into(), version(base, state.settings.max_version()));
     for (name, _) in RESOURCES.iter().filter(|(_, since)| context.version.has(*since)) {

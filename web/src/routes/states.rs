@@ -8,15 +8,16 @@ use actix_web::http::header;
 use actix_web::web::{Data, Path, ServiceConfig};
 use ferric_actors::message::{ChangePower, SetMaintenance};
 use ferric_machine::{PowerState, PowerTarget, State};
-use ferric_schema::{JsonText, Node};
+use ferric_schema::JsonText;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::body::Body;
+use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{MAINTENANCE_ARGS, NO_ARGS, POWER_ARGS, STATES_BOOT_MODE, STATES_RAID};
-use crate::query::Args;
+use crate::query::{Args, encode};
 use crate::routes::nodes::find;
 use crate::routes::{at, provision};
 use crate::server::WebState;
@@ -82,9 +83,9 @@ async fn show(
     }))
 }
 
-/// 202 with the place to watch.
-pub(super) fn accepted(context: &Context, node: &Node) -> HttpResponse {
-    let location = format!("{}/v1/nodes/{}/states", context.base, node.uuid);
+/// 202 with the place to watch, which repeats the name that the client used.
+pub(super) fn accepted(context: &Context, ident: &str) -> HttpResponse {
+    let location = format!("{}/v1/nodes/{}/states", context.base, encode(ident));
     HttpResponse::Accepted().insert_header((header::LOCATION, location)).finish()
 }
 
@@ -95,50 +96,58 @@ async fn power(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let body = body.arguments(POWER_ARGS, context.version)?;
-    let Some(word) = body.get("target").and_then(Value::as_str) else {
-        return Err(ApiError::bad_request("'target' is required: power on, power off, rebooting, …"));
-    };
+    let word = provision::target(&body)?.unwrap_or("None");
+    let timeout = body.get("timeout").filter(|timeout| !timeout.is_null()).map(seconds).transpose()?;
+    let node = find(&state, &context, &ident).await?;
     let target: PowerTarget = word.parse().map_err(|_| {
         let all: Vec<&str> = PowerTarget::ALL.iter().map(|target| target.as_str()).collect();
-        ApiError::bad_request(format!(
-            "The power target '{word}' is not known; use one of {}.",
-            all.join(", ")
-        ))
+        let now = node.power_state.map_or("None", |state| state.as_str());
+        provision::impossible(
+            word,
+            &node,
+            now,
+            &format!("There is no such action; use one of {}.", all.join(", ")),
+        )
     })?;
     if !context.version.has(target.minor()) {
         return Err(ApiError::too_new(&format!("power target '{target}'"), target.minor(), context.version));
     }
-    let timeout = body.get("timeout").filter(|timeout| !timeout.is_null()).map(seconds).transpose()?;
-    let node = find(&state, &context, &ident).await?;
     if matches!(node.provision_state, State::Cleaning | State::CleanWait) {
-        return Err(ApiError::bad_request(format!(
-            "The requested action \"{target}\" can not be performed on node \"{}\" while it is in state \"{}\".",
-            node.uuid, node.provision_state
-        )));
+        let state = node.provision_state.as_str();
+        return Err(provision::impossible(
+            target.as_str(),
+            &node,
+            state,
+            "Wait for the end of the cleaning.",
+        ));
     }
     if node.disable_power_off && target.forbidden_by_disable_power_off() {
         return Err(ApiError::conflict(format!(
-            "Node {} may not be powered off: its 'disable_power_off' is set. Reboot it, or unset that first.",
+            "Failed to set node power state to {target}. The 'disable_power_off' of node {} is set: reboot it, or unset \
+             that first.",
             node.uuid
         )));
     }
     let asked = state.directory.ask(node.uuid, ChangePower { target, timeout }).await;
     asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
-    Ok(accepted(&context, &node))
+    Ok(accepted(&context, &ident))
 }
 
 /// The longest that a client may let a change of power take: a day.
 const LONGEST_POWER_CHANGE: u64 = 86_400;
 
 fn seconds(value: &Value) -> Result<Duration> {
-    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-    number.filter(|seconds| (1..=LONGEST_POWER_CHANGE).contains(seconds)).map(Duration::from_secs).ok_or_else(
-        || {
-            ApiError::bad_request(format!(
-                "Expected a whole number of seconds from 1 to {LONGEST_POWER_CHANGE} in 'timeout'."
-            ))
-        },
-    )
+    let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    let Some(number) = number else {
+        let given = value.as_str().map_or_else(|| shown(value), |text| text.chars().take(64).collect());
+        return Err(ApiError::bad_request(format!("Expected an integer for timeout: {given}")));
+    };
+    let seconds = u64::try_from(number).ok().filter(|seconds| (1..=LONGEST_POWER_CHANGE).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "timeout has to be positive integer; at most {LONGEST_POWER_CHANGE}, which is a day"
+        ))
+    })
 }
 
 async fn maintain(
@@ -153,8 +162,8 @@ async fn maintain(
     let reason = match body.get("reason") {
         None | Some(Value::Null) => args.text("reason").map(str::to_owned),
         Some(Value::String(reason)) => Some(reason.clone()),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            return Err(ApiError::bad_request("Expected a string in 'reason'."));
+        Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => {
+            return Err(ApiError::bad_request(format!("Expected string for reason: {}", shown(other))));
         }
     };
     set_maintenance(&ident, &context, &state, SetMaintenance { on: true, reason }).await

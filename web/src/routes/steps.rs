@@ -6,6 +6,7 @@ use ferric_machine::Verb;
 use ferric_machine::steps::Reserved;
 use serde_json::{Map, Value};
 
+use crate::check::shown;
 use crate::error::{ApiError, Result};
 use crate::gates::{CHILD_STEPS, DEPLOY_STEPS, SERVICE_STEPS};
 use crate::server::WebSettings;
@@ -53,28 +54,38 @@ pub(super) fn of_body(
         let goes = list.verbs.contains(&verb);
         let Some(steps) = body.get(list.key) else {
             if goes && !list.deploys && !body.contains_key("runbook") {
-                return Err(ApiError::bad_request(format!(
-                    "'{}' is required with the target {verb}: a list of steps, or the name of a runbook in 'runbook'.",
-                    list.key
-                )));
+                return Err(required(list.key, verb));
             }
             continue;
         };
         if !goes {
             let verbs: Vec<&str> = list.verbs.iter().map(|verb| verb.as_str()).collect();
+            if steps.as_array().is_some_and(Vec::is_empty) {
+                continue;
+            }
             return Err(ApiError::bad_request(format!(
-                "'{}' does not go with the target {verb}: it goes with {}.",
+                "\"{}\" is only valid when setting target provision state to {}",
                 list.key,
-                verbs.join(", ")
+                verbs.join(" or ")
             )));
         }
         if !version.has(list.since) {
             return Err(ApiError::too_new(&format!("'{}'", list.key), list.since, version));
         }
         asked = list.read(steps, version)?;
+        if asked.is_empty() && !list.deploys {
+            return Err(required(list.key, verb));
+        }
         allowed(&asked, list.key, verb, settings)?;
     }
     Ok(asked)
+}
+
+fn required(key: &str, verb: Verb) -> ApiError {
+    ApiError::bad_request(format!(
+        "\"{key}\" is required when setting target provision state to {verb}: a list of steps, or the name of a runbook in \
+         'runbook'."
+    ))
 }
 
 /// Refuses steps that `[api] disallow_clean_steps`, `disallow_deploy_steps` and `disallow_service_steps` name.
@@ -103,10 +114,14 @@ pub(super) fn allowed(steps: &[Asked], place: &str, verb: Verb, settings: &WebSe
         })
     };
     match steps.iter().find(named) {
-        Some(step) => Err(ApiError::bad_request(format!(
-            "The step {}.{} in {place} is not allowed here: [api] {option} names it.",
-            step.interface, step.step
-        ))),
+        Some(step) => {
+            let kind = option.trim_start_matches("disallow_").trim_end_matches("_steps");
+            Err(ApiError::bad_request(format!(
+                "{kind} step '{}.{}' is not allowed. Disallowed by operator configuration [api]{option}. It stands in \
+                 {place}.",
+                step.interface, step.step
+            )))
+        }
         None => Ok(()),
     }
 }
@@ -135,8 +150,10 @@ fn own(mut step: Asked) -> Asked {
 impl StepList {
     fn read(&self, steps: &Value, version: Version) -> Result<Vec<Asked>> {
         let Some(steps) = steps.as_array() else {
+            let given = steps.as_str().map_or_else(|| shown(steps), |text| text.chars().take(64).collect());
             return Err(ApiError::bad_request(format!(
-                "Expected a list of steps in '{}', such as [{{\"interface\": \"deploy\", \"step\": \"erase_devices\"}}].",
+                "Expected types <class 'NoneType'>, <class 'list'> for {}: {given}. A list of steps is such as \
+                 [{{\"interface\": \"deploy\", \"step\": \"erase_devices\"}}].",
                 self.key
             )));
         };
@@ -149,7 +166,7 @@ impl StepList {
         }
         let read = |(at, step)| {
             self.step(step, version).map_err(|fault| match fault {
-                Fault::Form(why) => ApiError::bad_request(format!("{}[{at}]: {why}.", self.key)),
+                Fault::Form(why) => ApiError::bad_request(format!("Invalid {}: {why} (step {at})", self.key)),
                 Fault::TooNew(key) => {
                     ApiError::too_new(&format!("'{key}' in {}[{at}]", self.key), CHILD_STEPS, version)
                 }
@@ -180,7 +197,7 @@ impl StepList {
         let step = step.as_object().ok_or_else(|| Fault::form("expected an object"))?;
         if let Some(strange) = step.keys().find(|name| !self.keys().contains(&name.as_str())) {
             return Err(Fault::Form(format!(
-                "unknown key '{strange}'; a step has {}",
+                "Additional properties are not allowed ('{strange}' was unexpected); a step has {}",
                 self.keys().join(", ")
             )));
         }
@@ -193,13 +210,20 @@ impl StepList {
         let name = match step.get("step") {
             Some(Value::String(name)) if !name.is_empty() => name.clone(),
             Some(_) => return Err(Fault::form("expected the name of the step in 'step'")),
-            None => return Err(Fault::form("'step', the name of the step, is missing")),
+            None => return Err(Fault::form("'step' is a required property: the name of the step")),
         };
         let args = match step.get("args") {
             Some(Value::Object(args)) => args.clone(),
-            Some(_) => return Err(Fault::Form(format!("expected an object in the 'args' of {name}"))),
+            Some(other) => {
+                return Err(Fault::Form(format!(
+                    "{} is not of type 'object': the 'args' of {name}",
+                    shown(other)
+                )));
+            }
             None if self.deploys => {
-                return Err(Fault::Form(format!("'args' of {name} is missing; {{}} is for none")));
+                return Err(Fault::Form(format!(
+                    "'args' is a required property of {name}; {{}} is for none"
+                )));
             }
             None => Map::new(),
         };
@@ -237,10 +261,8 @@ impl StepList {
             }
             Some(Value::String(interface)) => {
                 let shown: String = interface.chars().take(64).collect();
-                Err(Fault::Form(format!(
-                    "the 'interface' of {name} is \"{shown}\", which has no steps; use one of {}",
-                    choices()
-                )))
+                let all: Vec<String> = choices().split(", ").map(|one| format!("'{one}'")).collect();
+                Err(Fault::Form(format!("'{shown}' is not one of [{}]", all.join(", "))))
             }
             Some(_) => Err(Fault::Form(format!("expected a string in the 'interface' of {name}"))),
             None if !self.deploys && name.parse::<Reserved>().is_ok() => Ok(String::new()),
@@ -251,7 +273,10 @@ impl StepList {
                 } else {
                     format!(" (only {} need none)", own.join(", "))
                 };
-                Err(Fault::Form(format!("'interface' of {name} is missing: one of {}{except}", choices())))
+                Err(Fault::Form(format!(
+                    "'interface' is a required property of {name}: one of {}{except}",
+                    choices()
+                )))
             }
         }
     }
@@ -260,7 +285,7 @@ impl StepList {
         let priority = whole(step, "priority")?;
         if self.deploys && priority.is_none() {
             return Err(Fault::Form(format!(
-                "'priority' of {name} is missing: a whole number, higher runs first, 0 leaves the step out"
+                "'priority' is a required property of {name}: a whole number, higher runs first, 0 leaves the step out"
             )));
         }
         Ok(priority)

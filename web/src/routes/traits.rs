@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::trait_name;
+use crate::check::{not_a_trait, not_of_type, trait_name};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::NO_ARGS;
@@ -31,18 +31,28 @@ pub(super) fn wanted(body: Body, noun: &str) -> Result<Wanted> {
     let mut body = body.object()?;
     let traits = body.remove("traits");
     only(&body)?;
+    let one = noun.trim_end_matches('s');
     let Some(traits) = traits else {
         return Err(ApiError::bad_request(format!(
-            "A single trait is added by PUT /v1/{noun}/…/traits/<trait> without a body; all are replaced by PUT \
-             /v1/{noun}/…/traits with a list in 'traits'."
+            "A single {one} trait may be added via PUT /v1/{noun}/<{one} identifier>/traits/<trait> with no body, or all \
+             {one} traits may be replaced via PUT /v1/{noun}/<{one} identifier>/traits with the list of traits specified \
+             in the request body."
         )));
     };
-    let names = traits.as_array().ok_or_else(|| ApiError::bad_request("Expected a list in 'traits'."))?;
+    let wrong = |value: &Value, types: &str| {
+        ApiError::bad_request(not_of_type(
+            "body",
+            value,
+            types,
+            "'traits' takes a list of the names of traits.",
+        ))
+    };
+    let names = traits.as_array().ok_or_else(|| wrong(&traits, "'array'"))?;
     let name = |name: &Value| {
-        let name = name
-            .as_str()
-            .ok_or_else(|| ApiError::bad_request("Expected the name of a trait in 'traits'."))?;
-        trait_name(name).map_err(ApiError::bad_request).map(|()| name.to_owned())
+        let name = name.as_str().ok_or_else(|| wrong(name, "'string'"))?;
+        trait_name(name)
+            .map_err(|why| ApiError::bad_request(not_a_trait("body", name, &why)))
+            .map(|()| name.to_owned())
     };
     names.iter().map(name).collect::<Result<_>>().map(Wanted)
 }
@@ -50,7 +60,7 @@ pub(super) fn wanted(body: Body, noun: &str) -> Result<Wanted> {
 fn only(rest: &serde_json::Map<String, Value>) -> Result<()> {
     match rest.keys().next() {
         Some(key) => Err(ApiError::bad_request(format!(
-            "Additional properties are not allowed ('{key}' was unexpected)"
+            "Schema error for body: Additional properties are not allowed ('{key}' was unexpected)"
         ))),
         None => Ok(()),
     }
@@ -64,8 +74,10 @@ pub(super) fn added(
     name: &str,
     body: Body,
 ) -> Result<(HeaderName, String)> {
-    trait_name(name).map_err(ApiError::bad_request)?;
-    if !body.object()?.is_empty() {
+    trait_name(name).map_err(|why| ApiError::bad_request(not_a_trait("trait", name, &why)))?;
+    let body = body.object()?;
+    only(&body.iter().filter(|(key, _)| *key != "traits").map(|(k, v)| (k.clone(), v.clone())).collect())?;
+    if !body.is_empty() {
         return Err(ApiError::bad_request("No body should be provided when adding a trait"));
     }
     let path = format!("{}/v1/{noun}/{}/traits/{name}", context.base, encode(ident));
