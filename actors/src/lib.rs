@@ -4,6 +4,7 @@
 //! (deploy → boot → power), tells rise to the node: no cycle, no deadlock. A transition is committed before it takes
 //! effect, so a process that dies at any moment is taken up where the database says it was.
 
+mod allocations;
 mod boot;
 mod deploy;
 mod directory;
@@ -28,8 +29,8 @@ pub use doing::Doing;
 pub use error::NodeError;
 pub use ferric_drivers::flow::Asked;
 pub use ferric_drivers::inspect::rules::validate_rule as validate_inspection_rule;
-pub use ferric_drivers::interface::Kind;
+pub use ferric_drivers::interface::{IndicatorState, Kind, VendorMethod, VmediaAsk};
 pub use ferric_drivers::{DriverError, Secret};
 pub use message::DriverInfo;
-pub use node::NodeActor;
+pub use node::{NodeActor, belongings, vifs_of};
 pub use settings::Settings;

@@ -1,5 +1,7 @@
 //! What the outside (web, sim, src) may ask of a node's actor. Inner messages stand beside their receivers.
 
+mod hardware;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,10 +9,13 @@ use actix::Message;
 use ferric_drivers::Secret;
 use ferric_drivers::flow::Asked;
 use ferric_drivers::interface::{Json, Kind};
+pub use ferric_drivers::network::VifAsk;
 use ferric_machine::{BootDevice, PowerTarget, Verb};
+use ferric_schema::allocations::Allocation;
 use ferric_schema::{Node, Port};
 use uuid::Uuid;
 
+pub use self::hardware::*;
 use crate::error::NodeError;
 
 /// An edit of a node; what it refuses is not written.
@@ -208,10 +213,42 @@ pub enum ChangeTraits {
     Remove(String),
 }
 
+/// Reserves the node for an allocation that looks for one: `instance_uuid` and the allocation change together.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct Reserve {
+    /// For which.
+    pub allocation: Box<Allocation>,
+    /// For the instance that the node has already, instead of for a new one.
+    pub backfill: bool,
+    /// The node's traits, for a backfill.
+    pub traits: Vec<String>,
+}
+
+/// Takes the allocation of that id from the node.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct Release(pub Uuid);
+
+/// `POST …/vifs`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct AttachVif(pub VifAsk);
+
+/// `DELETE …/vifs/{id}`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct DetachVif(pub String);
+
 /// `POST /v1/ports`.
 #[derive(Message)]
 #[rtype(result = "Result<Port, NodeError>")]
-pub struct CreatePort(pub Port);
+pub struct CreatePort {
+    /// The port.
+    pub port: Port,
+    /// Whether the client says that the node may boot from it; without a word it may, too, but that suits any port group.
+    pub asked_to_boot: bool,
+}
 
 /// `PATCH /v1/ports/{port}`; `apply` as in [`Update`], it also sees the node.
 #[derive(Message)]

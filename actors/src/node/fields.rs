@@ -9,7 +9,7 @@ use actix::{
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
 use ferric_machine::{Activity, BootDevice};
-use ferric_schema::{Conn, JsonText, Node, Port, StoreError, events, nodes, ports};
+use ferric_schema::{Also, Conn, JsonText, Node, StoreError, events, nodes};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,8 +17,8 @@ use super::NodeActor;
 use crate::error::NodeError;
 use crate::job::answered;
 use crate::message::{
-    ChangeTraits, CreatePort, DeleteNode, DeletePort, Describe, GetBootDevice, SetBootDevice, SetMaintenance,
-    SupportedBootDevices, Update, UpdatePort, Validate, Verdict,
+    ChangeTraits, DeleteNode, Describe, GetBootDevice, SetBootDevice, SetMaintenance, SupportedBootDevices,
+    Update, Validate, Verdict,
 };
 use crate::power::{QUESTION, ReadBootDevice, SetDevice};
 use crate::view;
@@ -51,12 +51,22 @@ impl Handler<Update> for NodeActor {
             change.node.fault = None;
         }
         change.tell(&self.world, "INFO", "updated", "fields changed".into(), json!({}));
-        self.commit(change, move |act, ctx| {
+        let then = move |act: &mut Self, ctx: &mut Context<Self>| {
             if changes {
                 act.maintenance_changed(ctx);
             }
             act.node.clone()
-        })
+        };
+        if self.node.instance_uuid.is_none() || change.node.instance_uuid.is_some() {
+            return self.commit(change, then);
+        }
+        // the instance goes, and its allocation with it
+        change.also.push(Also::Deallocate);
+        let may = self.may_drop_allocation();
+        AtomicResponse::new(Box::pin(may.into_actor(self).then(move |may, act: &mut Self, _| match may {
+            Ok(()) => act.committing(change, then),
+            Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(act)),
+        })))
     }
 }
 
@@ -158,39 +168,13 @@ impl Handler<Validate> for NodeActor {
         let (bound, view) = (&job.bound, &job.view);
         let mut all = BTreeMap::new();
         for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Vendor) {
-            let name = bound.names.get(&kind).map(String::as_str).unwrap_or_default();
-            let one = match kind {
-                Kind::Power => verdict(bound.power.validate(view)),
-                Kind::Management => verdict(bound.management.validate(view)),
-                Kind::Boot => verdict(bound.boot.validate(view)),
-                Kind::Deploy => verdict(bound.deploy.validate(view)),
-                Kind::Bios
-                | Kind::Console
-                | Kind::Firmware
-                | Kind::Inspect
-                | Kind::Network
-                | Kind::Raid
-                | Kind::Rescue
-                | Kind::Storage
-                | Kind::Vendor
-                    if name.starts_with("no-") =>
-                {
-                    Verdict { result: None, reason: Some("not supported".into()) }
-                }
-                Kind::Bios
-                | Kind::Console
-                | Kind::Firmware
-                | Kind::Inspect
-                | Kind::Network
-                | Kind::Raid
-                | Kind::Rescue
-                | Kind::Storage
-                | Kind::Vendor => match (bound.steps_of(kind), work_of(kind)) {
-                    (Some(steps), Some(activity)) => verdict(steps.validate_for(view, activity)),
-                    (_, _) => Verdict { result: Some(true), reason: None },
-                },
-            };
-            all.insert(kind, one);
+            let fake = bound.names.get(&kind).is_none_or(|name| name == "fake");
+            let steps = bound.steps_of(kind).filter(|_| !fake);
+            let checked = bound.validate(kind, view).and_then(|()| match (steps, work_of(kind)) {
+                (Some(steps), Some(activity)) => steps.validate_for(view, activity),
+                (None, _) | (_, None) => Ok(()),
+            });
+            all.insert(kind, verdict(checked));
         }
         MessageResult(Ok(all))
     }
@@ -247,8 +231,7 @@ impl Handler<DeleteNode> for NodeActor {
         let node = &self.node;
         if node.protected {
             let text = format!(
-                "Node {} is protected and can not be undeployed, rebuilt or deleted: clear its \
-                                protected flag first.",
+                "Node {} is protected and cannot be undeployed, rebuilt or deleted. Clear its protected flag first.",
                 node.uuid
             );
             return self.refuse(NodeError::Forbidden(text));
@@ -267,8 +250,11 @@ impl Handler<DeleteNode> for NodeActor {
         let allowed = node.provision_state.delete_allowed(self.world.settings.allow_deleting_available);
         if !allowed && !node.maintenance {
             let text = format!(
-                "Can not delete node \"{}\" while it is in provision state \"{}\".",
-                node.uuid, node.provision_state
+                "Can not delete node \"{}\" while it is in provision state \"{}\". Valid provision states to perform deletion \
+                 are: \"({})\", or set the node into maintenance mode",
+                node.uuid,
+                node.provision_state,
+                deletable(self.world.settings.allow_deleting_available)
             );
             return self.refuse(NodeError::Conflict(text));
         }
@@ -311,6 +297,13 @@ impl Handler<DeleteNode> for NodeActor {
     }
 }
 
+/// The states in which nodes may be deleted, for people.
+fn deletable(available: bool) -> String {
+    let mut all = vec!["'manageable'", "'enroll'", "'adopt failed'"];
+    all.extend(available.then_some("'available'"));
+    all.join(", ")
+}
+
 /// How many traits a node may have (Ironic's limit).
 const MOST_TRAITS: usize = 50;
 
@@ -331,14 +324,17 @@ fn change_traits(
         ChangeTraits::Add(name) => traits.push(name.clone()),
         ChangeTraits::Remove(name) => {
             let Some(at) = traits.iter().position(|other| other == name) else {
-                let id = format!("'{name}' of node {node}");
-                return Ok(Err(NodeError::NotFound { what: "Trait", id }));
+                return Ok(Err(NodeError::NoTrait { node, name: name.clone() }));
             };
             traits.remove(at);
         }
     }
     if traits.len() > MOST_TRAITS {
-        let text = format!("Node {node} would have {} traits; it may have {MOST_TRAITS}.", traits.len());
+        let text = format!(
+            "Could not modify traits for node {node} as it would exceed the maximum number of traits per node ({} vs. \
+             {MOST_TRAITS})",
+            traits.len()
+        );
         return Ok(Err(NodeError::Invalid(text)));
     }
     nodes::set_traits(conn, node, &traits).map(Ok)
@@ -354,90 +350,6 @@ impl Handler<ChangeTraits> for NodeActor {
         let (store, uuid) = (self.world.store.clone(), self.uuid());
         let write = async move { store.write(move |conn| change_traits(conn, uuid, &ask)).await };
         AtomicResponse::new(Box::pin(write.into_actor(self).map(|result, _: &mut Self, _| result?)))
-    }
-}
-
-impl NodeActor {
-    /// Changes a port and reads the node's ports anew, in one transaction.
-    fn port_written<T: Send + 'static>(
-        &self,
-        write: impl FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
-    ) -> AtomicResponse<Self, Result<T, NodeError>> {
-        let (store, uuid) = (self.world.store.clone(), self.uuid());
-        let both = async move {
-            store
-                .write(move |conn| {
-                    let written = write(conn)?;
-                    Ok((written, ports::of_node(conn, uuid)?))
-                })
-                .await
-        };
-        AtomicResponse::new(Box::pin(both.into_actor(self).map(|result, act: &mut Self, _| {
-            let (written, all) = result?;
-            act.world.ports.set(act.node.uuid, &all);
-            act.ports = all;
-            Ok(written)
-        })))
-    }
-
-    fn port(&self, uuid: Uuid) -> Result<&Port, NodeError> {
-        let found = self.ports.iter().find(|port| port.uuid == uuid);
-        found.ok_or(NodeError::NotFound { what: "Port", id: uuid.to_string() })
-    }
-}
-
-impl Handler<CreatePort> for NodeActor {
-    type Result = AtomicResponse<Self, Result<Port, NodeError>>;
-
-    fn handle(&mut self, ask: CreatePort, _: &mut Context<Self>) -> Self::Result {
-        self.port_written(move |conn| ports::insert(conn, &ask.0))
-    }
-}
-
-impl Handler<UpdatePort> for NodeActor {
-    type Result = AtomicResponse<Self, Result<Port, NodeError>>;
-
-    fn handle(&mut self, ask: UpdatePort, _: &mut Context<Self>) -> Self::Result {
-        let mut port = match self.port(ask.port) {
-            Ok(port) => port.clone(),
-            Err(error) => return self.refuse(error),
-        };
-        if let Err(error) = (ask.apply)(&mut port, &self.node) {
-            return self.refuse(error);
-        }
-        let now = self.world.now();
-        self.port_written(move |conn| ports::update(conn, &port, now))
-    }
-}
-
-/// A port came to this node from another one.
-#[derive(Message)]
-#[rtype(result = "Result<(), NodeError>")]
-pub(crate) struct ReloadPorts;
-
-impl Handler<ReloadPorts> for NodeActor {
-    type Result = AtomicResponse<Self, Result<(), NodeError>>;
-
-    fn handle(&mut self, _: ReloadPorts, _: &mut Context<Self>) -> Self::Result {
-        self.port_written(|_| Ok(()))
-    }
-}
-
-impl Handler<DeletePort> for NodeActor {
-    type Result = AtomicResponse<Self, Result<(), NodeError>>;
-
-    fn handle(&mut self, ask: DeletePort, _: &mut Context<Self>) -> Self::Result {
-        if let Err(error) = self.port(ask.0) {
-            return self.refuse(error);
-        }
-        let node = &self.node;
-        if (node.instance_uuid.is_some() || node.provision_state == ferric_machine::State::Active)
-            && !node.maintenance
-        {
-            let text = format!("Cannot delete the port {} as node {} is in use.", ask.0, node.uuid);
-            return self.refuse(NodeError::Conflict(text));
-        }
-        self.port_written(move |conn| ports::delete(conn, ask.0))
     }
 }
 

@@ -5,11 +5,16 @@
 //! work runs in the sibling actors and comes back as a message.
 
 mod agent;
+pub mod belongings;
 mod fields;
 mod found;
+mod hardware;
 mod operation;
+mod orders;
+mod ports;
 mod power;
 mod provision;
+mod reserve;
 mod work;
 
 use std::future::ready;
@@ -19,7 +24,7 @@ use std::time::Duration;
 use actix::fut::WrapFuture;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
-    SpawnHandle,
+    ResponseActFuture, SpawnHandle,
 };
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
@@ -43,7 +48,10 @@ use crate::supervisor::NodeDown;
 use crate::view;
 use crate::world::World;
 
-pub(crate) use fields::{ReloadPorts, Turn};
+pub(crate) use fields::Turn;
+pub(crate) use ports::ReloadPorts;
+pub use reserve::vifs_of;
+
 pub(crate) use power::{AgentGoes, AgentGone, PowerObserved};
 pub(crate) use work::StepEnded;
 
@@ -253,6 +261,8 @@ impl NodeActor {
         }
         if outcome.clears_instance {
             view::wipe_instance(node);
+            change.also.push(Also::Deallocate);
+            change.also.push(Also::ForgetVifs(ferric_drivers::network::VIF_KEY));
         }
         if outcome.clears_power {
             node.power_state = None;
@@ -324,22 +334,29 @@ impl NodeActor {
         change: Change,
         then: impl FnOnce(&mut Self, &mut Context<Self>) -> T + 'static,
     ) -> AtomicResponse<Self, Result<T, NodeError>> {
+        AtomicResponse::new(self.committing(change, then))
+    }
+
+    /// [`NodeActor::commit`] as the last part of something longer.
+    fn committing<T: 'static>(
+        &mut self,
+        change: Change,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) -> T + 'static,
+    ) -> ResponseActFuture<Self, Result<T, NodeError>> {
         let world = self.world.clone();
         let commit = self.commit_of(change);
         let write = async move { world.commit(commit).await };
-        AtomicResponse::new(Box::pin(write.into_actor(self).map(
-            |result, act: &mut Self, ctx| match result {
-                Ok(done) => {
-                    act.committed(done, ctx);
-                    Ok(then(act, ctx))
-                }
-                Err(StoreError::Stale { id, .. }) => {
-                    act.lost(&"the row was changed behind its back", ctx);
-                    Err(NodeError::Rebuilding(id))
-                }
-                Err(error) => Err(NodeError::Store(error)),
-            },
-        )))
+        Box::pin(write.into_actor(self).map(|result, act: &mut Self, ctx| match result {
+            Ok(done) => {
+                act.committed(done, ctx);
+                Ok(then(act, ctx))
+            }
+            Err(StoreError::Stale { id, .. }) => {
+                act.lost(&"the row was changed behind its back", ctx);
+                Err(NodeError::Rebuilding(id))
+            }
+            Err(error) => Err(NodeError::Store(error)),
+        }))
     }
 
     /// Answers without a commit.
@@ -377,6 +394,12 @@ impl NodeActor {
             tracing::info!(node = %self.uuid(), error, "{before} → {}", self.state());
             self.silent = None;
             self.arm(ctx);
+            let looked =
+                matches!(before.activity(), Some(Activity::Verify | Activity::Clean | Activity::Service));
+            // the work may have changed how it boots, and a machine just enrolled was never asked
+            if looked && self.state().is_stable() {
+                self.refresh_boot(ctx);
+            }
         }
     }
 
@@ -422,7 +445,7 @@ impl NodeActor {
 
     fn locked(&self) -> NodeError {
         let host = self.node.reservation.clone().unwrap_or_else(|| self.world.settings.host.clone());
-        NodeError::Locked { node: self.node.uuid, host }
+        NodeError::Locked { node: self.node.uuid, host, doing: self.world.sentence_of(self.node.uuid) }
     }
 
     fn uuid(&self) -> Uuid {
