@@ -287,32 +287,27 @@ async fn try_node(
 ) -> Result<(), StoreError> {
     round.seen += 1;
     let ask = Reserve { allocation: Box::new(asked.clone()), backfill: false, traits: Vec::new() };
-    match directory.ask(node, ask).await {
-        Ok(()) => {
-            tracing::info!(allocation = %asked.uuid, %node, "reserved");
-            round.over = true;
-        }
-        Err(NodeError::Locked { .. } | NodeError::Rebuilding(_) | NodeError::Busy) => round.locked += 1,
-        // the node lost a trait, or the allocation is gone, or somebody else found it a node
-        Err(NodeError::Store(StoreError::NotFound { .. } | StoreError::Duplicate { .. })) => {
-            let id = asked.uuid;
-            let now = directory.store().read(move |conn| allocations::get(conn, id)).await?;
-            round.over = now.is_none_or(|one| one.state != AllocationState::Allocating);
-        }
-        Err(NodeError::Store(error)) => return Err(error),
-        Err(
-            why @ (NodeError::NotFound { .. }
-            | NodeError::Refused(_)
-            | NodeError::Invalid(_)
-            | NodeError::Conflict(_)
-            | NodeError::Forbidden(_)
-            | NodeError::NoValidHost { .. }
-            | NodeError::Driver(_)
-            | NodeError::NotBuilt { .. }
-            | NodeError::AllocationFailed(_)
-            | NodeError::Limit(_)),
-        ) => tracing::debug!(allocation = %asked.uuid, %node, %why, "not this one"),
+    let Err(refused) = directory.ask(node, ask).await else {
+        tracing::info!(allocation = %asked.uuid, %node, "reserved");
+        round.over = true;
+        return Ok(());
+    };
+    // the node lost a trait, or the allocation is gone, or somebody else found it a node
+    let raced =
+        matches!(&refused, NodeError::Store(StoreError::NotFound { .. } | StoreError::Duplicate { .. }));
+    if raced {
+        let id = asked.uuid;
+        let now = directory.store().read(move |conn| allocations::get(conn, id)).await?;
+        round.over = now.is_none_or(|one| one.state != AllocationState::Allocating);
+        return Ok(());
     }
+    if let NodeError::Store(error) = refused {
+        return Err(error);
+    }
+    if matches!(refused, NodeError::Locked { .. } | NodeError::Rebuilding(_) | NodeError::Busy) {
+        round.locked += 1;
+    }
+    tracing::debug!(allocation = %asked.uuid, %node, %refused, "not this one");
     Ok(())
 }
 
@@ -428,28 +423,12 @@ fn told(error: StoreError) -> NodeError {
 
 /// The allocation's uuid is the instance of another node, or the node has another allocation.
 fn instance_taken(error: NodeError, node: Uuid) -> NodeError {
-    match error {
-        NodeError::Store(StoreError::Duplicate { what: "instance_uuid", value }) => {
-            NodeError::Conflict(format!(
-                "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
-            ))
-        }
-        NodeError::Store(StoreError::Duplicate { .. }) => {
-            NodeError::Conflict(format!("Node {node} has an allocation already."))
-        }
-        other @ (NodeError::Store(_)
-        | NodeError::NotFound { .. }
-        | NodeError::Refused(_)
-        | NodeError::Locked { .. }
-        | NodeError::Invalid(_)
-        | NodeError::Conflict(_)
-        | NodeError::Forbidden(_)
-        | NodeError::NoValidHost { .. }
-        | NodeError::Driver(_)
-        | NodeError::NotBuilt { .. }
-        | NodeError::AllocationFailed(_)
-        | NodeError::Busy
-        | NodeError::Limit(_)
-        | NodeError::Rebuilding(_)) => other,
-    }
+    let NodeError::Store(StoreError::Duplicate { what, value }) = error else { return error };
+    NodeError::Conflict(if what == "instance_uuid" {
+        format!(
+            "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
+        )
+    } else {
+        format!("Node {node} has an allocation already.")
+    })
 }

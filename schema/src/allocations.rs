@@ -385,10 +385,9 @@ pub fn free_nodes(
     from: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Uuid>, StoreError> {
-    let mut query = free(wanted);
-    if let Some(from) = from {
-        query = query.filter(nodes::dsl::uuid.gt(from.to_string()));
-    }
+    // a lower bound even for the first page: without one SQLite would take another index, and sort
+    let from = from.map(|id| id.to_string()).unwrap_or_default();
+    let query = free(wanted).filter(nodes::dsl::uuid.gt(from));
     Ok(query.order_by(nodes::dsl::uuid).limit(limit).load(c)?)
 }
 
