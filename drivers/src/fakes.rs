@@ -13,8 +13,8 @@ use crate::delayed::{Delay, Delayed};
 use crate::deploy::FakeDeploy;
 use crate::error::DriverError;
 use crate::interface::{
-    BiosSetting, Found, Interface, Json, Kind, NodeChange, NodeView, Property, Result, Step, StepContext,
-    StepOutcome, Steps, VendorInterface, VendorMethod,
+    BiosSetting, Found, Interface, Json, Kind, NodeChange, NodeView, Property, RaidInterface, Result, Step,
+    StepContext, StepOutcome, Steps, VendorInterface, VendorMethod,
 };
 use crate::management::FakeManagement;
 use crate::power::FakePower;
@@ -102,6 +102,14 @@ impl Steps for FakeRescue {
 
 /// RAID: what is wanted is there.
 pub struct FakeRaid;
+
+impl Interface for FakeRaid {
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        self.validate_target(node)
+    }
+}
+
+impl RaidInterface for FakeRaid {}
 
 #[async_trait]
 impl Steps for FakeRaid {
@@ -355,6 +363,7 @@ pub fn install(parts: &mut Parts, delays: &FakeDelays) {
     parts.management.insert("fake", Arc::new(Delayed::new(FakeManagement, delays.management)));
     parts.boot.insert("fake", Arc::new(Delayed::new(FakeBoot, delays.boot)));
     parts.deploy.insert("fake", Arc::new(Delayed::new(FakeDeploy, delays.deploy)));
+    parts.raid.insert("fake", Arc::new(FakeRaid));
     parts.vendor.insert("fake", Arc::new(Delayed::new(FakeVendor, delays.vendor)));
     let steps: [(Kind, Arc<dyn Steps>); 6] = [
         (Kind::Bios, Arc::new(Delayed::new(FakeBios, delays.bios))),

@@ -6,6 +6,8 @@
 pub mod absent;
 pub mod agent_steps;
 pub mod boot;
+mod capabilities;
+pub mod console;
 pub mod delayed;
 pub mod deploy;
 mod error;
@@ -17,15 +19,18 @@ pub mod interface;
 pub mod management;
 pub mod network;
 pub mod power;
+mod properties;
 pub mod protocol;
 pub mod python;
 pub mod raid;
 mod raid_config;
+pub mod redfish;
 pub mod registry;
 pub mod rescue;
 mod secret;
 #[cfg(test)]
 mod testing;
+pub mod vendor;
 
 pub use error::DriverError;
 pub use registry::{BindError, Bound, Parts, Registry, RegistrySettings};

@@ -7,7 +7,10 @@ use ferric_machine::Activity;
 use serde_json::{Value, json};
 
 use crate::error::DriverError;
-use crate::interface::{AgentSteps, Json, NodeView, Result, Resume, Step, StepContext, StepOutcome, Steps};
+use crate::interface::{
+    AgentSteps, Interface, Json, NodeView, RaidInterface, Result, Resume, Step, StepContext, StepOutcome,
+    Steps,
+};
 
 /// Hands its steps to the agent, with the part of target_raid_config that was asked for. What came of it goes into
 /// the node's raid_config.
@@ -47,6 +50,14 @@ fn handed(context: &StepContext) -> Result<(Arc<dyn AgentSteps>, StepContext)> {
     }
     Ok((agent, handed))
 }
+
+impl Interface for AgentRaid {
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        self.validate_target(node)
+    }
+}
+
+impl RaidInterface for AgentRaid {}
 
 #[async_trait]
 impl Steps for AgentRaid {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferric_machine::Activity;
+
 use crate::absent::{Absent, Plain};
 use crate::hardware;
 use crate::interface::{
@@ -112,11 +114,12 @@ impl Bound {
             Kind::Power => self.power.validate(node),
             Kind::Raid => self.raid.validate(node),
             Kind::Vendor => self.vendor.validate(node),
-            Kind::Bios | Kind::Firmware | Kind::Inspect | Kind::Network | Kind::Rescue | Kind::Storage => {
-                match self.interfaces.get(&kind) {
-                    Some(interface) => interface.validate(node),
-                    None => Ok(()),
-                }
+            Kind::Inspect => {
+                self.interfaces.get(&kind).map_or(Ok(()), |interface| interface.validate(node))?;
+                self.steps.get(&kind).map_or(Ok(()), |steps| steps.validate_for(node, Activity::Inspect))
+            }
+            Kind::Bios | Kind::Firmware | Kind::Network | Kind::Rescue | Kind::Storage => {
+                self.interfaces.get(&kind).map_or(Ok(()), |interface| interface.validate(node))
             }
         }
     }

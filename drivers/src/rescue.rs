@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::error::DriverError;
 use crate::flow::prepare_instance;
 use crate::interface::{
-    AgentHandle, Found, Json, NodeChange, NodeView, Progress, Progressed, RamdiskPurpose, Result, Resume,
-    Step, StepContext, StepOutcome, Steps,
+    AgentHandle, Found, Interface, Json, NodeChange, NodeView, Progress, Progressed, RamdiskPurpose, Result,
+    Resume, Step, StepContext, StepOutcome, Steps,
 };
 use crate::protocol::agent::AgentClient;
 
@@ -58,7 +58,7 @@ impl AgentRescue {
 
     async fn set_password(&self, agent: &AgentHandle, node: &NodeView) -> Result<()> {
         let hash = node.instance_str(HASHED);
-        let secret = hash.or(node.instance_str(PASSWORD)).ok_or_else(missing)?;
+        let secret = hash.or(node.instance_str(PASSWORD)).ok_or_else(|| missing(node))?;
         let params = FinalizeRescueParams { rescue_password: Secret::new(secret), hashed: hash.is_some() };
         let Ok(Value::Object(params)) = serde_json::to_value(params) else {
             unreachable!("a struct of strings serialises to an object")
@@ -67,11 +67,12 @@ impl AgentRescue {
     }
 }
 
-fn missing() -> DriverError {
-    DriverError::Missing {
-        section: "instance_info",
-        key: PASSWORD.into(),
-        remedy: "give a rescue password with the request".into(),
+fn missing(node: &NodeView) -> DriverError {
+    DriverError::MissingParameter {
+        reason: format!(
+            "Node {} is missing 'instance_info/rescue_password'. It is required for rescuing node.",
+            node.uuid
+        ),
     }
 }
 
@@ -95,7 +96,13 @@ pub(crate) fn without_password(context: &StepContext) -> StepOutcome {
 
 /// A password was given with the request.
 pub(crate) fn has_password(node: &NodeView) -> Result<()> {
-    node.instance_str(HASHED).or(node.instance_str(PASSWORD)).map(|_| ()).ok_or_else(missing)
+    node.instance_str(HASHED).or(node.instance_str(PASSWORD)).map(|_| ()).ok_or_else(|| missing(node))
+}
+
+impl Interface for AgentRescue {
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        has_password(node)
+    }
 }
 
 #[async_trait]

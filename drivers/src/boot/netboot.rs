@@ -10,26 +10,8 @@ use super::artefacts::{
 use super::folder::{Folder, blocking, io_error};
 use super::images::{ImageCache, Source};
 use super::{BootVia, Mac, PortIndex, PxeSettings};
-use crate::DriverError;
-use crate::interface::{InstanceBoot, NodeView, Property, RamdiskParams, RamdiskPurpose, Result};
-
-/// The driver_info keys that both read.
-pub(super) const PROPERTIES: &[Property] = &[
-    (
-        "deploy_kernel",
-        "Kernel of the deploy ramdisk: path, file:// or http(s):// URL. Needed unless [conductor] deploy_kernel is set.",
-    ),
-    (
-        "deploy_ramdisk",
-        "The deploy ramdisk: path, file:// or http(s):// URL. Needed unless [conductor] deploy_ramdisk is set.",
-    ),
-    (
-        "rescue_kernel",
-        "Kernel of the rescue ramdisk. Needed for rescuing unless [conductor] rescue_kernel is set.",
-    ),
-    ("rescue_ramdisk", "The rescue ramdisk. Needed for rescuing unless [conductor] rescue_ramdisk is set."),
-    ("kernel_append_params", "Kernel arguments of the ramdisk; %default% stands for those of [pxe]."),
-];
+use crate::interface::{InstanceBoot, NodeView, RamdiskParams, RamdiskPurpose, Result};
+use crate::{DriverError, capabilities, python};
 
 #[derive(Debug)]
 pub(super) struct Netboot {
@@ -51,17 +33,19 @@ impl Netboot {
 
     pub(super) fn validate(&self, node: &NodeView, purpose: RamdiskPurpose) -> Result<()> {
         macs(node)?;
+        if self.via == BootVia::Ipxe && self.settings.http_url.is_empty() {
+            let reason = "iPXE boot is enabled but no HTTP URL or HTTP root was specified: set [deploy] http_url to \
+                          the URL of http_root as the machines reach it";
+            return Err(DriverError::MissingParameter { reason: reason.to_owned() });
+        }
+        capabilities::validate(node)?;
+        if node.instance_str("image_source").is_some() && node.instance_str("boot_iso").is_some() {
+            let reason = "An 'image_source' and 'boot_iso' parameter may not be specified at the same time";
+            return Err(DriverError::InvalidParameter { reason: reason.to_owned() });
+        }
         let (kernel, ramdisk) = self.sources(node, purpose)?;
         kernel.check()?;
-        ramdisk.check()?;
-        if self.via == BootVia::Ipxe && self.settings.http_url.is_empty() {
-            return Err(DriverError::Missing {
-                section: "[deploy]",
-                key: "http_url".to_owned(),
-                remedy: "set it to the URL of http_root as the machines reach it".to_owned(),
-            });
-        }
-        Ok(())
+        ramdisk.check()
     }
 
     pub(super) async fn prepare(&self, node: &NodeView, params: &RamdiskParams) -> Result<()> {
@@ -163,20 +147,27 @@ impl Netboot {
         } else {
             (&settings.deploy_kernel, &settings.deploy_ramdisk)
         };
-        let find = |key: &'static str, default: &Option<String>| {
-            let text = node.driver_str(key).or(default.as_deref()).ok_or_else(|| DriverError::Missing {
-                section: "driver_info",
-                key: key.to_owned(),
-                remedy: format!("set driver_info/{key} or [conductor] {key} to a path or URL"),
-            })?;
-            Source::parse(key, text)
-        };
-        Ok((find(kernel, default_kernel)?, find(ramdisk, default_ramdisk)?))
+        let all = [(kernel, default_kernel), (ramdisk, default_ramdisk)]
+            .map(|(key, default)| (key, node.driver_str(key).or(default.as_deref())));
+        if let [(_, Some(one)), (_, Some(other))] = all {
+            return Ok((Source::parse(kernel, one)?, Source::parse(ramdisk, other)?));
+        }
+        let missing: Vec<&str> = all.iter().filter(|(_, text)| text.is_none()).map(|(key, _)| *key).collect();
+        let reason = format!(
+            "Cannot validate PXE bootloader. Some parameters were missing in node's driver_info and configuration. \
+             Missing are: {}",
+            python::list(&missing)
+        );
+        Err(DriverError::MissingParameter { reason })
     }
 }
 
 /// The addresses that the node may boot from; at least one.
 fn macs(node: &NodeView) -> Result<Vec<Mac>> {
+    if node.ports.is_empty() {
+        let reason = format!("Node {} does not have any port associated with it", node.uuid);
+        return Err(DriverError::MissingParameter { reason });
+    }
     let mut macs = Vec::new();
     for port in node.ports.iter().filter(|port| port.pxe_enabled) {
         let mac = port.address.parse().map_err(|error: super::NotAMac| DriverError::Invalid {

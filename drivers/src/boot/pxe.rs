@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ferric_machine::{BootDevice, BootMode};
 
-use super::netboot::{Netboot, PROPERTIES};
+use super::netboot::Netboot;
 use super::{BootVia, PortIndex, PxeSettings};
 use crate::interface::{
     BootInterface, InstanceBoot, NodeView, Property, RamdiskParams, RamdiskPurpose, Result,
@@ -26,7 +26,7 @@ impl PxeBoot {
 #[async_trait]
 impl BootInterface for PxeBoot {
     fn properties(&self) -> &'static [Property] {
-        PROPERTIES
+        crate::properties::PXE
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {

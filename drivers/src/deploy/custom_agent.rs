@@ -53,8 +53,8 @@ impl DeployInterface for CustomAgentDeploy {
         self.0.properties()
     }
 
-    fn validate(&self, _node: &NodeView) -> Result<()> {
-        Ok(())
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        crate::capabilities::validate(node)
     }
 
     async fn prepare(&self, node: &NodeView) -> Result<Json> {

@@ -15,6 +15,7 @@ use super::image;
 use super::partition::{self, Layout};
 use super::served::{Served, ServedFiles};
 use crate::agent_steps::{EraseSettings, shown_node, shown_ports};
+use crate::capabilities;
 use crate::error::DriverError;
 use crate::interface::{
     AgentHandle, DeployInterface, Found, Json, NodeView, Progress, Progressed, Property, RamdiskPurpose,
@@ -400,12 +401,14 @@ impl Steps for DirectDeploy {
 #[async_trait]
 impl DeployInterface for DirectDeploy {
     fn properties(&self) -> &'static [Property] {
-        &[]
+        crate::properties::AGENT
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
+        capabilities::validate(node)?;
         image::check_place(&image::source(node)?, self.served.as_ref())?;
         image::checksum(node)?;
+        capabilities::validate_proxies(node)?;
         if partition::is_partition(node)? {
             Layout::of(node)?;
         }

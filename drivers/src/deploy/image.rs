@@ -17,10 +17,12 @@ const LONGEST_SUMS: usize = 1 << 20;
 
 /// The URL of `instance_info.image_source`.
 pub(crate) fn source(node: &NodeView) -> Result<Url> {
-    let text = node.instance_str("image_source").ok_or_else(|| DriverError::Missing {
-        section: "instance_info",
-        key: "image_source".into(),
-        remedy: "set it to the http(s) URL of an image".into(),
+    let text = node.instance_str("image_source").ok_or_else(|| DriverError::MissingParameter {
+        reason: format!(
+            "Node {} failed to validate deploy image info. Some parameters were missing. Missing are: \
+             ['instance_info.image_source']",
+            node.uuid
+        ),
     })?;
     let url = Url::parse(text).map_err(|error| {
         invalid(
@@ -45,21 +47,23 @@ pub(crate) enum Checksum {
     File(Url),
 }
 
+fn no_checksum(node: &NodeView) -> DriverError {
+    DriverError::MissingParameter {
+        reason: format!(
+            "image_source's \"image_checksum\", or \"image_os_hash_algo\" and \"image_os_hash_value\" must be \
+             provided in instance_info for node {}",
+            node.uuid
+        ),
+    }
+}
+
 /// Reads `image_os_hash_algo`/`_value`, else `image_checksum`.
 pub(crate) fn checksum(node: &NodeView) -> Result<Checksum> {
     if let Some(value) = node.instance_str("image_os_hash_value") {
-        let algorithm = node.instance_str("image_os_hash_algo").ok_or_else(|| DriverError::Missing {
-            section: "instance_info",
-            key: "image_os_hash_algo".into(),
-            remedy: "set it to sha256 or sha512 beside image_os_hash_value".into(),
-        })?;
+        let algorithm = node.instance_str("image_os_hash_algo").ok_or_else(|| no_checksum(node))?;
         return value_of("image_os_hash_value", algorithm, value);
     }
-    let text = node.instance_str("image_checksum").ok_or_else(|| DriverError::Missing {
-        section: "instance_info",
-        key: "image_checksum".into(),
-        remedy: "set image_checksum, or image_os_hash_algo and image_os_hash_value".into(),
-    })?;
+    let text = node.instance_str("image_checksum").ok_or_else(|| no_checksum(node))?;
     if text.contains("://") {
         return Url::parse(text)
             .map(Checksum::File)

@@ -233,8 +233,7 @@ async fn anaconda_lays_out_its_kickstart_file_and_waits_for_the_installers_word(
 async fn noop_touches_nothing() {
     let world = World::new().await;
     NoopDeploy.validate(&world.node).unwrap();
-    assert!(NoopDeploy.steps(&world.node, Activity::Deploy).is_empty());
-    for name in ["tear_down", "take_over"] {
+    for name in ["deploy", "tear_down", "take_over"] {
         let outcome = NoopDeploy.execute(&context(&world, &Step::new("deploy", name, 0))).await.unwrap();
         assert_eq!(outcome, StepOutcome::Done);
     }

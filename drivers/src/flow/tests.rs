@@ -272,15 +272,15 @@ async fn deploy_steps_of_agent_templates_and_interface_merge_by_priority() {
 async fn a_deployment_without_agent_still_takes_steps_of_interfaces() {
     let mut world = world().await;
     world.bound.deploy = Arc::new(FakeDeploy);
-    world.put(Kind::Bios, "fake", fakes::FakeBios);
-    let bios = Asked {
+    world.put(Kind::Raid, "fake", fakes::FakeRaid);
+    let raid = Asked {
         priority: Some(150),
-        args: object(json!({"settings": []})),
-        ..asked("bios", "apply_configuration")
+        args: object(json!({"raid_config": {}})),
+        ..asked("raid", "apply_configuration")
     };
-    let order = Order { steps: vec![bios], ..Order::new(Activity::Deploy) };
+    let order = Order { steps: vec![raid], ..Order::new(Activity::Deploy) };
     world.run(&order).await.unwrap();
-    assert_eq!(world.ran, ["conductor.prepare", "bios.apply_configuration", "deploy.deploy"]);
+    assert_eq!(world.ran, ["conductor.prepare", "raid.apply_configuration", "deploy.deploy"]);
     let in_band = Asked { priority: Some(50), ..asked("deploy", "erase_devices") };
     let order = Order { steps: vec![in_band], ..Order::new(Activity::Deploy) };
     assert!(world.flow.validate(&world.node, &world.bound, &order).is_err());
@@ -412,13 +412,11 @@ async fn a_fake_node_passes_every_verb() {
     for activity in [Activity::Clean, Activity::Service] {
         let settings =
             |interface, name| Asked { args: object(json!({"settings": []})), ..asked(interface, name) };
-        let steps = vec![
-            asked("raid", "delete_configuration"),
-            asked("raid", "create_configuration"),
-            settings("bios", "apply_configuration"),
-            settings("firmware", "update"),
-            asked("", "power_off"),
-        ];
+        let mut steps = vec![asked("raid", "delete_configuration"), asked("raid", "create_configuration")];
+        if activity == Activity::Clean {
+            steps.extend([settings("bios", "apply_configuration"), settings("firmware", "update")]);
+        }
+        steps.push(asked("", "power_off"));
         world.run(&manual(activity, steps)).await.unwrap();
     }
     assert_eq!(world.agent.steps_started(), Vec::<String>::new(), "nobody was there to be asked");

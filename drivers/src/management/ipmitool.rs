@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use ferric_machine::{BootDevice, BootMode};
 
 use crate::interface::{ManagementInterface, NodeView, Property, Result};
-use crate::protocol::ipmi::command::{BootFlags, BootOption, GetBootFlags};
-use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, PROPERTIES, Target, flag};
+use crate::properties;
+use crate::protocol::ipmi::command::{BootFlags, BootOption, ChassisControl, GetBootFlags};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Target, flag};
 
 const DEVICES: &[BootDevice] =
     &[BootDevice::Pxe, BootDevice::Disk, BootDevice::Cdrom, BootDevice::Bios, BootDevice::Safe];
@@ -41,7 +42,7 @@ impl IpmitoolManagement {
 #[async_trait]
 impl ManagementInterface for IpmitoolManagement {
     fn properties(&self) -> &'static [Property] {
-        PROPERTIES
+        properties::IPMI
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
@@ -78,5 +79,11 @@ impl ManagementInterface for IpmitoolManagement {
         let ended = self.attempt(&target, BootOption::SetInProgress(false)).await;
         set.map_err(|error| error.of(&target, &format!("boot device {device}")))?;
         ended
+    }
+
+    async fn inject_nmi(&self, node: &NodeView) -> Result<()> {
+        let target = Target::from_node(node, &self.settings)?;
+        let sent = self.client.run(&target, ChassisControl::Diag).await;
+        sent.map_err(|error| error.of(&target, ChassisControl::Diag.as_str()))
     }
 }

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::DriverError;
 use crate::interface::{NodeView, PowerInterface, Property, Result};
+use crate::properties;
 use crate::protocol::ipmi::command::{ChassisControl, GetChassisStatus};
-use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, PROPERTIES, Target};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Target};
 
 /// Completion code of a chassis command that does not fit what the chassis is doing (IPMI 2.0 table 5-2).
 const NOT_IN_PRESENT_STATE: u8 = 0xD5;
@@ -98,7 +99,7 @@ fn not_reached(target: &Target, control: ChassisControl, wanted: PowerState, aft
 #[async_trait]
 impl PowerInterface for IpmitoolPower {
     fn properties(&self) -> &'static [Property] {
-        PROPERTIES
+        properties::IPMI
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {

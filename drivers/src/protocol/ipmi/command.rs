@@ -267,6 +267,60 @@ impl BootFlags {
     }
 }
 
+/// Any command, as bytes: network function, number, data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawCommand {
+    /// Network function of the request, even.
+    pub net_fn: u8,
+    /// Number of the command.
+    pub command: u8,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
+impl RawCommand {
+    /// Cold Reset (`false`) or Warm Reset (`true`) of the BMC (IPMI 2.0 §20.2, §20.3).
+    #[must_use]
+    pub const fn reset(warm: bool) -> RawCommand {
+        RawCommand { net_fn: 0x06, command: if warm { 0x03 } else { 0x02 }, data: Vec::new() }
+    }
+}
+
+/// Bytes as `ipmitool raw` takes them: `0x00 0x08 5`, hexadecimal with `0x`, otherwise decimal.
+impl std::str::FromStr for RawCommand {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let byte = |word: &str| {
+            let hex = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"));
+            let byte = hex.map_or_else(|| word.parse().ok(), |hex| u8::from_str_radix(hex, 16).ok());
+            byte.ok_or_else(|| format!("'{word}' is not a byte: write it as 0x00 to 0xff"))
+        };
+        let bytes = text.split_whitespace().map(byte).collect::<Result<Vec<u8>, String>>()?;
+        match bytes[..] {
+            [net_fn, _, ..] if net_fn > 0x3F || net_fn % 2 == 1 => {
+                Err(format!("{net_fn:#04x} is not the network function of a request: even, at most 0x3e"))
+            }
+            [net_fn, command, ref data @ ..] => Ok(RawCommand { net_fn, command, data: data.to_vec() }),
+            [] | [_] => Err("at least two bytes are needed: network function and command".into()),
+        }
+    }
+}
+
+impl From<RawCommand> for Message {
+    fn from(raw: RawCommand) -> Self {
+        Message::new_request(NetFn::from(raw.net_fn), raw.command, raw.data)
+    }
+}
+
+impl IpmiCommand for RawCommand {
+    type Output = Vec<u8>;
+    type Error = NotEnoughData;
+    fn parse_success_response(data: &[u8]) -> Result<Vec<u8>, NotEnoughData> {
+        Ok(data.to_vec())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,5 +336,15 @@ mod tests {
         }
         let pxe = BootFlags::new(BootDevice::Pxe, true, BootMode::Uefi);
         assert_eq!(pxe.encode(), [0xE0, 0x04, 0, 0, 0]);
+    }
+
+    #[test]
+    fn raw_bytes_are_read_as_ipmitool_reads_them() {
+        let raw = |text: &str| text.parse::<RawCommand>();
+        let expected = RawCommand { net_fn: 0, command: 8, data: vec![3, 0xFF] };
+        assert_eq!(raw("0x00 0x08  3 0xfF"), Ok(expected));
+        for wrong in ["", "0x00", "0x00 0x100", "0x01 0x02", "0x40 0x02", "0x00 eight"] {
+            assert!(raw(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -17,9 +17,11 @@ pub mod packet;
 pub mod rakp;
 pub mod session;
 mod settings;
+mod words;
 
 pub use client::IpmiClient;
 pub use crypto::CipherSuite;
 pub use error::IpmiError;
+pub(crate) use settings::flag;
 pub use settings::{IpmiSettings, Privilege, Target};
-pub(crate) use settings::{PROPERTIES, flag};
+pub(crate) use words::check_console;

@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::crypto::CipherSuite;
 use super::handshake::Login;
 use super::rakp::MAX_USER;
+use super::words;
 use crate::error::DriverError;
-use crate::interface::{NodeView, Property, Result};
+use crate::interface::{NodeView, Result};
 use crate::secret::Secret;
 
 /// Longest password and longest BMC key, bytes.
@@ -93,30 +94,6 @@ pub struct Target {
     /// Suites to try, in this order.
     pub suites: Vec<CipherSuite>,
 }
-
-/// The driver_info keys that [`Target::from_node`] reads.
-pub(crate) static PROPERTIES: &[Property] = &[
-    ("ipmi_address", "Host name or IP address of the BMC. Required."),
-    ("ipmi_username", "User name on the BMC; the null user when absent. Optional."),
-    ("ipmi_password", "Password of that user. Optional."),
-    ("ipmi_port", "UDP port of the BMC; 623 when absent. Optional."),
-    (
-        "ipmi_priv_level",
-        "Privilege level of the session: ADMINISTRATOR (default), OPERATOR or USER. Optional.",
-    ),
-    (
-        "ipmi_cipher_suite",
-        "The one cipher suite to use, 3 or 17; otherwise those of the configuration. Optional.",
-    ),
-    ("ipmi_hex_kg_key", "The BMC key Kg as up to 40 hexadecimal digits, where the BMC has one. Optional."),
-    ("ipmi_protocol_version", "IPMI protocol version: 2.0. Optional."),
-    ("ipmi_bridging", "Bridging: no (default); single and dual are not supported. Optional."),
-    (
-        "ipmi_disable_boot_timeout",
-        "Whether the BMC is told to keep the boot device beyond 60 s; true when absent. Optional.",
-    ),
-    ("ipmi_force_boot_device", "Not supported when true; false when absent. Optional."),
-];
 
 fn invalid(key: &str, reason: impl Into<String>) -> DriverError {
     DriverError::Invalid { section: DRIVER_INFO, key: key.to_owned(), reason: reason.into() }
@@ -214,14 +191,10 @@ fn refuse_what_is_not_built(node: &NodeView) -> Result<()> {
 impl Target {
     /// Reads and checks driver_info.
     pub fn from_node(node: &NodeView, settings: &IpmiSettings) -> Result<Self> {
-        let host = text(node, "ipmi_address")?.ok_or_else(|| DriverError::Missing {
-            section: DRIVER_INFO,
-            key: "ipmi_address".to_owned(),
-            remedy: "set it to the address or host name of the BMC".to_owned(),
-        })?;
-        if host.len() > 255 || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-            return Err(invalid("ipmi_address", "it is not an IP address or host name"));
-        }
+        words::check(node)?;
+        words::check_address(node)?;
+        let host = text(node, "ipmi_address")?
+            .ok_or_else(|| invalid("ipmi_address", "it must be the address or host name of the BMC"))?;
         let port = match text(node, "ipmi_port")? {
             None => 623,
             Some(word) => word.parse().ok().filter(|port| *port != 0).ok_or_else(|| {

@@ -1,0 +1,440 @@
+//! The interfaces `redfish`: they know what driver_info must say; the protocol itself is not part of this release, so
+//! whatever would speak it answers [`DriverError::NotInRelease`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ferric_machine::{Activity, BootDevice, BootMode, PowerState, PowerTarget};
+use reqwest::Url;
+use serde_json::Value;
+
+use crate::boot::PxeSettings;
+use crate::error::DriverError;
+use crate::interface::{
+    BootInterface, IndicatorState, Indicators, Interface, Json, Kind, ManagementInterface, NodeView,
+    PowerInterface, Property, RaidInterface, RamdiskParams, Result, Step, StepContext, StepOutcome, Steps,
+    VendorInterface, VendorMethod, VmediaAsk,
+};
+use crate::registry::Parts;
+use crate::{properties, python, raid_config};
+
+fn not_yet<T>() -> Result<T> {
+    Err(DriverError::NotInRelease {
+        what: "the Redfish protocol".into(),
+        remedy: "use hardware type ipmi where the BMC speaks IPMI, or manual-management".into(),
+    })
+}
+
+fn invalid(reason: String) -> DriverError {
+    DriverError::InvalidParameter { reason }
+}
+
+/// Checks what driver_info says of the BMC, in Ironic's words.
+fn validate(node: &NodeView) -> Result<()> {
+    let uuid = node.uuid;
+    let value = |key: &str| node.driver_info.get(key).filter(|value| !value.is_null());
+    let empty = |value: &&Value| !matches!(value, Value::String(text) if text.is_empty());
+    let Some(address) = value("redfish_address").filter(empty) else {
+        return Err(DriverError::MissingParameter {
+            reason: format!(
+                "Missing the following Redfish properties in node {uuid} driver_info: ['redfish_address']"
+            ),
+        });
+    };
+    if !address.as_str().is_some_and(is_address) {
+        return Err(invalid(format!(
+            "Invalid Redfish address {} set in driver_info/redfish_address on node {uuid}",
+            python::str(address)
+        )));
+    }
+    if let Some(system) = value("redfish_system_id").filter(|value| !value.is_string()) {
+        return Err(invalid(format!(
+            "Invalid value \"{}\" set in driver_info/redfish_system_id on node {uuid}. The value should be a path \
+             (string) to the resource that the driver will interact with. For example: /redfish/v1/Systems/1",
+            python::str(system)
+        )));
+    }
+    if let Some(verify) = value("redfish_verify_ca").filter(|value| !is_verify_ca(value)) {
+        return Err(invalid(format!(
+            "Invalid value type set in driver_info/redfish_verify_ca on node {uuid}. The value should be a Boolean \
+             or the path to a file/directory, not \"{}\"",
+            python::str(verify)
+        )));
+    }
+    one_of(node, "redfish_auth_type", &["basic", "session", "auto"], "\"basic\", \"session\" or \"auto\"")?;
+    one_of(node, "redfish_tls_minimum_version", &["1.1", "1.2", "1.3"], "\"1.1\", \"1.2\", or \"1.3\"")
+}
+
+fn one_of(node: &NodeView, key: &str, words: &[&str], shown: &str) -> Result<()> {
+    let Some(value) = node.driver_info.get(key) else { return Ok(()) };
+    if value.as_str().is_some_and(|word| words.contains(&word)) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "Invalid value \"{}\" set in driver_info/{key} on node {}. The value should be one of {shown}.",
+        python::str(value),
+        node.uuid
+    )))
+}
+
+/// A URL, or what becomes one with `https://` before it.
+fn is_address(text: &str) -> bool {
+    let strange = |one: char| one.is_whitespace() || one.is_control() || "<>\"{}|\\^`".contains(one);
+    let has_host = |url: Url| url.host_str().is_some_and(|host| !host.is_empty());
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
+    bare_v6 || (!text.contains(strange) && Url::parse(&url).is_ok_and(has_host))
+}
+
+fn is_verify_ca(value: &Value) -> bool {
+    const WORDS: &[&str] = &["1", "t", "true", "on", "y", "yes", "0", "f", "false", "off", "n", "no"];
+    match value {
+        Value::Bool(_) => true,
+        Value::String(text) => {
+            WORDS.contains(&text.trim().to_ascii_lowercase().as_str()) || std::path::Path::new(text).exists()
+        }
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// Every interface `redfish` but boot.
+pub struct Redfish;
+
+impl Interface for Redfish {
+    fn properties(&self) -> &'static [Property] {
+        properties::REDFISH
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        validate(node)
+    }
+}
+
+#[async_trait]
+impl PowerInterface for Redfish {
+    fn properties(&self) -> &'static [Property] {
+        properties::REDFISH
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        validate(node)
+    }
+
+    fn supported(&self) -> &'static [PowerTarget] {
+        PowerTarget::ALL
+    }
+
+    fn bmc(&self, node: &NodeView) -> Option<String> {
+        node.driver_str("redfish_address").map(|address| format!("redfish:{address}"))
+    }
+
+    async fn power_state(&self, node: &NodeView) -> Result<PowerState> {
+        validate(node)?;
+        not_yet()
+    }
+
+    async fn set_power(&self, node: &NodeView, _to: PowerTarget, _within: Duration) -> Result<PowerState> {
+        validate(node)?;
+        not_yet()
+    }
+}
+
+#[async_trait]
+impl ManagementInterface for Redfish {
+    fn properties(&self) -> &'static [Property] {
+        properties::REDFISH
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        validate(node)
+    }
+
+    fn supported_boot_devices(&self) -> &'static [BootDevice] {
+        &[BootDevice::Pxe, BootDevice::Disk, BootDevice::Cdrom, BootDevice::Bios]
+    }
+
+    async fn boot_device(&self, _node: &NodeView) -> Result<(Option<BootDevice>, Option<bool>)> {
+        not_yet()
+    }
+
+    async fn set_boot_device(
+        &self,
+        _node: &NodeView,
+        _device: BootDevice,
+        _persistent: bool,
+        _mode: BootMode,
+    ) -> Result<()> {
+        not_yet()
+    }
+
+    async fn supported_boot_modes(&self, _node: &NodeView) -> Result<Vec<BootMode>> {
+        Ok(vec![BootMode::Bios, BootMode::Uefi])
+    }
+
+    async fn boot_mode(&self, _node: &NodeView) -> Result<Option<BootMode>> {
+        not_yet()
+    }
+
+    async fn set_boot_mode(&self, _node: &NodeView, _mode: BootMode) -> Result<()> {
+        not_yet()
+    }
+
+    async fn secure_boot(&self, _node: &NodeView) -> Result<bool> {
+        not_yet()
+    }
+
+    async fn set_secure_boot(&self, _node: &NodeView, _on: bool) -> Result<()> {
+        not_yet()
+    }
+
+    async fn inject_nmi(&self, _node: &NodeView) -> Result<()> {
+        not_yet()
+    }
+
+    async fn indicators(&self, _node: &NodeView, _component: Option<&str>) -> Result<Indicators> {
+        not_yet()
+    }
+
+    async fn indicator(&self, _node: &NodeView, _component: &str, _id: &str) -> Result<IndicatorState> {
+        not_yet()
+    }
+
+    async fn set_indicator(
+        &self,
+        _node: &NodeView,
+        _component: &str,
+        _id: &str,
+        _state: IndicatorState,
+    ) -> Result<()> {
+        not_yet()
+    }
+
+    async fn vmedia(&self, _node: &NodeView) -> Result<Vec<Value>> {
+        not_yet()
+    }
+
+    async fn attach_vmedia(&self, _node: &NodeView, _ask: &VmediaAsk) -> Result<()> {
+        not_yet()
+    }
+
+    async fn detach_vmedia(&self, _node: &NodeView, _types: Option<&[String]>) -> Result<()> {
+        not_yet()
+    }
+}
+
+/// The RAID interface `redfish`.
+pub struct RedfishRaid;
+
+impl Interface for RedfishRaid {
+    fn properties(&self) -> &'static [Property] {
+        properties::REDFISH
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        self.validate_target(node)
+    }
+}
+
+impl RaidInterface for RedfishRaid {
+    fn validate_raid_config(&self, _node: &NodeView, config: &Json) -> Result<()> {
+        raid_config::validate(config)?;
+        let disks =
+            config.get("logical_disks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let scsi = |disk: &Value| disk.get("interface_type").and_then(Value::as_str) == Some("scsi");
+        if disks.iter().any(scsi) {
+            return Err(invalid("interface type `scsi` not supported by Redfish RAID".into()));
+        }
+        Ok(())
+    }
+}
+
+const fn sync(name: &'static str, http: &'static [&'static str], description: &'static str) -> VendorMethod {
+    VendorMethod { http_methods: http, is_async: false, ..VendorMethod::post(name, description) }
+}
+
+static METHODS: &[VendorMethod] = &[
+    sync(
+        "create_subscription",
+        &["POST"],
+        "Creates a subscription on a node. Required argument: a dictionary of {'Destination': 'destination_url'}",
+    ),
+    sync(
+        "delete_subscription",
+        &["DELETE"],
+        "Delete a subscription on a node. Required argument: a dictionary of {'id': 'subscription_bmc_id'}",
+    ),
+    VendorMethod::post(
+        "eject_vmedia",
+        "Eject a virtual media device. If no device is provided then all attached devices will be ejected. \
+         Optional arguments: 'boot_device' - the boot device to eject, either 'cd', 'dvd', 'usb', or 'floppy'",
+    ),
+    sync("get_all_subscriptions", &["GET"], "Returns all subscriptions on the node."),
+    sync(
+        "get_subscription",
+        &["GET"],
+        "Get a subscription on the node. Required argument: a dictionary of {'id': 'subscription_bmc_id'}",
+    ),
+];
+
+/// The vendor interface `redfish`.
+pub struct RedfishVendor;
+
+impl Interface for RedfishVendor {}
+
+#[async_trait]
+impl VendorInterface for RedfishVendor {
+    fn methods(&self) -> &'static [VendorMethod] {
+        METHODS
+    }
+
+    fn validate_call(&self, _node: &NodeView, method: &VendorMethod, args: &Json) -> Result<()> {
+        match method.name {
+            "create_subscription" => {
+                let text = |key: &str| args.get(key).filter(|value| !value.is_string());
+                if let Some(context) = text("Context") {
+                    return Err(invalid(format!("Context {} is not a valid string", python::str(context))));
+                }
+                if let Some(protocol) = text("Protocol") {
+                    return Err(invalid(format!("Protocol {} is not a string", python::str(protocol))));
+                }
+                if let Some(headers) = args.get("HttpHeaders").filter(|all| !all.is_null() && !all.is_array())
+                {
+                    let headers = python::str(headers);
+                    return Err(invalid(format!("HttpHeaders {headers} is not a list of headers")));
+                }
+                let destination = args.get("Destination");
+                let is_url = |url: Url| url.host_str().is_some_and(|host| !host.is_empty());
+                if destination.and_then(Value::as_str).is_some_and(|text| Url::parse(text).is_ok_and(is_url))
+                {
+                    return Ok(());
+                }
+                let shown = destination.map_or_else(|| "None".to_owned(), python::str);
+                Err(invalid(format!("Destination {shown} is not a valid URI")))
+            }
+            "delete_subscription" => {
+                let given = args.get("id").is_some_and(|id| !id.is_null() && id.as_str() != Some(""));
+                if given { Ok(()) } else { Err(invalid("id can't be None".into())) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn call(
+        &self,
+        node: &NodeView,
+        _method: &VendorMethod,
+        _http: &str,
+        _args: &Json,
+    ) -> Result<Value> {
+        validate(node)?;
+        not_yet()
+    }
+}
+
+#[async_trait]
+impl Steps for Redfish {
+    fn validate_for(&self, node: &NodeView, activity: Activity) -> Result<()> {
+        if activity == Activity::Inspect { validate(node) } else { Ok(()) }
+    }
+
+    fn steps(&self, _node: &NodeView, activity: Activity) -> Vec<Step> {
+        match activity {
+            Activity::Inspect => {
+                vec![Step { requires_ramdisk: false, ..Step::new("inspect", "inspect_hardware", 0) }]
+            }
+            Activity::Verify
+            | Activity::Deploy
+            | Activity::TearDown
+            | Activity::Clean
+            | Activity::Adopt
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
+    }
+
+    async fn execute(&self, _context: &StepContext) -> Result<StepOutcome> {
+        not_yet()
+    }
+
+    async fn poll(&self, _context: &StepContext) -> Result<StepOutcome> {
+        not_yet()
+    }
+}
+
+/// The boot interface `redfish-virtual-media`.
+pub struct VirtualMedia {
+    settings: Arc<PxeSettings>,
+}
+
+static VIRTUAL_MEDIA: &[Property] = &[
+    ("deploy_kernel", "URL or Glance UUID of the deployment kernel. Required if deploy_iso is not set."),
+    (
+        "deploy_ramdisk",
+        "URL or Glance UUID of the ramdisk that is mounted at boot time. Required if deploy_iso is not set.",
+    ),
+    (
+        "deploy_iso",
+        "URL or Glance UUID of the deployment ISO to use. Required if deploy_kernel/deploy_ramdisk are not set.",
+    ),
+];
+
+#[async_trait]
+impl BootInterface for VirtualMedia {
+    fn properties(&self) -> &'static [Property] {
+        VIRTUAL_MEDIA
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        let given = |key: &str| node.driver_str(key).is_some();
+        if !given("deploy_iso") && !given("redfish_deploy_iso") {
+            let mut missing = Vec::new();
+            for (key, default) in [
+                ("deploy_kernel", &self.settings.deploy_kernel),
+                ("deploy_ramdisk", &self.settings.deploy_ramdisk),
+            ] {
+                if !given(key) && default.is_none() {
+                    missing.push(key);
+                }
+            }
+            if !missing.is_empty() {
+                return Err(DriverError::MissingParameter {
+                    reason: format!(
+                        "Error validating Redfish virtual media. Some parameters were missing in node's \
+                         driver_info. Missing are: {}",
+                        python::list(&missing)
+                    ),
+                });
+            }
+        }
+        validate(node)
+    }
+
+    fn ramdisk_device(&self) -> BootDevice {
+        BootDevice::Cdrom
+    }
+
+    async fn prepare_ramdisk(&self, _node: &NodeView, _params: &RamdiskParams) -> Result<()> {
+        not_yet()
+    }
+
+    /// Nothing was laid out: nothing to take away.
+    async fn clean_up_ramdisk(&self, _node: &NodeView) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Puts the interfaces `redfish` of every kind into `parts`. `settings` names the deploy ramdisk of nodes that name
+/// none.
+pub fn install(parts: &mut Parts, settings: Arc<PxeSettings>) {
+    parts.power.insert("redfish", Arc::new(Redfish));
+    parts.management.insert("redfish", Arc::new(Redfish));
+    parts.boot.insert("redfish-virtual-media", Arc::new(VirtualMedia { settings }));
+    parts.raid.insert("redfish", Arc::new(RedfishRaid));
+    parts.vendor.insert("redfish", Arc::new(RedfishVendor));
+    for kind in [Kind::Bios, Kind::Firmware, Kind::Inspect] {
+        parts.interfaces.insert((kind, "redfish"), Arc::new(Redfish));
+    }
+    parts.steps.insert((Kind::Inspect, "redfish"), Arc::new(Redfish));
+}

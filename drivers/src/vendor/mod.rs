@@ -1,0 +1,5 @@
+//! Vendor interfaces.
+
+mod ipmitool;
+
+pub use ipmitool::IpmitoolVendor;
