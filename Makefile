@@ -4,13 +4,14 @@
 # make e2e       only the real machines (BIOS by iPXE, BIOS by plain PXE, UEFI, kill -9) and every verb through OpenStack's
 #                client; E2E=name for one of them
 # make e2e-ipa   the same road with an unmodified ironic-python-agent from PyPI
+# make differential  the same requests to a real Ironic and to Ferric; writes the figures into docs/compatibility.md
 # make bench     the measurements of benches/
 # Each installs what it lacks (apt, PyPI, cargo).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: demo test lint advisories bench e2e e2e-ipa tools nextest
+.PHONY: demo test lint advisories bench e2e e2e-ipa differential tools nextest
 
 LOGS := target/make
 
@@ -33,7 +34,7 @@ test: tools nextest
 	step build cargo build --workspace --bins --tests --locked
 	step nextest cargo nextest run --workspace --locked --profile ci
 	step parts tests/e2e/run.py build
-	step e2e cargo nextest run -p ferric --test e2e --test verbs --locked --profile e2e
+	step e2e cargo nextest run -p ferric --test e2e --test verbs --test differential --locked --profile e2e
 	step doctest cargo test --workspace --locked --doc --quiet
 	echo "== closing lines"
 	grep -hE '^ +Summary|^ *e2e .*: ok' $(LOGS)/{nextest,e2e}.log
@@ -61,6 +62,10 @@ e2e-ipa: nextest
 	tests/e2e/install.sh
 	tests/e2e/ipa/build.sh
 	cargo nextest run -p ferric --test e2e --locked --profile ipa
+
+differential:
+	cargo build --locked -p ferric --bins
+	tests/differential/run.py --docs
 
 bench:
 	cargo bench --workspace --locked

@@ -5,6 +5,8 @@ import re
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?")
+# of Python: where an object lies in memory
+OBJECT = re.compile(r"object at 0x[0-9a-f]+")
 HOST = re.compile(r"127\.0\.0\.1:\d+")
 HEADERS = [
     "content-type", "location", "www-authenticate", "x-openstack-ironic-api-version",
@@ -12,7 +14,6 @@ HEADERS = [
 ]
 # there, whatever their value
 PRESENT = ["x-openstack-request-id", "openstack-request-id"]
-ABSENT = object()
 
 
 class Names:
@@ -40,6 +41,10 @@ def normal(value, names, place):
 def text(value, names, place):
     value = TIME.sub("<time>", value)
     value = HOST.sub("<host>", value)
+    value = OBJECT.sub("object", value)
+    if re.match(r"https?://<host>/\S*\?", value):
+        path, _, query = value.partition("?")
+        value = f"{path}?{'&'.join(sorted(query.split('&')))}"
     return UUID.sub(lambda found: names.name(found[0], place), value)
 
 

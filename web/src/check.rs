@@ -35,10 +35,12 @@ pub(crate) fn check<F: Field>(field: F, value: Value, version: Version) -> Resul
                 wrong(&value, "'string', 'boolean', 'null'", "true or false")
             }
         },
-        Kind::Text(_) | Kind::Name | Kind::Uuid | Kind::Group | Kind::MaybeMac if value.is_null() => {
+        Kind::Text(_) | Kind::Word(_) | Kind::Name | Kind::Uuid | Kind::Group | Kind::MaybeMac if value.is_null() => {
             Ok(value)
         }
         Kind::Text(max) | Kind::RequiredText(max) => text(&value, max).map(|()| value),
+        Kind::Word(_) if value == "" => Err(format!("Schema error for {}: '' should be non-empty", noun::<F>())),
+        Kind::Word(max) => text(&value, max).map(|()| value),
         Kind::Name => text(&value, 255).and_then(|()| {
             let given = value.as_str().unwrap_or_default();
             logical_name(&F::WHAT.to_lowercase(), given, version).map(|()| value.clone())
@@ -111,6 +113,7 @@ fn nullable(kind: Kind) -> bool {
         | Kind::Trait
         | Kind::RunbookName => false,
         Kind::Text(_)
+        | Kind::Word(_)
         | Kind::Name
         | Kind::Uuid
         | Kind::Object

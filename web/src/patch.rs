@@ -119,9 +119,26 @@ impl<F: Field> Patch<F> {
         roots
     }
 
+    /// The values that `field` as a whole is set to.
+    pub(crate) fn values_mut(&mut self, field: F) -> impl Iterator<Item = &mut Value> {
+        let whole = move |change: &&mut Change<F>| change.root == field && change.below.is_empty();
+        self.0.iter_mut().filter(whole).map(|change| &mut change.value)
+    }
+
+    /// Whether a change replaces `field` as a whole by null, which is not the same as taking it away.
+    pub(crate) fn replaces_by_null(&self, field: F) -> bool {
+        let nulls = |change: &Change<F>| change.op != Op::Remove && change.value.is_null();
+        self.0.iter().any(|change| change.root == field && change.below.is_empty() && nulls(change))
+    }
+
     /// Whether `field` as a whole is taken away or set to null.
     pub(crate) fn clears(&self, field: F) -> bool {
         self.0.iter().any(|change| change.root == field && change.below.is_empty() && change.value.is_null())
+    }
+
+    /// Whether it sets the whole field to that value.
+    pub(crate) fn sets(&self, field: F, value: &Value) -> bool {
+        self.0.iter().any(|change| change.root == field && change.below.is_empty() && change.value == *value)
     }
 
     /// Makes the changes on `document`, which has a key for every patchable field. The error is a sentence for the

@@ -120,7 +120,7 @@ fn answered(spec: &Spec) -> Value {
         return schema;
     }
     match spec.kind {
-        Kind::Text(_) | Kind::Name => json!({"type": ["string", "null"]}),
+        Kind::Text(_) | Kind::Word(_) | Kind::Name => json!({"type": ["string", "null"]}),
         Kind::Uuid if spec.name == "uuid" => values::uuid(),
         Kind::Uuid => values::or_null(values::uuid()),
         Kind::RequiredUuid => values::uuid(),
@@ -141,6 +141,7 @@ fn answered(spec: &Spec) -> Value {
 fn taken(noun: Noun, spec: &Spec) -> Value {
     match spec.kind {
         Kind::Text(most) => json!({"type": ["string", "null"], "maxLength": most}),
+        Kind::Word(most) => json!({"type": ["string", "null"], "minLength": 1, "maxLength": most}),
         Kind::RequiredText(most) => json!({"type": "string", "minLength": 1, "maxLength": most}),
         Kind::Name => {
             json!({"type": ["string", "null"], "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9._~-]+$"})

@@ -5,20 +5,23 @@ use std::collections::HashMap;
 use actix_web::http::header;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::NodeError;
 use ferric_actors::message::{DeleteNode, Update};
 use ferric_machine::{Fault, State};
-use ferric_schema::{Node, NodeQuery, NodeSort, SortDir, nodes};
+use ferric_schema::{Conn, Node, NodeQuery, NodeSort, SortDir, StoreError, allocations, chassis, nodes};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::body::Body;
+use crate::check;
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    Field, ITEM_ARGS, NODE_FILTERS, NODE_NAME_IN_PATH, NODES_ARGS, NodeField, PATCH_NODE_ARGS,
+    Field, ITEM_ARGS, Kind, NODE_FILTERS, NODE_NAME_IN_PATH, NODES_ARGS, NodeField, PATCH_NODE_ARGS,
     STARTS_IN_ENROLL, UNSET_CHASSIS,
 };
+use crate::nearest::{did_you_mean, ended};
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
@@ -71,9 +74,29 @@ pub(super) async fn find_for(state: &WebState, context: &Context, ident: &str, r
 struct Loaded {
     nodes: Vec<Node>,
     traits: HashMap<Uuid, Vec<String>>,
+    /// node → allocation.
+    allocations: HashMap<Uuid, Uuid>,
 }
 
 impl Loaded {
+    /// What `fields` show of `nodes`: a query for each kind of thing, however many nodes there are.
+    fn read(
+        conn: &mut Conn,
+        nodes: Vec<Node>,
+        fields: &[NodeField],
+    ) -> std::result::Result<Loaded, StoreError> {
+        let ids: Vec<Uuid> = nodes.iter().map(|node| node.uuid).collect();
+        let traits = match fields.contains(&NodeField::Traits) {
+            true => nodes::traits_of(conn, &ids)?,
+            false => HashMap::new(),
+        };
+        let allocations = match fields.contains(&NodeField::AllocationUuid) {
+            true => allocations::of_nodes(conn, &ids)?,
+            false => HashMap::new(),
+        };
+        Ok(Loaded { nodes, traits, allocations })
+    }
+
     fn views<'a>(
         &'a self,
         state: &'a WebState,
@@ -84,8 +107,14 @@ impl Loaded {
             fields.contains(&NodeField::Conductor).then(|| state.directory.conductor_for(node)).flatten()
         };
         let traits = |node: &Node| self.traits.get(&node.uuid).map_or(&[][..], Vec::as_slice);
-        let view =
-            |node: &'a Node| View { node, traits: traits(node), conductor: conductor(node), context, fields };
+        let view = |node: &'a Node| View {
+            node,
+            traits: traits(node),
+            conductor: conductor(node),
+            allocation: self.allocations.get(&node.uuid).copied(),
+            context,
+            fields,
+        };
         self.nodes.iter().map(view).collect()
     }
 }
@@ -95,36 +124,72 @@ struct View<'a> {
     node: &'a Node,
     traits: &'a [String],
     conductor: Option<String>,
+    allocation: Option<Uuid>,
     context: &'a Context,
     fields: &'a [NodeField],
 }
 
 impl serde::Serialize for View<'_> {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        let View { node, traits, conductor, context, fields } = self;
-        NodeView { node, fields, context, traits, conductor: conductor.as_deref() }.serialize(s)
+        let View { node, traits, conductor, allocation, context, fields } = self;
+        let conductor = conductor.as_deref();
+        NodeView { node, fields, context, traits, conductor, allocation: *allocation }.serialize(s)
     }
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), NODES_ARGS, context.version)?;
-    list_with(&state, &context, &args, false).await
+    list_with(&state, &context, &args, None, false).await
 }
 
 async fn list_detail(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let without_fields = &NODES_ARGS[..NODES_ARGS.len() - 2];
     let args = Args::parse(request.query_string(), without_fields, context.version)?;
-    list_with(&state, &context, &args, true).await
+    list_with(&state, &context, &args, None, true).await
 }
 
-async fn list_with(state: &WebState, context: &Context, args: &Args, detail: bool) -> Result<HttpResponse> {
+/// The nodes in a chassis that there is.
+pub(super) async fn list_in(
+    state: &WebState,
+    context: &Context,
+    args: &Args,
+    chassis: Uuid,
+    detail: bool,
+) -> Result<HttpResponse> {
+    list_with(state, context, args, Some(chassis), detail).await
+}
+
+async fn list_with(
+    state: &WebState,
+    context: &Context,
+    args: &Args,
+    chassis: Option<Uuid>,
+    detail: bool,
+) -> Result<HttpResponse> {
     let fields = query::list_fields::<NodeField>(args, context.version, detail)?;
     let paging = Paging::parse(args, state.settings.max_limit)?;
-    let mut wanted = filters(state, context, args).await?;
-    wanted.sort_key = NodeSort::from_name(&paging.sort_key).ok_or_else(|| {
+    let project = context.list_project(Rule::NodeListAll, Rule::NodeList, args.text("project"))?;
+    let mut wanted = filters(args)?;
+    wanted.project = project;
+    if let Some(id) = wanted.chassis_uuid
+        && read(state, move |conn| chassis::get(conn, id)).await?.is_none()
+    {
+        return Err(ApiError::not_found(format!("Chassis {id} could not be found.")));
+    }
+    wanted.chassis_uuid = chassis.or(wanted.chassis_uuid);
+    if let Some(field) = NodeField::named(&paging.sort_key)
+        && !context.version.has(field.spec().since)
+    {
+        let what = format!("the sort key '{}'", paging.sort_key);
+        return Err(ApiError::too_new(&what, field.spec().since, context.version));
+    }
+    // Ironic keeps the chassis by its number, which cannot be asked for
+    let sortable = NodeSort::from_name(&paging.sort_key).filter(|key| *key != NodeSort::ChassisUuid);
+    wanted.sort_key = sortable.ok_or_else(|| {
         ApiError::bad_request(format!(
-            "The sort_key value \"{}\" is an invalid field for sorting",
-            paging.sort_key
+            "The sort_key value {} is an invalid field for sorting{}",
+            sort_key_shown(&paging.sort_key),
+            query::sort_hint::<NodeField>(&paging.sort_key)
         ))
     })?;
     wanted.sort_dir = if paging.descending { SortDir::Desc } else { SortDir::Asc };
@@ -133,34 +198,42 @@ async fn list_with(state: &WebState, context: &Context, args: &Args, detail: boo
 
     // the ring of one conductor: either all nodes are its own, or none
     let nowhere = args.text("conductor").is_some_and(|name| name != state.directory.host());
-    let with_traits = fields.contains(&NodeField::Traits);
+    let shown = fields.clone();
     let loaded = read(state, move |conn| {
         let nodes = if nowhere { Vec::new() } else { nodes::list(conn, &wanted)? };
-        let ids: Vec<Uuid> = nodes.iter().map(|node| node.uuid).collect();
-        let traits = if with_traits { nodes::traits_of(conn, &ids)? } else { HashMap::new() };
-        Ok(Loaded { nodes, traits })
+        Loaded::read(conn, nodes, &shown)
     })
     .await?;
     let full = loaded.nodes.len() == paging.limit as usize;
     let last = loaded.nodes.last().filter(|_| full).map(|node| node.uuid.to_string());
-    let path = if detail { "nodes/detail" } else { "nodes" };
-    let next = last.map(|last| paging.next(context, path, args, &NODES_ARGS[..NODE_FILTERS], None, &last));
+    let columns = (!detail).then_some(LIST_COLUMNS);
+    let within = chassis.map(|id| format!("chassis/{id}/")).unwrap_or_default();
+    let path = format!("{within}nodes{}", if detail { "/detail" } else { "" });
+    let next = last.map(|last| paging.next(context, &path, args, &NODES_ARGS[..NODE_FILTERS], columns, &last));
     let items = loaded.views(state, context, &fields);
     Ok(HttpResponse::Ok().json(Collection { name: "nodes", items: &items, next }))
 }
 
+/// What the address of a next page asks for where the client asked for nothing.
+const LIST_COLUMNS: &str = "instance_uuid,maintenance,power_state,provision_state,uuid,name";
+
 /// A marker, which is a UUID.
 pub(super) fn marker(text: &str) -> Result<Uuid> {
-    query::parse_uuid(text)
-        .ok_or_else(|| ApiError::not_found(format!("The marker {text} could not be found.")))
+    query::parse_uuid(text).ok_or_else(|| ApiError::bad_request(format!("Expected UUID for marker: {text}")))
 }
 
-async fn filters(state: &WebState, context: &Context, args: &Args) -> Result<NodeQuery> {
+/// Keys of columns that cannot be compared stand bare in Ironic's text, unknown ones in quotes.
+fn sort_key_shown(key: &str) -> String {
+    match NodeField::named(key).map(|field| (field, field.spec().kind)) {
+        Some((NodeField::Traits, _) | (_, Kind::Object)) => key.to_owned(),
+        _ => format!("\"{key}\""),
+    }
+}
+
+fn filters(args: &Args) -> Result<NodeQuery> {
     let text = |name: &str| args.text(name).map(str::to_owned);
-    let parent_node = match args.text("parent_node") {
-        Some(ident) => Some(find(state, context, ident).await?.uuid),
-        None => None,
-    };
+    // compared as it stands: what is no UUID is nobody's parent
+    let parent_node = args.text("parent_node").map(|ident| query::parse_uuid(ident).unwrap_or(Uuid::nil()));
     Ok(NodeQuery {
         instance_uuid: args.uuid("instance_uuid")?,
         associated: args.bool("associated")?,
@@ -173,7 +246,6 @@ async fn filters(state: &WebState, context: &Context, args: &Args) -> Result<Nod
         conductor_group: text("conductor_group").map(|group| group.to_ascii_lowercase()),
         owner: text("owner"),
         lessee: text("lessee"),
-        project: text("project"),
         description_contains: text("description_contains"),
         shard: args.list("shard"),
         sharded: args.bool("sharded")?,
@@ -186,16 +258,20 @@ async fn filters(state: &WebState, context: &Context, args: &Args) -> Result<Nod
 }
 
 fn provision_state(text: &str) -> Result<Vec<State>> {
-    let state: State = text.parse().map_err(|_| {
-        ApiError::bad_request(format!("Provision state \"{text}\" is not valid: no node can be in it."))
-    })?;
+    let state: State = text
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("Provision state \"{text}\" is not valid")))?;
     Ok(vec![state])
 }
 
 fn fault(text: &str) -> Result<Fault> {
     text.parse().map_err(|_| {
         let all: Vec<&str> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
-        ApiError::bad_request(format!("Unrecognized fault \"{text}\"; use one of {}.", all.join(", ")))
+        let all: Vec<String> = all.iter().map(|fault| format!("'{fault}'")).collect();
+        ApiError::bad_request(format!(
+            "Unrecognized fault \"{text}\" is specified, allowed faults are ({})",
+            all.join(", ")
+        ))
     })
 }
 
@@ -206,9 +282,48 @@ async fn show(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
-    let fields = query::item_fields::<NodeField>(&args, context.version)?;
-    let node = find(&state, &context, &ident).await?;
+    let fields = query::item_fields::<NodeField>(&args, context.version).map_err(one_field)?;
+    let node = find_for(&state, &context, &ident, Rule::NodeGet).await?;
     answer(&state, &context, node, &fields, HttpResponse::Ok()).await
+}
+
+/// An unknown field of one node is told in other words than one of a list.
+fn one_field(error: ApiError) -> ApiError {
+    let text = error.to_string();
+    let field = text.strip_prefix("Field(s) \"").and_then(|rest| rest.split(['"', ',']).next());
+    match field {
+        Some(field) => ApiError::bad_request(format!("Field {field} is not a valid field. {text}.")),
+        None => error,
+    }
+}
+
+/// What clients are told whose node has what another has already.
+fn taken(error: NodeError, node: Uuid) -> ApiError {
+    let NodeError::Store(StoreError::Duplicate { what, value }) = &error else { return error.into() };
+    let text = match *what {
+        "name" => format!("A node with name {value} already exists."),
+        "uuid" => format!("A node with UUID {value} already exists."),
+        "instance_uuid" => format!(
+            "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
+        ),
+        _ => return error.into(),
+    };
+    ApiError::conflict(text)
+}
+
+/// The parent that a client names: a UUID, or a name.
+async fn name_parent(state: &WebState, context: &Context, parent: &mut Value) -> Result<()> {
+    let Some(ident) = parent.as_str() else { return Ok(()) };
+    match find_for(state, context, ident, Rule::NodeGet).await {
+        Ok(node) => *parent = Value::String(node.uuid.to_string()),
+        Err(_) => {
+            let shown: String = ident.chars().take(64).collect();
+            return Err(ApiError::bad_request(format!(
+                "Unable to apply the requested parent_node '{shown}'. Requested value was invalid."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// `GET /nodes/{ident}/{field}`, which shows that field.
@@ -218,8 +333,8 @@ pub(super) async fn show_fields(
     ident: &str,
     list: &str,
 ) -> Result<HttpResponse> {
-    let fields = query::chosen::<NodeField>(list, context.version)?;
-    let node = find(state, context, ident).await?;
+    let fields = query::chosen::<NodeField>(list, context.version).map_err(one_field)?;
+    let node = find_for(state, context, ident, Rule::NodeGet).await?;
     answer(state, context, node, &fields, HttpResponse::Ok()).await
 }
 
@@ -230,12 +345,8 @@ async fn answer(
     fields: &[NodeField],
     mut response: actix_web::HttpResponseBuilder,
 ) -> Result<HttpResponse> {
-    let mut loaded = Loaded { traits: HashMap::new(), nodes: Vec::with_capacity(1) };
-    if fields.contains(&NodeField::Traits) {
-        let id = node.uuid;
-        loaded.traits.insert(id, read(state, move |conn| nodes::traits(conn, id)).await?);
-    }
-    loaded.nodes.push(node);
+    let shown = fields.to_vec();
+    let loaded = read(state, move |conn| Loaded::read(conn, vec![node], &shown)).await?;
     Ok(response.json(&loaded.views(state, context, fields)[0]))
 }
 
@@ -246,14 +357,26 @@ async fn create(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), crate::gates::NO_ARGS, context.version)?;
-    let mut body = body.object()?;
+    let own = state.settings.own_nodes && context.may(Rule::NodeCreateSelfOwnedNode, Target::NONE);
+    if !own {
+        context.authorize(Rule::NodeCreate, Target::NONE)?;
+    }
+    let mut body = body.object_of("node")?;
     check_keys::<NodeField>(&body, &context)?;
     if body.get("driver").is_none_or(Value::is_null) {
-        return Err(ApiError::bad_request(
-            "'driver' is required: the hardware type of the node, such as ipmi or redfish.",
-        ));
+        return Err(ApiError::bad_request(match body.get("driver") {
+            None => {
+                "Schema error for node: 'driver' is a required property. It is the hardware type, such as ipmi."
+            }
+            Some(_) => {
+                "Schema error for node: None is not of type 'string'. 'driver' takes the name of a hardware type."
+            }
+        }));
     }
     let version = context.version;
+    if let Some(parent) = body.get_mut("parent_node") {
+        name_parent(&state, &context, parent).await?;
+    }
     let mut node = Node::new(Uuid::new_v4(), "", now());
     if !version.has(STARTS_IN_ENROLL) {
         node.provision_state = State::Available;
@@ -263,14 +386,78 @@ async fn create(
             node.write(*field, value, version).map_err(ApiError::bad_request)?;
         }
     }
+    if own {
+        adopt(&mut node, &context)?;
+    }
     edit::settle_new(&mut node).map_err(ApiError::from)?;
-    check_relations(&state, &node).await?;
+    check_relations(&state, &context, &node, node.owner.as_deref()).await?;
 
-    let node = state.directory.create(node).await?;
+    let id = node.uuid;
+    let node = state.directory.create(node).await.map_err(|error| taken(error, id))?;
     let location = format!("{}/v1/nodes/{}", context.base, node.uuid);
     let mut response = HttpResponse::Created();
     response.insert_header((header::LOCATION, location));
     answer(&state, &context, node, &query::all_fields(version), response).await
+}
+
+/// The node of a caller that does not speak for the system is the caller's project's. Without authentication there is no
+/// project, and no owner can be given (as in Ironic; PATCH takes one).
+fn adopt(node: &mut Node, context: &Context) -> Result<()> {
+    if context.caller.is_system() {
+        return Ok(());
+    }
+    let project = context.caller.project();
+    if node.owner.as_deref().is_some_and(|owner| Some(owner) != project) {
+        return Err(ApiError::bad_request(
+            "Cannot create a node as a project scoped admin with an owner other than your own project. Leave the owner \
+             away and set it afterwards, or ask with a token of the system.",
+        ));
+    }
+    node.owner = project.map(str::to_owned);
+    Ok(())
+}
+
+/// What a change of a field takes.
+fn change_policy(field: NodeField) -> Rule {
+    use NodeField as F;
+    match field {
+        F::InstanceInfo | F::InstanceName => Rule::NodeUpdateInstanceInfo,
+        F::Extra => Rule::NodeUpdateExtra,
+        F::DriverInfo => Rule::NodeUpdateDriverInfo,
+        F::Properties => Rule::NodeUpdateProperties,
+        F::ChassisUuid => Rule::NodeUpdateChassisUuid,
+        F::InstanceUuid => Rule::NodeUpdateInstanceUuid,
+        F::Lessee => Rule::NodeUpdateLessee,
+        F::Owner => Rule::NodeUpdateOwner,
+        F::NetworkData => Rule::NodeUpdateNetworkData,
+        F::ConductorGroup => Rule::NodeUpdateConductorGroup,
+        F::Name => Rule::NodeUpdateName,
+        F::Retired | F::RetiredReason => Rule::NodeUpdateRetired,
+        F::Shard => Rule::NodeUpdateShard,
+        F::ParentNode => Rule::NodeUpdateParentNode,
+        F::DisablePowerOff => Rule::NodeUpdateDisablePowerOff,
+        F::Driver => Rule::NodeUpdateDriverInterfaces,
+        other if other.spec().name.ends_with("_interface") => Rule::NodeUpdateDriverInterfaces,
+        _ => Rule::NodeUpdate,
+    }
+}
+
+/// What a patch takes: a policy for each field, and another for switching cleaning off.
+fn change_policies(patch: &Patch<NodeField>) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for field in patch.roots() {
+        let rule = match field {
+            NodeField::AutomatedClean if patch.sets(field, &Value::Bool(false)) => Rule::NodeDisableCleaning,
+            other => change_policy(other),
+        };
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+    if rules.is_empty() {
+        rules.push(Rule::NodeUpdate);
+    }
+    rules
 }
 
 /// Refuses keys that POST does not take (400), or that are newer than the version (406, unless null).
@@ -279,10 +466,14 @@ pub(super) fn check_keys<F: Field>(body: &serde_json::Map<String, Value>, contex
     let strange: Vec<String> =
         body.keys().filter(|key| known(key).is_none()).map(|key| format!("'{key}'")).collect();
     if !strange.is_empty() {
+        let names = || F::ALL.iter().map(|field| field.spec()).filter(|spec| spec.write.at_create());
+        let hint = |key: &str| ended(did_you_mean(key.trim_matches('\''), names().map(|spec| spec.name)));
         let verb = if strange.len() == 1 { "was" } else { "were" };
         return Err(ApiError::bad_request(format!(
-            "Additional properties are not allowed ({} {verb} unexpected)",
-            strange.join(", ")
+            "Schema error for {}: Additional properties are not allowed ({} {verb} unexpected){}",
+            check::noun::<F>(),
+            strange.join(", "),
+            hint(&strange[0])
         )));
     }
     for (key, value) in body {
@@ -301,14 +492,27 @@ pub(super) fn check_keys<F: Field>(body: &serde_json::Map<String, Value>, contex
 }
 
 /// What a node refers to must exist.
-async fn check_relations(state: &WebState, node: &Node) -> Result<()> {
-    if let Some(chassis) = node.chassis_uuid {
+async fn check_relations(
+    state: &WebState,
+    context: &Context,
+    node: &Node,
+    owner: Option<&str>,
+) -> Result<()> {
+    if let Some(chassis) = node.chassis_uuid
+        && read(state, move |conn| chassis::get(conn, chassis)).await?.is_none()
+    {
         return Err(ApiError::bad_request(format!("Chassis {chassis} could not be found.")));
     }
     if let Some(parent) = node.parent_node {
-        let known = read(state, move |conn| nodes::get(conn, parent)).await?.is_some();
-        if !known || parent == node.uuid {
-            return Err(ApiError::bad_request(format!("The parent node {parent} could not be found.")));
+        let found = read(state, move |conn| nodes::get(conn, parent)).await?;
+        // whether there is one that may not be seen, or that is another's, is not told
+        let fits = found.is_some_and(|parent| {
+            context.may(Rule::NodeGet, Target::node(&parent)) && parent.owner.as_deref() == owner
+        });
+        if !fits {
+            return Err(ApiError::bad_request(format!(
+                "Unable to apply the requested parent_node '{parent}'. Requested value was invalid."
+            )));
         }
     }
     Ok(())
@@ -329,14 +533,34 @@ async fn change(
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), PATCH_NODE_ARGS, context.version)?;
     let reset_interfaces = args.bool("reset_interfaces")?;
-    let patch = Patch::<NodeField>::parse(body.0, context.version)?;
+    let mut patch = Patch::<NodeField>::parse(body.0, context.version)?;
     let roots = patch.roots();
     if reset_interfaces.is_some() && !roots.contains(&NodeField::Driver) {
         return Err(ApiError::bad_request(
-            "'reset_interfaces' may only be given together with a change of '/driver'.",
+            "The reset_interfaces parameter can only be used when changing the node's driver.",
         ));
     }
-    let node = find(&state, &context, &ident).await?;
+    let rules = change_policies(&patch);
+    let node = find_for(&state, &context, &ident, rules[0]).await?;
+    rules[1..].iter().try_for_each(|rule| context.authorize(*rule, Target::node(&node)))?;
+    if roots.contains(&NodeField::Owner)
+        && node.provision_state == State::Active
+        && !context.may(Rule::NodeUpdateOwnerProvisioned, Target::node(&node))
+    {
+        return Err(ApiError::conflict(format!(
+            "Cannot update owner of node \"{}\" while it is in state \"active\".",
+            node.uuid
+        )));
+    }
+    if patch.replaces_by_null(NodeField::Name) {
+        return Err(ApiError::bad_request(format!(
+            "Node {}: Cannot change name to invalid name 'None'. Remove '/name' to take it away.",
+            node.uuid
+        )));
+    }
+    for parent in patch.values_mut(NodeField::ParentNode) {
+        name_parent(&state, &context, parent).await?;
+    }
     if patch.clears(NodeField::ChassisUuid)
         && node.chassis_uuid.is_some()
         && !context.version.has(UNSET_CHASSIS)
@@ -350,12 +574,13 @@ async fn change(
     if roots.contains(&NodeField::ParentNode) || roots.contains(&NodeField::ChassisUuid) {
         let mut wanted = node.clone();
         edit::apply(&mut wanted, &patch, context.version).map_err(ApiError::from)?;
-        check_relations(&state, &wanted).await?;
+        check_relations(&state, &context, &wanted, node.owner.as_deref()).await?;
     }
     let rules = Rules { version: context.version, directory: state.directory.clone() };
     let apply = Box::new(move |node: &mut Node| edit::patch_node(node, &patch, &rules));
     let update = Update { apply, reset_interfaces: reset_interfaces.unwrap_or(false) };
-    let node = state.directory.ask(node.uuid, update).await?;
+    let id = node.uuid;
+    let node = state.directory.ask(id, update).await.map_err(|error| taken(error, id))?;
     answer(&state, &context, node, &fields, HttpResponse::Ok()).await
 }
 
@@ -366,7 +591,11 @@ async fn delete(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), crate::gates::NO_ARGS, context.version)?;
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeGet).await?;
+    let target = Target::node(&node);
+    if !(state.settings.own_nodes && context.may(Rule::NodeDeleteSelfOwnedNode, target)) {
+        context.authorize(Rule::NodeDelete, target)?;
+    }
     state.directory.ask(node.uuid, DeleteNode).await?;
     Ok(HttpResponse::NoContent().finish())
 }
