@@ -8,9 +8,9 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Handler, MailboxError, Message};
 use dashmap::DashMap;
 use ferric_drivers::flow::Flow;
-use ferric_drivers::interface::{Json, Kind};
+use ferric_drivers::interface::{Json, Kind, Level, Property, VendorMethod};
 use ferric_drivers::protocol::dhcp::PortIndex;
-use ferric_drivers::{BindError, Registry};
+use ferric_drivers::{BindError, DriverError, Registry};
 use ferric_machine::Timestamp;
 use ferric_schema::events::NewEvent;
 use ferric_schema::{
@@ -22,10 +22,12 @@ use uuid::Uuid;
 use crate::doing::Doing;
 use crate::error::NodeError;
 use crate::governor::Governor;
-use crate::message::{DriverInfo, Told, UpdatePort};
+use crate::job::stopped;
+use crate::message::{CallVendor, DriverInfo, Told, UpdatePort, VendorAnswer};
 use crate::node::{Leave, NodeActor, ReloadPorts, Turn};
 use crate::places::Places;
 use crate::ports::PortBook;
+use crate::power::QUESTION;
 use crate::settings::Settings;
 use crate::supervisor::{Serve, Supervisor};
 use crate::usual::Usual;
@@ -84,6 +86,7 @@ impl Directory {
             told: broadcast::channel(TOLD).0,
             power_done: broadcast::channel(TOLD).0,
             directory: OnceLock::new(),
+            allocator: OnceLock::new(),
             supervisor: supervisor.clone(),
             doing: DashMap::new(),
             ports: PortBook::new(index),
@@ -100,6 +103,7 @@ impl Directory {
         directory.inner.world.usual.fill(known);
         directory.register().await?;
         directory.load().await?;
+        directory.start_allocator(&directory.inner.arbiters[0]);
         directory.keep_alive();
         Ok(directory)
     }
@@ -254,9 +258,7 @@ impl Directory {
                 },
                 BindError::NotEnabled { .. }
                 | BindError::Incompatible { .. }
-                | BindError::NoneEnabled { .. } => {
-                    NodeError::Invalid(error.to_string())
-                }
+                | BindError::NoneEnabled { .. } => NodeError::Invalid(error.to_string()),
             })?;
         view::set_chosen(&mut node, &names);
         let created =
@@ -300,7 +302,10 @@ impl Directory {
         match answer {
             Ok(answer) => answer,
             Err(MailboxError::Closed) => Err(self.missing(node).await),
-            Err(MailboxError::Timeout) => Err(NodeError::Locked { node, host: self.host().to_owned() }),
+            Err(MailboxError::Timeout) => {
+                let doing = self.inner.world.sentence_of(node);
+                Err(NodeError::Locked { node, host: self.host().to_owned(), doing })
+            }
         }
     }
 
@@ -371,6 +376,50 @@ impl Directory {
         })
     }
 
+    /// What can be said of a logical disk of a hardware type: property → description. Errors: `NotFound`.
+    pub fn raid_properties(&self, driver: &str) -> Result<&'static [Property], NodeError> {
+        self.inner.world.registry.raid_properties(driver).map_err(|_| unknown_driver(driver))
+    }
+
+    /// The vendor methods of a hardware type, which need no node. Errors: `NotFound`.
+    pub fn driver_vendor_methods(&self, driver: &str) -> Result<Vec<&'static VendorMethod>, NodeError> {
+        self.inner.world.registry.vendor_methods(driver).map_err(|_| unknown_driver(driver))
+    }
+
+    /// Calls a vendor method of a hardware type; an asynchronous one goes on after the answer.
+    /// Errors: `NotFound` for the hardware type, `Driver`.
+    pub async fn call_driver_vendor(
+        &self,
+        driver: &str,
+        call: CallVendor,
+    ) -> Result<VendorAnswer, NodeError> {
+        let vendor = self.inner.world.registry.vendor_of(driver).map_err(|_| unknown_driver(driver))?;
+        let CallVendor { method, http, args } = call;
+        let method = vendor.method(Level::Driver, &method, &http)?;
+        // in a task of its own: a panic is an error of this call, and a client that hangs up stops nothing
+        let task = tokio::spawn(async move {
+            let run = vendor.driver_call(method, &http, &args);
+            tokio::time::timeout(QUESTION, run).await.unwrap_or_else(|_| {
+                Err(DriverError::Unreachable {
+                    what: format!("what the vendor method {} speaks to", method.name),
+                    after: QUESTION,
+                    remedy: "check that it is reachable from this host".into(),
+                })
+            })
+        });
+        if method.is_async {
+            tokio::spawn(async move {
+                if let Ok(Err(error)) = task.await {
+                    tracing::warn!(%error, method = method.name, "a vendor method failed");
+                }
+            });
+            return Ok(VendorAnswer::Accepted);
+        }
+        let value =
+            task.await.unwrap_or_else(|error| Err(stopped("calling a vendor method", &error.to_string())))?;
+        Ok(if method.attach { VendorAnswer::File(value) } else { VendorAnswer::Value(value) })
+    }
+
     /// The conductor that serves the node now, `None` when none serves its hardware type and group.
     #[must_use]
     pub fn conductor_for(&self, node: &Node) -> Option<String> {
@@ -420,6 +469,11 @@ impl Directory {
         doing
     }
 
+    /// What all actors share.
+    pub(crate) fn world(&self) -> &Arc<World> {
+        &self.inner.world
+    }
+
     /// This conductor's name.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -464,4 +518,8 @@ fn event(node: Uuid, at: Timestamp, severity: &str, kind: &str, text: String) ->
 /// Waits until the node's mailbox comes to this request.
 async fn turn(address: &Addr<NodeActor>, within: Duration) -> Result<(), MailboxError> {
     address.send(Turn).timeout(within).await
+}
+
+fn unknown_driver(name: &str) -> NodeError {
+    NodeError::NotFound { what: "Driver", id: name.to_owned() }
 }

@@ -12,6 +12,7 @@ use ferric_schema::{Commit, Committed, Store, StoreError};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::allocations::AllocatorSlot;
 use crate::directory::{Directory, WeakDirectory};
 use crate::doing::Doing;
 use crate::governor::Governor;
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) directory: OnceLock<WeakDirectory>,
     /// What nodes are doing at this moment; not stored.
     pub(crate) doing: DashMap<Uuid, Doing>,
+    /// Who looks for nodes for allocations; set once the nodes are there.
+    pub(crate) allocator: OnceLock<AllocatorSlot>,
     /// Whose ports are whose.
     pub(crate) ports: PortBook,
 }
@@ -54,6 +57,11 @@ impl World {
     pub(crate) fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// What is being done with a node, as a sentence after a blank; empty when nothing is.
+    pub(crate) fn sentence_of(&self, node: Uuid) -> String {
+        self.doing.get(&node).map(|doing| doing.sentence(self.now())).unwrap_or_default()
     }
 
     /// The way to other nodes; `None` while the process starts or stops.

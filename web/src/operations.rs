@@ -105,7 +105,7 @@ macro_rules! operations {
     };
 }
 
-use Noun::{Node, Port, Rule, Runbook, Template};
+use Noun::{Allocation, Node, Port, Rule, Runbook, Template};
 use Shape::{Free, Item, List, Named, New, Nothing, Patch};
 
 #[rustfmt::skip]
@@ -157,6 +157,23 @@ operations! {
     GET    "/drivers/{name}/properties"     1 NotFound NO_ARGS, 200 Nothing, Named("Descriptions"), "Describes the driver_info of a hardware type";
     GET    "/conductors"                   49 NotFound g::CONDUCTORS_ARGS, 200 Nothing, Named("Conductors"), "Lists conductors";
     GET    "/conductors/{hostname}"        49 NotFound g::ITEM_ARGS, 200 Nothing, Named("Conductor"), "Shows a conductor";
+
+    GET    "/nodes/{ident}/vifs"           28 NotFound NO_ARGS, 200 Nothing, Named("Vifs"), "Lists the VIFs that a node has";
+    POST   "/nodes/{ident}/vifs"           28 NotFound NO_ARGS, 204 Named("NewVif"), Nothing, "Plugs a VIF into a node";
+    DELETE "/nodes/{ident}/vifs"           28 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a VIF must be named";
+    DELETE "/nodes/{ident}/vifs/{vif}"     28 NotFound NO_ARGS, 204 Nothing, Nothing, "Unplugs a VIF from a node";
+    GET    "/nodes/{ident}/allocation"     52 NotFound g::ITEM_ARGS, 200 Nothing, Item(Allocation), "Shows the allocation of a node";
+    DELETE "/nodes/{ident}/allocation"     52 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes the allocation of a node";
+
+    GET    "/allocations"                  52 NotFound g::ALLOCATIONS_ARGS, 200 Nothing, List(Allocation), "Lists allocations";
+    POST   "/allocations"                  52 MethodNotAllowed NO_ARGS, 201 New(Allocation), Item(Allocation), "Asks for a node, or notes what a node is used for";
+    PATCH  "/allocations"                  57 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: an allocation must be named";
+    DELETE "/allocations"                  52 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: an allocation must be named";
+    GET    "/allocations/{ident}"          52 NotFound g::ITEM_ARGS, 200 Nothing, Item(Allocation), "Shows an allocation";
+    PATCH  "/allocations/{ident}"          57 MethodNotAllowed NO_ARGS, 200 Patch(Allocation), Item(Allocation), "Changes name and extra of an allocation";
+    DELETE "/allocations/{ident}"          52 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes an allocation, which frees its node";
+    GET    "/shards"                       82 NotFound NO_ARGS, 200 Nothing, Named("Shards"), "Counts the nodes of each shard";
+    POST   "/events"                       54 NotFound NO_ARGS, 204 Named("NetworkEvents"), Nothing, "Takes what Neutron tells of ports";
 
     GET    "/deploy_templates"             55 NotFound g::TEMPLATES_ARGS, 200 Nothing, List(Template), "Lists deploy templates";
     POST   "/deploy_templates"             55 MethodNotAllowed NO_ARGS, 201 New(Template), Item(Template), "Creates a deploy template";

@@ -92,6 +92,8 @@ pub(crate) struct NodeView<'a> {
     pub(crate) traits: &'a [String],
     /// The conductor that owns it now.
     pub(crate) conductor: Option<&'a str>,
+    /// Its allocation.
+    pub(crate) allocation: Option<uuid::Uuid>,
 }
 
 impl Serialize for NodeView<'_> {
@@ -114,7 +116,7 @@ impl NodeView<'_> {
         let path = format!("nodes/{id}");
         let links = |tail| Links { base: &self.context.base, path: &path, tail };
         match field {
-            F::AllocationUuid => m.serialize_value(&None::<&str>),
+            F::AllocationUuid => m.serialize_value(&self.allocation),
             F::AutomatedClean => m.serialize_value(&n.automated_clean),
             F::BiosInterface => m.serialize_value(&n.bios_interface),
             F::BootInterface => m.serialize_value(&n.boot_interface),

@@ -1,5 +1,6 @@
 //! The paths of the API, a file per noun. Every one answers with `/v1` before it and without.
 
+mod allocations;
 mod at;
 mod children;
 mod conductors;
@@ -15,6 +16,7 @@ mod inventory;
 mod kept;
 mod kept_steps;
 mod management;
+mod network_events;
 mod nodes;
 mod ports;
 mod provision;
@@ -22,9 +24,11 @@ mod ramdisk;
 mod root;
 mod rule_form;
 mod runbooks;
+mod shards;
 mod states;
 mod steps;
 mod traits;
+mod vifs;
 
 use actix_web::http::Method;
 use actix_web::middleware::{NormalizePath, from_fn};
@@ -59,6 +63,10 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .configure(children::configure)
         .configure(deploy_templates::configure)
         .configure(runbooks::configure)
+        .configure(allocations::configure)
+        .configure(shards::configure)
+        .configure(network_events::configure)
+        .configure(vifs::configure)
         .configure(inspection_rules::configure)
         .configure(continue_inspection::configure)
         .configure(ferric::configure)

@@ -1,10 +1,12 @@
 //! The API on the wire: a real server over a real store and real actors, with fake hardware.
 #![allow(clippy::wildcard_enum_match_arm)] // of JSON values, in assertions
 
+mod allocations;
 mod belongings;
 mod bodies;
 mod client;
 mod events;
+mod hardware;
 mod inspection;
 mod kept;
 mod lifecycle;
@@ -13,4 +15,5 @@ mod nodes;
 mod patching;
 mod ports;
 mod verbs;
+mod vifs;
 mod world;
