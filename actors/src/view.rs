@@ -39,6 +39,8 @@ pub(crate) mod keys {
     pub(crate) const AGENT_STATUS_MESSAGE: &str = "agent_status_message";
     /// The power change that was asked for: `{target, within}`.
     pub(crate) const POWER_WISH: &str = "power_wish";
+    /// What is being done for a client who does not wait for it, in words.
+    pub(crate) const ORDER: &str = "hardware_order";
     /// What a deployment leaves there, besides the agent's.
     pub(crate) const OF_DEPLOY: &[&str] = &[
         "image_info",

@@ -128,7 +128,7 @@ macro_rules! fields {
 
 use Kind::{
     Bool, Count, Derived, Group, Integer, List, Mac, MaybeBool, MaybeMac, Name, Object, RequiredText,
-    RequiredUuid, Word, RunbookName, Text, Trait, Uuid,
+    RequiredUuid, RunbookName, Text, Trait, Uuid, Word,
 };
 
 #[rustfmt::skip]
@@ -553,20 +553,48 @@ pub const INDICATOR_ARGS: &[Arg] = &[arg("state", 1)];
 pub const BIOS_ARGS: &[Arg] = &[arg400("detail", 74), arg400("fields", 74)];
 /// What is told of a BIOS setting with `detail`, and of one alone since the version of [`BIOS_ARGS`].
 pub const BIOS_REGISTRY: &[&str] = &[
-    "name", "value", "attribute_type", "allowable_values", "lower_bound", "max_length", "min_length", "read_only",
-    "reset_required", "unique", "upper_bound",
+    "name",
+    "value",
+    "attribute_type",
+    "allowable_values",
+    "lower_bound",
+    "max_length",
+    "min_length",
+    "read_only",
+    "reset_required",
+    "unique",
+    "upper_bound",
 ];
 /// What may be chosen of a BIOS setting.
 pub const BIOS_FIELDS: &[&str] = &[
-    "allowable_values", "attribute_type", "created_at", "lower_bound", "links", "max_length", "min_length", "name",
-    "read_only", "reset_required", "unique", "updated_at", "upper_bound", "value",
+    "allowable_values",
+    "attribute_type",
+    "created_at",
+    "lower_bound",
+    "links",
+    "max_length",
+    "min_length",
+    "name",
+    "read_only",
+    "reset_required",
+    "unique",
+    "updated_at",
+    "upper_bound",
+    "value",
 ];
 /// `GET /nodes/{ident}/firmware`.
 pub const FIRMWARE_ARGS: &[Arg] = &[arg("detail", 86), arg("fields", 86)];
 /// What is told of a firmware component, and since when.
 pub const FIRMWARE_FIELDS: &[(&str, u16)] = &[
-    ("created_at", 86), ("updated_at", 86), ("component", 86), ("initial_version", 86), ("current_version", 86),
-    ("last_version_flashed", 86), ("vendor", 114), ("model", 114), ("serial_number", 114),
+    ("created_at", 86),
+    ("updated_at", 86),
+    ("component", 86),
+    ("initial_version", 86),
+    ("current_version", 86),
+    ("last_version_flashed", 86),
+    ("vendor", 114),
+    ("model", 114),
+    ("serial_number", 114),
 ];
 /// `DELETE /nodes/{ident}/vmedia`.
 pub const VMEDIA_DETACH_ARGS: &[Arg] = &[arg("device_types", 89)];
@@ -647,9 +675,8 @@ pub const JSON_SUFFIX_LITERAL: u16 = 91;
 /// `network_type` in a port's `local_link_connection` (406 below).
 pub const LOCAL_LINK_NETWORK_TYPE: u16 = 64;
 /// Keys of a port's `local_link_connection` that came later (406 below).
-pub const LOCAL_LINK_KEYS: &[(&str, u16)] = &[
-    ("network_type", LOCAL_LINK_NETWORK_TYPE), (VTEP_KEYS[0], VTEP_SINCE), (VTEP_KEYS[1], VTEP_SINCE),
-];
+pub const LOCAL_LINK_KEYS: &[(&str, u16)] =
+    &[("network_type", LOCAL_LINK_NETWORK_TYPE), (VTEP_KEYS[0], VTEP_SINCE), (VTEP_KEYS[1], VTEP_SINCE)];
 /// Keys of `local_link_connection` that name an OVN VTEP switch...
 pub const VTEP_KEYS: &[&str] = &["vtep-logical-switch", "vtep-physical-switch"];
 /// ... came with this version,

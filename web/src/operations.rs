@@ -34,6 +34,19 @@ impl Method {
             Method::ANY => true,
         }
     }
+
+    /// Its names on the wire.
+    #[must_use]
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Method::GET => &["GET"],
+            Method::POST => &["POST"],
+            Method::PUT => &["PUT"],
+            Method::PATCH => &["PATCH"],
+            Method::DELETE => &["DELETE"],
+            Method::ANY => &["GET", "POST", "PUT", "PATCH", "DELETE"],
+        }
+    }
 }
 
 /// What has fields of its own, as tables of [`crate::gates`].
@@ -105,7 +118,7 @@ macro_rules! operations {
     };
 }
 
-use Noun::{Allocation, Node, Port, Rule, Runbook, Template};
+use Noun::{Allocation, Chassis, Connector, Node, Port, Portgroup, Rule, Runbook, Target, Template};
 use Shape::{Free, Item, List, Named, New, Nothing, Patch};
 
 #[rustfmt::skip]
@@ -115,6 +128,8 @@ operations! {
     GET    "/v1"                            1 NotFound NO_ARGS, 200 Nothing, Named("V1"), "Tells the resources that the version has";
     GET    "/healthz"                       1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the process answers";
     GET    "/readyz"                        1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the database answers too";
+    GET    "/openapi.json"                  1 NotFound g::OPENAPI_ARGS, 200 Nothing, Named("OpenApi"), "Describes the API, for programs";
+    GET    "/docs"                          1 NotFound NO_ARGS, 200 Nothing, Named("Page"), "Describes the API, for people";
 
     GET    "/nodes"                         1 NotFound g::NODES_ARGS, 200 Nothing, List(Node), "Lists nodes";
     POST   "/nodes"                         1 NotFound NO_ARGS, 201 New(Node), Item(Node), "Enrols a node";
@@ -132,6 +147,26 @@ operations! {
     GET    "/nodes/{ident}/management/boot_device" 1 NotFound NO_ARGS, 200 Nothing, Named("BootDevice"), "Shows a node's boot device";
     PUT    "/nodes/{ident}/management/boot_device" 1 NotFound g::BOOT_DEVICE_ARGS, 204 Named("NewBootDevice"), Nothing, "Sets a node's boot device";
     GET    "/nodes/{ident}/management/boot_device/supported" 1 NotFound NO_ARGS, 200 Nothing, Named("SupportedBootDevices"), "Lists the boot devices that can be set";
+    PUT    "/nodes/{ident}/states/raid"    12 NotAcceptable NO_ARGS, 204 Named("RaidConfig"), Nothing, "Says which RAID configuration is wanted";
+    GET    "/nodes/{ident}/states/console"  1 NotFound NO_ARGS, 200 Nothing, Named("Console"), "Tells where a node's console is";
+    PUT    "/nodes/{ident}/states/console"  1 NotFound g::CONSOLE_ARGS, 202 Named("NewConsole"), Nothing, "Switches a node's console";
+    PUT    "/nodes/{ident}/states/boot_mode" 76 Unsupported g::TARGET_ARGS, 202 Named("NewBootMode"), Nothing, "Changes a node's boot mode";
+    PUT    "/nodes/{ident}/states/secure_boot" 76 Unsupported g::TARGET_ARGS, 202 Named("NewSecureBoot"), Nothing, "Switches a node's secure boot";
+    PUT    "/nodes/{ident}/management/inject_nmi" 29 Unsupported NO_ARGS, 204 Named("Empty"), Nothing, "Interrupts a node, as a button on its front would";
+    GET    "/nodes/{ident}/management/indicators" 1 NotFound NO_ARGS, 200 Nothing, Named("Indicators"), "Lists a node's lights";
+    PUT    "/nodes/{ident}/management/indicators" 1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a light must be named";
+    GET    "/nodes/{ident}/management/indicators/{indicator}" 1 NotFound NO_ARGS, 200 Nothing, Named("Indicator"), "Shows what a light shows";
+    PUT    "/nodes/{ident}/management/indicators/{indicator}" 1 NotFound g::INDICATOR_ARGS, 204 Named("Indicator"), Nothing, "Makes a light show something";
+    GET    "/nodes/{ident}/bios"           40 NotFound g::BIOS_ARGS, 200 Nothing, Named("BiosSettings"), "Lists a node's BIOS settings as they were last read";
+    GET    "/nodes/{ident}/bios/{setting}" 40 NotFound NO_ARGS, 200 Nothing, Named("OneBiosSetting"), "Shows a BIOS setting";
+    GET    "/nodes/{ident}/firmware"       86 NotFound g::FIRMWARE_ARGS, 200 Nothing, Named("Firmware"), "Lists a node's firmware components as they were last seen";
+    GET    "/nodes/{ident}/vmedia"         93 Unsupported NO_ARGS, 200 Nothing, Named("Vmedia"), "Lists a node's virtual drives";
+    POST   "/nodes/{ident}/vmedia"         89 NotFound NO_ARGS, 204 Named("NewVmedia"), Nothing, "Puts an image into a virtual drive";
+    DELETE "/nodes/{ident}/vmedia"         89 NotFound g::VMEDIA_DETACH_ARGS, 204 Nothing, Nothing, "Empties virtual drives";
+    DELETE "/nodes/{ident}/vmedia/{device_types}" 89 NotFound NO_ARGS, 204 Nothing, Nothing, "Empties virtual drives of these types";
+    GET    "/nodes/{ident}/vendor_passthru/methods" 1 NotFound NO_ARGS, 200 Nothing, Named("VendorMethods"), "Lists the vendor methods of a node";
+    ANY    "/nodes/{ident}/vendor_passthru" 1 NotFound g::VENDOR_ARGS, 200 Free, Free, "Calls a vendor method of a node, named by the query";
+    ANY    "/nodes/{ident}/vendor_passthru/{method}" 1 NotFound NO_ARGS, 200 Free, Free, "Calls a vendor method of a node";
     GET    "/nodes/{ident}/traits"         37 NotAcceptable NO_ARGS, 200 Nothing, Named("Traits"), "Lists a node's traits";
     PUT    "/nodes/{ident}/traits"         37 MethodNotAllowed NO_ARGS, 204 Named("Traits"), Nothing, "Replaces a node's traits";
     DELETE "/nodes/{ident}/traits"         37 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes all traits from a node";
@@ -151,10 +186,57 @@ operations! {
     PATCH  "/ports/{ident}"                 1 NotFound NO_ARGS, 200 Patch(Port), Item(Port), "Changes a port";
     DELETE "/ports/{ident}"                 1 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a port";
 
+    GET    "/chassis"                       1 NotFound g::CHASSIS_ARGS, 200 Nothing, List(Chassis), "Lists chassis";
+    POST   "/chassis"                       1 NotFound NO_ARGS, 201 New(Chassis), Item(Chassis), "Creates a chassis";
+    PATCH  "/chassis"                       1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a chassis must be named";
+    DELETE "/chassis"                       1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a chassis must be named";
+    GET    "/chassis/detail"                1 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Chassis), "Lists chassis with all fields";
+    GET    "/chassis/{uuid}"                1 NotFound g::ITEM_ARGS, 200 Nothing, Item(Chassis), "Shows a chassis";
+    PATCH  "/chassis/{uuid}"                1 NotFound NO_ARGS, 200 Patch(Chassis), Item(Chassis), "Changes a chassis";
+    DELETE "/chassis/{uuid}"                1 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a chassis that has no nodes";
+    GET    "/chassis/{uuid}/nodes"          1 NotFound g::CHASSIS_NODES_ARGS, 200 Nothing, List(Node), "Lists the nodes in a chassis";
+    GET    "/chassis/{uuid}/nodes/detail"   1 NotFound g::CHASSIS_NODES_DETAIL_ARGS, 200 Nothing, List(Node), "Lists the nodes in a chassis with all fields";
+
+    GET    "/portgroups"                   23 Unsupported g::PORTGROUPS_ARGS, 200 Nothing, List(Portgroup), "Lists port groups";
+    POST   "/portgroups"                   23 Unsupported NO_ARGS, 201 New(Portgroup), Item(Portgroup), "Creates a port group";
+    PATCH  "/portgroups"                   23 Unsupported NO_ARGS, 400 Nothing, Nothing, "Always refused: a port group must be named";
+    DELETE "/portgroups"                   23 Unsupported NO_ARGS, 400 Nothing, Nothing, "Always refused: a port group must be named";
+    GET    "/portgroups/detail"            23 Unsupported g::PORTGROUPS_DETAIL_ARGS, 200 Nothing, List(Portgroup), "Lists port groups with all fields";
+    GET    "/portgroups/{ident}"           23 Unsupported g::ITEM_ARGS, 200 Nothing, Item(Portgroup), "Shows a port group";
+    PATCH  "/portgroups/{ident}"           23 Unsupported NO_ARGS, 200 Patch(Portgroup), Item(Portgroup), "Changes a port group";
+    DELETE "/portgroups/{ident}"           23 Unsupported NO_ARGS, 204 Nothing, Nothing, "Removes a port group that has no ports";
+    GET    "/portgroups/{uuid}/ports"      24 NotFound g::PORTGROUP_PORTS_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group";
+    GET    "/portgroups/{uuid}/ports/detail" 24 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group with all fields";
+    GET    "/nodes/{ident}/portgroups"     24 NotFound g::NODE_PORTGROUPS_ARGS, 200 Nothing, List(Portgroup), "Lists a node's port groups";
+    GET    "/nodes/{ident}/portgroups/detail" 24 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Portgroup), "Lists a node's port groups with all fields";
+
+    GET    "/volume"                       32 Unsupported NO_ARGS, 200 Nothing, Named("Volume"), "Tells what there is of volumes";
+    GET    "/volume/connectors"            32 NotFound g::VOLUMES_ARGS, 200 Nothing, List(Connector), "Lists volume connectors";
+    POST   "/volume/connectors"            32 NotFound NO_ARGS, 201 New(Connector), Item(Connector), "Creates a volume connector";
+    PATCH  "/volume/connectors"            32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume connector must be named";
+    DELETE "/volume/connectors"            32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume connector must be named";
+    GET    "/volume/connectors/{uuid}"     32 NotFound g::ITEM_ARGS, 200 Nothing, Item(Connector), "Shows a volume connector";
+    PATCH  "/volume/connectors/{uuid}"     32 NotFound NO_ARGS, 200 Patch(Connector), Item(Connector), "Changes a volume connector";
+    DELETE "/volume/connectors/{uuid}"     32 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a volume connector";
+    GET    "/volume/targets"               32 NotFound g::VOLUMES_ARGS, 200 Nothing, List(Target), "Lists volume targets";
+    POST   "/volume/targets"               32 NotFound NO_ARGS, 201 New(Target), Item(Target), "Creates a volume target";
+    PATCH  "/volume/targets"               32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume target must be named";
+    DELETE "/volume/targets"               32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume target must be named";
+    GET    "/volume/targets/{uuid}"        32 NotFound g::ITEM_ARGS, 200 Nothing, Item(Target), "Shows a volume target";
+    PATCH  "/volume/targets/{uuid}"        32 NotFound NO_ARGS, 200 Patch(Target), Item(Target), "Changes a volume target";
+    DELETE "/volume/targets/{uuid}"        32 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a volume target";
+    GET    "/nodes/{ident}/volume"         32 Unsupported NO_ARGS, 200 Nothing, Named("Volume"), "Tells what there is of a node's volumes";
+    GET    "/nodes/{ident}/volume/connectors" 32 NotFound g::NODE_VOLUMES_ARGS, 200 Nothing, List(Connector), "Lists a node's volume connectors";
+    GET    "/nodes/{ident}/volume/targets" 32 NotFound g::NODE_VOLUMES_ARGS, 200 Nothing, List(Target), "Lists a node's volume targets";
+
     GET    "/drivers"                       1 NotFound g::DRIVERS_ARGS, 200 Nothing, Named("Drivers"), "Lists hardware types";
     GET    "/drivers/properties"            1 NotFound g::DRIVER_PROPERTIES_ARGS, 200 Nothing, Named("Descriptions"), "Describes the driver_info of a hardware type";
     GET    "/drivers/{name}"                1 NotFound g::DRIVER_ARGS, 200 Nothing, Named("Driver"), "Shows a hardware type";
     GET    "/drivers/{name}/properties"     1 NotFound NO_ARGS, 200 Nothing, Named("Descriptions"), "Describes the driver_info of a hardware type";
+    GET    "/drivers/{name}/raid/logical_disk_properties" 12 NotAcceptable NO_ARGS, 200 Nothing, Named("Descriptions"), "Describes what can be said of a logical disk";
+    GET    "/drivers/{name}/vendor_passthru/methods" 1 NotFound NO_ARGS, 200 Nothing, Named("VendorMethods"), "Lists the vendor methods of a hardware type";
+    ANY    "/drivers/{name}/vendor_passthru" 1 NotFound g::VENDOR_ARGS, 200 Free, Free, "Calls a vendor method of a hardware type, named by the query";
+    ANY    "/drivers/{name}/vendor_passthru/{method}" 1 NotFound NO_ARGS, 200 Free, Free, "Calls a vendor method of a hardware type";
     GET    "/conductors"                   49 NotFound g::CONDUCTORS_ARGS, 200 Nothing, Named("Conductors"), "Lists conductors";
     GET    "/conductors/{hostname}"        49 NotFound g::ITEM_ARGS, 200 Nothing, Named("Conductor"), "Shows a conductor";
 

@@ -1,9 +1,11 @@
 //! What a step found, written into the change that ends it.
 
-use ferric_drivers::interface::{Found, Json, NodeChange};
+use ferric_drivers::interface::{BiosSetting, FirmwareComponent, Found, Json, NodeChange};
 use ferric_machine::Timestamp;
+use ferric_schema::bios::{Attribute, NewSetting};
+use ferric_schema::firmware::NewComponent;
 use ferric_schema::inventory::NewInventory;
-use ferric_schema::{Also, JsonText, Node, Port};
+use ferric_schema::{Also, JsonList, JsonText, Node, Port};
 use uuid::Uuid;
 
 use super::Change;
@@ -96,12 +98,50 @@ pub(super) fn apply(
         }
     }
     change.also.extend(found.ports_gone.into_iter().map(Also::PortGone));
+    if let Some(settings) = found.bios {
+        change.also.push(Also::Bios(settings.into_iter().map(setting).collect()));
+    }
+    if let Some(components) = found.firmware {
+        change.also.push(Also::Firmware(components.into_iter().map(component).collect()));
+    }
     if let Some((inventory, plugin)) = found.inventory {
         change.also.push(Also::Inventory(NewInventory {
             node: uuid,
             inventory_data: JsonText::from(inventory),
             plugin_data: JsonText::from(plugin),
         }));
+    }
+}
+
+fn setting(seen: BiosSetting) -> NewSetting {
+    let values = seen.allowable_values.map(|values| {
+        JsonList::from(values.into_iter().map(serde_json::Value::String).collect::<Vec<_>>().as_slice())
+    });
+    NewSetting {
+        name: seen.name,
+        value: seen.value,
+        attribute: Attribute {
+            attribute_type: seen.attribute_type,
+            allowable_values: values,
+            lower_bound: seen.lower_bound,
+            max_length: seen.max_length,
+            min_length: seen.min_length,
+            read_only: seen.read_only,
+            reset_required: seen.reset_required,
+            unique: seen.unique,
+            upper_bound: seen.upper_bound,
+        },
+    }
+}
+
+fn component(seen: FirmwareComponent) -> NewComponent {
+    NewComponent {
+        component: seen.component,
+        current_version: seen.current_version,
+        last_version_flashed: seen.last_version_flashed,
+        vendor: seen.vendor,
+        model: seen.model,
+        serial_number: seen.serial_number,
     }
 }
 

@@ -279,7 +279,11 @@ impl NodeActor {
                 node.inspection_started_at = Some(now);
                 node.inspection_finished_at = None;
             }
-            Some(ferric_machine::InspectionMark::Finished) => node.inspection_finished_at = Some(now),
+            // as in Ironic: who has finished has not started
+            Some(ferric_machine::InspectionMark::Finished) => {
+                node.inspection_finished_at = Some(now);
+                node.inspection_started_at = None;
+            }
             None => {}
         }
         let held = outcome.to.stuck_as_fail() || node.target_power_state.is_some();

@@ -203,6 +203,9 @@ impl NodeActor {
             return;
         }
         let Ok(job) = self.job() else { return };
+        if job.bound.power.is_imaginary() && !faulty {
+            return;
+        }
         let before = self.node.generation;
         let ask = self.siblings().power.send(ReadPower { job, patient: false }).timeout(2 * QUESTION);
         ctx.spawn(ask.into_actor(self).map(move |result, act, ctx| {
@@ -214,7 +217,12 @@ impl NodeActor {
             match seen {
                 Ok(seen @ (PowerState::On | PowerState::Off)) if faulty => act.power_heals(ctx, seen),
                 Ok(_) | Err(_) if faulty => {}
-                seen => act.reconcile(ctx, seen),
+                seen => {
+                    if seen.is_ok() {
+                        act.refresh_boot(ctx);
+                    }
+                    act.reconcile(ctx, seen);
+                }
             }
         }));
     }

@@ -54,7 +54,7 @@ impl NodeActor {
             let busy = matches!(refusal, Refusal::NotAllowed { .. }) && self.node.reservation.is_some();
             if busy { self.locked() } else { NodeError::Refused(refusal) }
         })?;
-        if self.node.target_power_state.is_some() {
+        if self.node.target_power_state.is_some() || self.is_ordered() {
             return Err(self.locked());
         }
         if outcome.work == Work::None && self.tidies_up() {
@@ -234,6 +234,7 @@ impl NodeActor {
             self.lay_out_instance(ctx);
         }
         self.take_up_power(ctx);
+        self.take_up_order(ctx);
     }
 
     /// A clean-up after work that did not come to its end is under way.

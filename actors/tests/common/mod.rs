@@ -77,6 +77,7 @@ impl World {
                 ((Kind::Rescue, "fake"), Arc::new(agent::Ramdisks)),
             ]),
             agent_steps: Some(interfaces.agent),
+            ..Parts::default()
         };
         let names =
             RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };

@@ -17,7 +17,11 @@ pub(super) fn named(name: &str, version: Version) -> Option<Value> {
             version,
             &[
                 ("console_enabled", 1, boolean()),
-                ("console_info", 1, json!({"type": ["object", "null"], "description": "type and url; null while it is off"})),
+                (
+                    "console_info",
+                    1,
+                    json!({"type": ["object", "null"], "description": "type and url; null while it is off"}),
+                ),
             ],
         ),
         "NewConsole" => body(version, &["enabled"], &[("enabled", 1, boolean())]),

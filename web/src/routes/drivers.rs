@@ -13,15 +13,19 @@ use crate::gates::{
     DRIVER_ARGS, DRIVER_INTERFACES, DRIVER_PROPERTIES_ARGS, DRIVER_PROPERTIES_LINK, DRIVER_TYPE,
     DRIVERS_ARGS, NO_ARGS,
 };
+use crate::policy::{Rule, Target};
 use crate::query::Args;
+use crate::routes::asked::missing;
 use crate::routes::at;
+use crate::routes::vendor::unknown_driver;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(at("/drivers").get(list))
         .service(at("/drivers/properties").get(properties_by_query))
         .service(at("/drivers/{name}").get(show))
-        .service(at("/drivers/{name}/properties").get(properties_by_path));
+        .service(at("/drivers/{name}/properties").get(properties_by_path))
+        .service(at("/drivers/{name}/raid/logical_disk_properties").get(logical_disk_properties));
 }
 
 /// A hardware type on the wire. There are a handful of them, so a tree of values will do.
@@ -68,11 +72,12 @@ fn view(driver: &DriverInfo, detail: bool, context: &Context) -> Map<String, Val
 /// Leaves the chosen keys, and the links.
 fn choose(mut map: Map<String, Value>, fields: Option<&str>) -> Result<Map<String, Value>> {
     let Some(fields) = fields else { return Ok(map) };
-    let wanted: Vec<String> = fields.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
-    if let Some(strange) = wanted.iter().find(|name| !map.contains_key(name.as_str())) {
-        return Err(ApiError::bad_request(format!(
-            "Field(s) \"{strange}\" are not valid: a driver has no such field."
-        )));
+    let names = fields.split(',').map(|name| name.trim().to_ascii_lowercase());
+    let wanted: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    let strange: Vec<&str> =
+        wanted.iter().map(String::as_str).filter(|name| !map.contains_key(*name)).collect();
+    if !strange.is_empty() {
+        return Err(ApiError::bad_request(format!("Field(s) \"{}\" are not valid", strange.join(", "))));
     }
     map.retain(|key, _| key == "links" || wanted.contains(key));
     Ok(map)
@@ -84,7 +89,7 @@ fn find(state: &WebState, name: &str) -> Result<DriverInfo> {
             state.directory.drivers().into_iter().map(|driver| driver.name).collect();
         known.sort();
         ApiError::not_found(format!(
-            "No valid host was found. Reason: no conductor serves the driver {name}; enabled are: {}.",
+            "Could not find the following driver(s) or hardware type(s): {name}. Enabled are: {}.",
             known.join(", ")
         ))
     })
@@ -95,23 +100,20 @@ async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> 
     let detail = args.bool("detail")?.unwrap_or(false);
     let fields = args.text("fields");
     if detail && fields.is_some() {
-        return Err(ApiError::bad_request(
-            "Can't fetch a subset of fields with 'detail' set: leave one of the two away.",
-        ));
+        return Err(ApiError::bad_request("Can not specify ?detail=True and fields in the same request."));
     }
+    context.authorize(Rule::DriverGet, Target::NONE)?;
     let drivers = match args.text("type") {
         None | Some("dynamic") => state.directory.drivers(),
         Some("classic") => Vec::new(),
-        Some(other) => {
-            return Err(ApiError::bad_request(format!(
-                "The driver type '{other}' is neither classic nor dynamic."
-            )));
+        Some(_) => {
+            return Err(ApiError::bad_request(
+                "\"type\" filter must be one of \"classic\" or \"dynamic\", if specified.",
+            ));
         }
     };
-    let views: Result<Vec<_>> = drivers
-        .iter()
-        .map(|driver| choose(view(driver, detail || fields.is_some(), &context), fields))
-        .collect();
+    let views: Result<Vec<_>> =
+        drivers.iter().map(|driver| choose(view(driver, detail, &context), fields)).collect();
     Ok(HttpResponse::Ok().json(json!({"drivers": views?})))
 }
 
@@ -122,12 +124,14 @@ async fn show(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), DRIVER_ARGS, context.version)?;
+    context.authorize(Rule::DriverGet, Target::NONE)?;
     let driver = find(&state, &name)?;
     Ok(HttpResponse::Ok().json(choose(view(&driver, true, &context), args.text("fields"))?))
 }
 
-fn properties(state: &WebState, name: &str) -> Result<HttpResponse> {
-    let driver = find(state, name)?;
+fn properties(state: &WebState, context: &Context, name: &str) -> Result<HttpResponse> {
+    context.authorize(Rule::DriverGetProperties, Target::NONE)?;
+    let driver = state.directory.driver(name).ok_or_else(|| unknown_driver(name, state))?;
     let map: Map<String, Value> =
         driver.properties.into_iter().map(|(key, text)| (key, Value::String(text))).collect();
     Ok(HttpResponse::Ok().json(map))
@@ -140,7 +144,7 @@ async fn properties_by_path(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    properties(&state, &name)
+    properties(&state, &context, &name)
 }
 
 async fn properties_by_query(
@@ -149,6 +153,20 @@ async fn properties_by_query(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), DRIVER_PROPERTIES_ARGS, context.version)?;
-    let name = args.text("driver_name").ok_or_else(|| ApiError::bad_request("'driver_name' is required."))?;
-    properties(&state, name)
+    let name = args.text("driver_name").ok_or_else(|| missing("driver_name"))?;
+    properties(&state, &context, name)
+}
+
+async fn logical_disk_properties(
+    request: HttpRequest,
+    name: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.authorize(Rule::DriverGetRaidLogicalDiskProperties, Target::NONE)?;
+    let known = state.directory.raid_properties(&name).map_err(|_| unknown_driver(&name, &state))?;
+    let map: Map<String, Value> =
+        known.iter().map(|(key, text)| ((*key).to_owned(), Value::String((*text).to_owned()))).collect();
+    Ok(HttpResponse::Ok().json(map))
 }

@@ -1,16 +1,23 @@
 //! The paths of the API, a file per noun. Every one answers with `/v1` before it and without.
 
 mod allocations;
+mod asked;
 mod at;
+mod bios;
+mod boot_mode;
+mod chassis;
 mod children;
 mod conductors;
+mod console;
 mod continue_inspection;
 mod deploy_templates;
 mod drivers;
 mod edit;
 mod events;
 mod ferric;
+mod firmware;
 mod history;
+mod indicators;
 mod inspection_rules;
 mod inventory;
 mod kept;
@@ -18,8 +25,13 @@ mod kept_steps;
 mod management;
 mod network_events;
 mod nodes;
+mod of_node;
+mod openapi;
+mod port_rules;
+mod portgroups;
 mod ports;
 mod provision;
+mod raid;
 mod ramdisk;
 mod root;
 mod rule_form;
@@ -28,7 +40,10 @@ mod shards;
 mod states;
 mod steps;
 mod traits;
+mod vendor;
 mod vifs;
+mod vmedia;
+mod volume;
 
 use actix_web::http::Method;
 use actix_web::middleware::{NormalizePath, from_fn};
@@ -50,10 +65,22 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .wrap(from_fn(layer))
         .wrap(NormalizePath::trim())
         .configure(root::configure)
+        .configure(openapi::configure)
         .configure(nodes::configure)
         .configure(states::configure)
         .configure(management::configure)
+        .configure(raid::configure)
+        .configure(console::configure)
+        .configure(boot_mode::configure)
+        .configure(indicators::configure)
+        .configure(bios::configure)
+        .configure(firmware::configure)
+        .configure(vmedia::configure)
+        .configure(vendor::configure)
         .configure(ports::configure)
+        .configure(chassis::configure)
+        .configure(portgroups::configure)
+        .configure(volume::configure)
         .configure(drivers::configure)
         .configure(conductors::configure)
         .configure(ramdisk::configure)

@@ -4,6 +4,7 @@
 mod allocations;
 mod belongings;
 mod bodies;
+mod chassis;
 mod client;
 mod events;
 mod hardware;
@@ -13,7 +14,9 @@ mod lifecycle;
 mod negotiation;
 mod nodes;
 mod patching;
+mod portgroups;
 mod ports;
 mod verbs;
 mod vifs;
+mod volumes;
 mod world;

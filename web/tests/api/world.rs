@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferric_actors::{Directory, Settings};
 use ferric_drivers::boot::FakeBoot;
 use ferric_drivers::deploy::FakeDeploy;
-use ferric_drivers::fakes::{FakeBios, FakeInspect, FakeRaid, FakeRescue};
+use ferric_drivers::fakes::{self, FakeBios, FakeDelays, FakeInspect, FakeRaid, FakeRescue};
 use ferric_drivers::inspect::{AgentInspect, InspectSettings};
 use ferric_drivers::interface::{
     BootInterface, DeployInterface, Kind, ManagementInterface, PowerInterface, Steps,
@@ -28,7 +28,7 @@ pub(crate) async fn start(
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("ferric.sqlite");
     let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
-    let parts = Parts {
+    let mut parts = Parts {
         power: BTreeMap::from([("fake", Arc::new(FakePower) as Arc<dyn PowerInterface>)]),
         management: BTreeMap::from([
             ("fake", Arc::new(FakeManagement) as Arc<dyn ManagementInterface>),
@@ -48,6 +48,7 @@ pub(crate) async fn start(
         ]),
         ..Parts::default()
     };
+    fakes::install(&mut parts, &FakeDelays::default());
     let names =
         RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };
     let registry = Arc::new(Registry::new(names, parts).expect("a registry"));

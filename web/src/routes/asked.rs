@@ -1,0 +1,64 @@
+//! Arguments as Ironic takes them: each from the body or, failing that, from the query.
+
+use actix_web::HttpRequest;
+use serde_json::{Map, Value};
+
+use crate::body::Body;
+use crate::error::{ApiError, Result};
+use crate::gates::Arg;
+use crate::query::{Args, strict_bool};
+use crate::version::Version;
+
+/// What a request brought of its arguments.
+pub(super) struct Asked {
+    body: Map<String, Value>,
+    query: Args,
+}
+
+impl Asked {
+    /// Refuses what is not `allowed` (400) or newer than the version.
+    pub(super) fn read(
+        request: &HttpRequest,
+        body: Body,
+        allowed: &'static [Arg],
+        version: Version,
+    ) -> Result<Asked> {
+        let query = Args::parse(request.query_string(), allowed, version)?;
+        Ok(Asked { body: body.arguments(allowed, version)?, query })
+    }
+
+    /// The argument; a body wins over the query. 400 when neither has it. It may be null.
+    pub(super) fn required(&self, name: &str) -> Result<Value> {
+        let found = self.body.get(name).cloned();
+        let found = found.or_else(|| self.query.text(name).map(|text| Value::String(text.to_owned())));
+        found.ok_or_else(|| missing(name))
+    }
+
+    /// A text; null is `None`.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
+        match self.required(name)? {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(ApiError::bad_request(format!("Expected string for {name}: {other}")))
+            }
+        }
+    }
+
+    /// A boolean in any of Ironic's words; null is `None`.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>> {
+        match self.required(name)? {
+            Value::Null => Ok(None),
+            Value::Bool(flag) => Ok(Some(flag)),
+            Value::String(text) => strict_bool(name, &text).map(Some),
+            other @ (Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                strict_bool(name, &other.to_string()).map(Some)
+            }
+        }
+    }
+}
+
+/// 400: an argument is not there.
+pub(super) fn missing(name: &str) -> ApiError {
+    ApiError::bad_request(format!("Missing mandatory parameter: {name}"))
+}

@@ -1,0 +1,81 @@
+//! `/v1/nodes/{ident}/states/boot_mode` and `/secure_boot` (api.md §3.5).
+
+use actix_web::http::header;
+use actix_web::web::{Data, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::message::{SetBootMode, SetSecureBoot};
+use ferric_machine::BootMode;
+use ferric_schema::Node;
+
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::{ApiError, Result};
+use crate::gates::TARGET_ARGS;
+use crate::policy::Rule;
+use crate::routes::asked::Asked;
+use crate::routes::at;
+use crate::routes::nodes::find_for;
+use crate::server::WebState;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(at("/nodes/{ident}/states/boot_mode").put(set_boot_mode))
+        .service(at("/nodes/{ident}/states/secure_boot").put(set_secure_boot));
+}
+
+/// A node at work is not to boot differently in the middle of it.
+fn at_rest(node: &Node) -> Result<()> {
+    if !node.provision_state.is_unstable() {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!(
+        "Node is in {} state. Since node is transitioning, the boot mode will not be set as this may interfere with \
+         ongoing changes and result in erroneous modification. Try again later.",
+        node.provision_state
+    )))
+}
+
+fn accepted(context: &Context, ident: &str) -> HttpResponse {
+    let location = format!("{}/v1/nodes/{ident}/states", context.base);
+    HttpResponse::Accepted().insert_header((header::LOCATION, location)).finish()
+}
+
+async fn set_boot_mode(
+    request: HttpRequest,
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let asked = Asked::read(&request, body, TARGET_ARGS, context.version)?;
+    let target = asked.text("target")?;
+    let node = find_for(&state, &context, &ident, Rule::NodeSetBootMode).await?;
+    let mode: BootMode = target.as_deref().and_then(|word| word.parse().ok()).ok_or_else(|| {
+        let told = target.as_deref().unwrap_or("None");
+        ApiError::bad_request(format!(
+            "Invalid boot mode {told} requested for node. Allowed boot modes are: bios, uefi"
+        ))
+    })?;
+    at_rest(&node)?;
+    state.directory.ask(node.uuid, SetBootMode(mode)).await?;
+    Ok(accepted(&context, &ident))
+}
+
+async fn set_secure_boot(
+    request: HttpRequest,
+    ident: Path<String>,
+    body: Body,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let asked = Asked::read(&request, body, TARGET_ARGS, context.version)?;
+    let target = asked.flag("target")?;
+    let node = find_for(&state, &context, &ident, Rule::NodeSetSecureBoot).await?;
+    let on = target.ok_or_else(|| {
+        ApiError::bad_request(
+            "Invalid secure_boot None requested for node. Allowed secure_boot states are: True, False) ",
+        )
+    })?;
+    at_rest(&node)?;
+    state.directory.ask(node.uuid, SetSecureBoot(on)).await?;
+    Ok(accepted(&context, &ident))
+}
