@@ -58,6 +58,7 @@ fn examine(from: &ConfigArgs) -> Vec<Finding> {
     let places = Places::new(config, &from.data_dir);
     let mut all = vec![Good("configuration".to_owned())];
     all.push(database(config, &from.data_dir));
+    all.push(door(config));
     let api: IpAddr = config.api.host_ip.parse().expect("Config::check has read this address");
     all.push(tcp("API", SocketAddr::new(api, config.api.port), "api.port"));
     if config.http.enabled {
@@ -158,6 +159,24 @@ fn open_door(config: &Config) -> Option<Finding> {
                 .to_owned(),
         }),
         AuthStrategy::Noauth => None,
+        AuthStrategy::HttpBasic if !api.is_loopback() && !config.api.enable_ssl_api => Some(Doubtful {
+            what: format!("passwords of callers come to {api}:{} unencrypted", config.api.port),
+            remedy: "set api.enable_ssl_api with ssl.cert_file and ssl.key_file, or put the API on 127.0.0.1 behind a \
+                     proxy with TLS"
+                .to_owned(),
+        }),
+        AuthStrategy::HttpBasic | AuthStrategy::Keystone => None,
+    }
+}
+
+/// The files that authentication and TLS need.
+fn door(config: &Config) -> Finding {
+    match crate::wire::door(config) {
+        Ok(()) => Good("authentication and TLS".to_owned()),
+        Err(error) => Bad {
+            what: error.to_string(),
+            remedy: "put it right as it says; ferric config show tells the options".to_owned(),
+        },
     }
 }
 

@@ -9,15 +9,13 @@ use std::sync::Arc;
 
 use ferric_actors::Directory;
 use ferric_drivers::agent_steps::AgentStepRunner;
-use ferric_drivers::boot::{FakeBoot, IpxeBoot, PxeBoot, install_loaders, rebuild_index};
-use ferric_drivers::deploy::{
-    AnacondaDeploy, CustomAgentDeploy, DirectDeploy, FakeDeploy, NoopDeploy, RamdiskDeploy,
-};
-use ferric_drivers::fakes::{FakeBios, FakeFirmware, FakeInspect, FakeRaid, FakeRescue};
+use ferric_drivers::boot::{IpxeBoot, PxeBoot, install_loaders, rebuild_index};
+use ferric_drivers::console::IpmitoolSocat;
+use ferric_drivers::deploy::{AnacondaDeploy, CustomAgentDeploy, DirectDeploy, NoopDeploy, RamdiskDeploy};
 use ferric_drivers::inspect::AgentInspect;
 use ferric_drivers::interface::Kind;
-use ferric_drivers::management::{FakeManagement, IpmitoolManagement, NoopManagement};
-use ferric_drivers::power::{FakePower, IpmitoolPower};
+use ferric_drivers::management::{IpmitoolManagement, NoopManagement};
+use ferric_drivers::power::{AgentPower, IpmitoolPower};
 use ferric_drivers::protocol::agent::AgentClient;
 use ferric_drivers::protocol::dhcp::{self, DhcpHandle, PortIndex};
 use ferric_drivers::protocol::http::{self, HttpHandle};
@@ -25,14 +23,15 @@ use ferric_drivers::protocol::ipmi::IpmiClient;
 use ferric_drivers::protocol::tftp::{self, TftpHandle};
 use ferric_drivers::raid::AgentRaid;
 use ferric_drivers::rescue::AgentRescue;
-use ferric_drivers::{BindError, DriverError, Parts, Registry};
+use ferric_drivers::vendor::IpmitoolVendor;
+use ferric_drivers::{BindError, DriverError, Parts, Registry, fakes, redfish};
 use ferric_schema::{Store, StoreError};
 
 use crate::Failure;
 use crate::config::Config;
 use crate::config::value::DhcpMode;
 use crate::lock::DataLock;
-pub(crate) use settings::{Places, ramdisk_api_url, store_options};
+pub(crate) use settings::{Places, door, ramdisk_api_url, store_options};
 pub(crate) use signals::stop_wanted;
 
 /// Why Ferric does not start; each text says what to do.
@@ -67,6 +66,12 @@ pub(crate) enum WireError {
     /// The API does not start.
     #[error("{0}")]
     Web(#[from] ferric_web::ServeError),
+    /// Callers cannot be asked who they are.
+    #[error("{0}")]
+    Auth(#[from] ferric_web::auth::AuthError),
+    /// There is no certificate for the API.
+    #[error("{0}")]
+    Tls(#[from] ferric_web::TlsError),
     /// No port is free.
     #[error("no free port on {at} for the API; choose another address with api.host_ip")]
     NoPort { at: SocketAddr, source: std::io::Error },
@@ -103,6 +108,8 @@ pub(crate) async fn start(
         std::fs::create_dir_all(folder)
             .map_err(|source| WireError::DataDir { path: folder.to_owned(), source })?;
     }
+    // before anything is begun: files that cannot be used are the most likely reason to end here
+    let web = settings::web(config)?;
     let options = store_options(config, data_dir);
     let unusable = |error| crate::database::explain(error, &options);
     let store = Store::open(&options).map_err(unusable)?;
@@ -156,7 +163,7 @@ pub(crate) async fn start(
             )
         }
     };
-    let serving = ferric_web::serve(settings::web(config), directory.clone(), |_| {}).await?;
+    let serving = ferric_web::serve(web, directory.clone(), |_| {}).await?;
     let ferric_web::Serving { server, addr, streams } = serving;
     let web = server.handle();
     actix::spawn(async move {
@@ -220,29 +227,30 @@ fn parts(
     let client = Arc::new(IpmiClient::new(ipmi.clone(), io.clone()));
     let agents = AgentClient::new(settings::agent(config))?;
     let mut parts = Parts::default();
-    parts.power.insert("fake", Arc::new(FakePower));
+    fakes::install(&mut parts, &settings::fakes(config));
+    redfish::install(&mut parts, pxe.clone());
+    let vendor = Arc::new(IpmitoolVendor::new(client.clone(), ipmi.clone()));
+    parts.vendor.insert("ipmitool", vendor.clone());
+    parts.steps.insert((Kind::Vendor, "ipmitool"), vendor);
+    parts.console.insert("ipmitool-socat", Arc::new(IpmitoolSocat::new(ipmi.clone())));
+    parts.power.insert("agent", Arc::new(AgentPower));
     parts.power.insert("ipmitool", Arc::new(IpmitoolPower::new(client.clone(), ipmi.clone())));
-    parts.management.insert("fake", Arc::new(FakeManagement));
     parts.management.insert("noop", Arc::new(NoopManagement));
     parts.management.insert("ipmitool", Arc::new(IpmitoolManagement::new(client.clone(), ipmi)));
-    parts.boot.insert("fake", Arc::new(FakeBoot));
     parts.boot.insert("pxe", Arc::new(PxeBoot::new(pxe.clone(), index.clone())));
     parts.boot.insert("ipxe", Arc::new(IpxeBoot::new(pxe.clone(), index.clone())));
-    parts.deploy.insert("fake", Arc::new(FakeDeploy));
     let direct = Arc::new(DirectDeploy::new(settings::direct(config, places), agents.clone())?);
     parts.deploy.insert("custom-agent", Arc::new(CustomAgentDeploy::new(direct.clone())));
     parts.deploy.insert("direct", direct);
     parts.deploy.insert("anaconda", Arc::new(AnacondaDeploy::new(settings::anaconda(config, places))?));
     parts.deploy.insert("ramdisk", Arc::new(RamdiskDeploy));
     parts.deploy.insert("noop", Arc::new(NoopDeploy));
-    parts.steps.insert((Kind::Inspect, "fake"), Arc::new(FakeInspect));
-    parts.steps.insert((Kind::Rescue, "fake"), Arc::new(FakeRescue));
-    parts.steps.insert((Kind::Raid, "fake"), Arc::new(FakeRaid));
-    parts.steps.insert((Kind::Bios, "fake"), Arc::new(FakeBios));
-    parts.steps.insert((Kind::Firmware, "fake"), Arc::new(FakeFirmware));
     parts.steps.insert((Kind::Inspect, "agent"), Arc::new(AgentInspect::new(settings::inspect(config)?)?));
+    parts.raid.insert("agent", Arc::new(AgentRaid));
     parts.steps.insert((Kind::Raid, "agent"), Arc::new(AgentRaid));
-    parts.steps.insert((Kind::Rescue, "agent"), Arc::new(AgentRescue::new(agents.clone())));
+    let rescue = Arc::new(AgentRescue::new(agents.clone()));
+    parts.interfaces.insert((Kind::Rescue, "agent"), rescue.clone());
+    parts.steps.insert((Kind::Rescue, "agent"), rescue);
     parts.agent_steps = Some(Arc::new(AgentStepRunner::new(agents, settings::erase(config))));
     Ok((parts, client))
 }

@@ -41,6 +41,32 @@ impl Config {
                 return Err(format!("{name} = \"{text}\" is not an IP address, for example \"127.0.0.1\""));
             }
         }
+        if self.api.enable_ssl_api && (self.ssl.cert_file.is_none() || self.ssl.key_file.is_none()) {
+            return Err("api.enable_ssl_api is on, and ssl.cert_file and ssl.key_file do not both say with what: name a PEM \
+                        certificate and its key"
+                .to_owned());
+        }
+        if !self.api.enable_ssl_api && (self.ssl.cert_file.is_some() || self.ssl.key_file.is_some()) {
+            return Err(
+                "ssl.cert_file or ssl.key_file is set, and the API would still answer without TLS: set \
+                        api.enable_ssl_api = true, or take them away"
+                    .to_owned(),
+            );
+        }
+        if self.keystone_authtoken.system_scope.as_deref().is_some_and(|scope| scope != "all") {
+            return Err(
+                "keystone_authtoken.system_scope can only be \"all\", or unset for a project".to_owned()
+            );
+        }
+        if let Some(release) = &self.api.pin_release_version
+            && ferric_web::version::of_release(release).is_none()
+        {
+            let all: Vec<&str> = ferric_web::version::RELEASES.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "api.pin_release_version = \"{release}\" is no release of Ironic; there are: {}",
+                all.join(", ")
+            ));
+        }
         if self.api.max_limit == 0 {
             return Err("api.max_limit = 0 would make every list empty; Ironic's default is 1000".to_owned());
         }

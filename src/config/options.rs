@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::table::sections;
 use super::value::{
     AddPorts, AuthStrategy, CollectLogs, ConnectionUrl, DefaultBootMode, DhcpMode, Durability, KeepPorts,
-    MaskSecrets, RescueHash, StepPriorities,
+    MaskSecrets, RescueHash, SecondsRange, Secret, StepPriorities,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -28,6 +28,14 @@ sections! {
         public_endpoint: Option<String> = None;
         /// The most items of one answer.
         max_limit: u32 = 1000;
+        /// Bonding mode of a port group that is made without one.
+        default_portgroup_mode: String = "active-backup".to_owned();
+        /// Behave like that release of Ironic, such as 18.2: its newest microversion is the newest that is served. Unset: all.
+        pin_release_version: Option<String> = None;
+        /// Answer with TLS only; [ssl] names the certificate.
+        enable_ssl_api: bool = false;
+        /// Administrators of projects may enrol and delete nodes of their own.
+        project_admin_can_manage_own_nodes: bool = true;
         /// Threads that serve the API; 0 is one per CPU.
         api_workers: u16 = 0;
         /// Seconds between heartbeats of a ramdisk at the most.
@@ -41,8 +49,69 @@ sections! {
     }
     /// Who may call the API.
     auth: Auth {
-        /// noauth is all there is in this release: keep the API on a network of administrators.
+        /// noauth: keep the API on a network of administrators. http_basic: names and passwords of a file. keystone: tokens.
         strategy: AuthStrategy = AuthStrategy::Noauth;
+        /// Lines NAME:BCRYPT, as htpasswd -nbB makes them; read again when it changes.
+        http_basic_auth_user_file: PathBuf = PathBuf::from("/etc/ironic/htpasswd");
+        /// Give the role service of the service project the rights of a member of the system.
+        rbac_service_role_elevated_access: bool = false;
+        /// Name of the service project.
+        rbac_service_project_name: String = "service".to_owned();
+    }
+    /// Keystone, for auth.strategy = keystone.
+    keystone_authtoken: KeystoneAuthtoken {
+        /// Where Keystone is, such as https://keystone.example.org:5000/v3.
+        auth_url: Option<String> = None;
+        /// What callers without a token are told to ask. Unset: auth_url.
+        www_authenticate_uri: Option<String> = None;
+        /// User that Ferric logs in as; it needs the role service or admin.
+        username: Option<String> = None;
+        /// Its password.
+        password: Option<Secret> = None;
+        /// Domain of the user, by name.
+        user_domain_name: Option<String> = None;
+        /// Domain of the user, by id.
+        user_domain_id: Option<String> = None;
+        /// Project that Ferric logs in for.
+        project_name: Option<String> = None;
+        /// The same by id.
+        project_id: Option<String> = None;
+        /// Domain of the project, by name.
+        project_domain_name: Option<String> = None;
+        /// Domain of the project, by id.
+        project_domain_id: Option<String> = None;
+        /// all: log in for the system and not for a project.
+        system_scope: Option<String> = None;
+        /// Application credential to log in with instead of a user and a password.
+        application_credential_id: Option<String> = None;
+        /// The same by name; username says whose it is.
+        application_credential_name: Option<String> = None;
+        /// Its secret.
+        application_credential_secret: Option<Secret> = None;
+        /// Certificates that Keystone's is signed by, PEM. Unset: those of the system.
+        cafile: Option<PathBuf> = None;
+        /// Believe any certificate of Keystone's.
+        insecure: bool = false;
+        /// Seconds that Keystone may take to answer.
+        http_connect_timeout: Duration = secs(10);
+        /// Seconds that Keystone's word about a token is good; a token that is revoked meanwhile still counts.
+        token_cache_time: Duration = secs(300);
+        /// Roles that make a service token one.
+        service_token_roles: Vec<String> = words(&["service"]);
+        /// Refuse service tokens without one of these roles.
+        service_token_roles_required: bool = true;
+    }
+    /// Who may do what, for auth.strategy = keystone.
+    oslo_policy: OsloPolicy {
+        /// YAML or JSON that maps names of rules to checks, over the built-in ones; read again when it changes.
+        policy_file: Option<PathBuf> = None;
+    }
+    /// Certificate of the API, for api.enable_ssl_api; both files are read again when they change.
+    ssl: Ssl {
+        /// The certificate, its chain below it, PEM.
+        cert_file: Option<PathBuf> = None;
+        /// Its key, PEM.
+        key_file: Option<PathBuf> = None;
     }
     /// Where the nodes are kept.
     database: Database {
@@ -130,12 +199,20 @@ sections! {
     hardware: Hardware {
         /// Hardware types.
         enabled_hardware_types: Vec<String> = words(&["ipmi", "manual-management", "fake-hardware"]);
+        /// BIOS interfaces; empty is all that are built.
+        enabled_bios_interfaces: Vec<String> = Vec::new();
         /// Boot interfaces; empty is all that are built.
         enabled_boot_interfaces: Vec<String> = Vec::new();
+        /// Console interfaces; empty is all that are built.
+        enabled_console_interfaces: Vec<String> = Vec::new();
         /// Deploy interfaces; empty is all that are built.
         enabled_deploy_interfaces: Vec<String> = Vec::new();
+        /// Firmware interfaces; empty is all that are built.
+        enabled_firmware_interfaces: Vec<String> = Vec::new();
         /// Management interfaces; empty is all that are built.
         enabled_management_interfaces: Vec<String> = Vec::new();
+        /// Network interfaces; empty is all that are built.
+        enabled_network_interfaces: Vec<String> = Vec::new();
         /// Power interfaces; empty is all that are built.
         enabled_power_interfaces: Vec<String> = Vec::new();
         /// Inspect interfaces; empty is all that are built.
@@ -144,6 +221,22 @@ sections! {
         enabled_raid_interfaces: Vec<String> = Vec::new();
         /// Rescue interfaces; empty is all that are built.
         enabled_rescue_interfaces: Vec<String> = Vec::new();
+        /// Storage interfaces; empty is all that are built.
+        enabled_storage_interfaces: Vec<String> = Vec::new();
+        /// Vendor interfaces; empty is all that are built.
+        enabled_vendor_interfaces: Vec<String> = Vec::new();
+        /// BIOS interface of nodes that name none. Unset: the hardware type's first that is enabled.
+        default_bios_interface: Option<String> = None;
+        /// Console interface of nodes that name none.
+        default_console_interface: Option<String> = None;
+        /// Firmware interface of nodes that name none.
+        default_firmware_interface: Option<String> = None;
+        /// Network interface of nodes that name none.
+        default_network_interface: Option<String> = None;
+        /// Storage interface of nodes that name none. Unset: noop.
+        default_storage_interface: Option<String> = None;
+        /// Vendor interface of nodes that name none.
+        default_vendor_interface: Option<String> = None;
         /// Boot interface of nodes that name none. Unset: the hardware type's first that is enabled.
         default_boot_interface: Option<String> = None;
         /// Deploy interface of nodes that name none.
@@ -158,6 +251,31 @@ sections! {
         default_raid_interface: Option<String> = None;
         /// Rescue interface of nodes that name none.
         default_rescue_interface: Option<String> = None;
+    }
+    /// How long the interfaces fake pretend to work.
+    fake: Fake {
+        /// Seconds that everything takes which the BIOS interface does: 5, or 3,10 for a time between the two.
+        bios_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the boot interface does.
+        boot_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the deploy interface does.
+        deploy_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the firmware interface does.
+        firmware_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the inspect interface does.
+        inspect_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the management interface does.
+        management_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the power interface does.
+        power_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the RAID interface does.
+        raid_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the rescue interface does.
+        rescue_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the storage interface does.
+        storage_delay: SecondsRange = SecondsRange::default();
+        /// The same of what the vendor interface does.
+        vendor_delay: SecondsRange = SecondsRange::default();
     }
     /// Deployments.
     deploy: Deploy {

@@ -126,6 +126,42 @@ impl Setting for Vec<String> {
     }
 }
 
+/// How long something pretended takes: seconds, or two numbers of seconds, `3,10`, between which chance decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct SecondsRange {
+    /// At the least.
+    pub(crate) from: Duration,
+    /// At the most.
+    pub(crate) to: Duration,
+}
+
+impl Setting for SecondsRange {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        let wrong = || "must be a number of seconds, or two, the smaller first: 5 or 3,10".to_owned();
+        let text = match input {
+            Input::Toml(Value::Integer(number)) => number.to_string(),
+            Input::Toml(Value::Float(number)) => number.to_string(),
+            Input::Toml(Value::String(text)) => text.clone(),
+            Input::Text(text) => text.to_owned(),
+            Input::Toml(_) => return Err(wrong()),
+        };
+        let seconds = |word: &str| {
+            let number = word.trim().parse().map_err(|_| wrong())?;
+            Duration::try_from_secs_f64(number).map_err(|_| wrong())
+        };
+        let (from, to) = match text.split_once(',') {
+            Some((from, to)) => (seconds(from)?, seconds(to)?),
+            None if text.trim().is_empty() => (Duration::ZERO, Duration::ZERO),
+            None => (seconds(&text)?, seconds(&text)?),
+        };
+        if from > to { Err(wrong()) } else { Ok(Self { from, to }) }
+    }
+    fn show(&self) -> Option<String> {
+        let (from, to) = (self.from.as_secs_f64(), self.to.as_secs_f64());
+        Some(quoted(&if self.from == self.to { from.to_string() } else { format!("{from},{to}") }))
+    }
+}
+
 /// Priorities of steps, by `interface.step`: a table in TOML, or `deploy.erase_devices:20,raid.create:0` as Ironic
 /// writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -236,6 +272,32 @@ impl Setting for ConnectionUrl {
     }
 }
 
+/// A password or the like: shown as stars.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for whom it is meant only.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("******")
+    }
+}
+
+impl Setting for Secret {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        String::read(input).map(Secret)
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted("******"))
+    }
+}
+
 /// Declares an option type with a fixed set of words.
 macro_rules! choice {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
@@ -262,6 +324,10 @@ choice! {
     AuthStrategy {
         /// Not at all: everybody is the administrator.
         Noauth = "noauth",
+        /// By a name and a password of a file.
+        HttpBasic = "http_basic",
+        /// By a token of Keystone.
+        Keystone = "keystone",
     }
 }
 

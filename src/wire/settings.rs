@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ferric_drivers::agent_steps::EraseSettings;
 use ferric_drivers::boot::{BootFileNames, PxeSettings};
+use ferric_drivers::delayed::Delay;
 use ferric_drivers::deploy::{AnacondaSettings, DirectSettings, ServedFiles};
+use ferric_drivers::fakes::FakeDelays;
 use ferric_drivers::flow::{FlowSettings, LogCollection};
 use ferric_drivers::inspect::{AddPorts, InspectSettings, KeepPorts, MaskSecrets};
 use ferric_drivers::interface::Kind;
@@ -20,10 +22,16 @@ use ferric_drivers::{DriverError, RegistrySettings};
 use ferric_machine::BootMode;
 use ferric_machine::power::SyncPolicy;
 use ferric_schema::{Durability, StoreOptions};
-use ferric_web::{PasswordHash, WebSettings};
+use ferric_web::auth::{
+    Auth, AuthError, Credentials, InDomain, KeystoneError, KeystoneSettings, ServiceScope,
+};
+use ferric_web::{PasswordHash, Tls, TlsError, WebSettings};
 
+use super::WireError;
 use crate::config::Config;
-use crate::config::value::{self, CollectLogs, DefaultBootMode, DhcpMode, RescueHash};
+use crate::config::value::{
+    self, AuthStrategy, CollectLogs, DefaultBootMode, DhcpMode, RescueHash, SecondsRange,
+};
 
 /// Folders, where the configuration leaves them to the data directory.
 #[derive(Clone, Debug)]
@@ -98,7 +106,8 @@ pub(crate) fn ramdisk_api_url(config: &Config) -> String {
     config.api.public_endpoint.as_ref().map_or_else(
         || {
             let api = config.api.host_ip.clone();
-            format!("http://{}", SocketAddr::new(own_ip(config, Some(&api)), config.api.port))
+            let scheme = if config.api.enable_ssl_api { "https" } else { "http" };
+            format!("{scheme}://{}", SocketAddr::new(own_ip(config, Some(&api)), config.api.port))
         },
         |url| url.trim_end_matches('/').to_owned(),
     )
@@ -146,7 +155,13 @@ pub(super) fn registry(config: &Config) -> RegistrySettings {
     let mut enabled = BTreeMap::new();
     let mut defaults = BTreeMap::new();
     for (kind, names, default) in [
+        (Kind::Bios, &of.enabled_bios_interfaces, &of.default_bios_interface),
         (Kind::Boot, &of.enabled_boot_interfaces, &of.default_boot_interface),
+        (Kind::Console, &of.enabled_console_interfaces, &of.default_console_interface),
+        (Kind::Firmware, &of.enabled_firmware_interfaces, &of.default_firmware_interface),
+        (Kind::Network, &of.enabled_network_interfaces, &of.default_network_interface),
+        (Kind::Storage, &of.enabled_storage_interfaces, &of.default_storage_interface),
+        (Kind::Vendor, &of.enabled_vendor_interfaces, &of.default_vendor_interface),
         (Kind::Deploy, &of.enabled_deploy_interfaces, &of.default_deploy_interface),
         (Kind::Management, &of.enabled_management_interfaces, &of.default_management_interface),
         (Kind::Power, &of.enabled_power_interfaces, &of.default_power_interface),
@@ -162,6 +177,24 @@ pub(super) fn registry(config: &Config) -> RegistrySettings {
         }
     }
     RegistrySettings { hardware_types: of.enabled_hardware_types.clone(), enabled, defaults }
+}
+
+/// `[fake]`. Nothing attaches volumes yet, so that `storage_delay` has nothing to delay.
+pub(super) fn fakes(config: &Config) -> FakeDelays {
+    let of = &config.fake;
+    let delay = |range: SecondsRange| Delay { from: range.from, to: range.to };
+    FakeDelays {
+        bios: delay(of.bios_delay),
+        boot: delay(of.boot_delay),
+        deploy: delay(of.deploy_delay),
+        firmware: delay(of.firmware_delay),
+        inspect: delay(of.inspect_delay),
+        management: delay(of.management_delay),
+        power: delay(of.power_delay),
+        raid: delay(of.raid_delay),
+        rescue: delay(of.rescue_delay),
+        vendor: delay(of.vendor_delay),
+    }
 }
 
 /// What work consists of.
@@ -289,12 +322,90 @@ pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Setting
     }
 }
 
-pub(super) fn web(config: &Config) -> WebSettings {
+/// How callers prove who they are.
+fn auth(config: &Config) -> Result<Auth, AuthError> {
+    match config.auth.strategy {
+        AuthStrategy::Noauth => Ok(Auth::noauth()),
+        AuthStrategy::HttpBasic => Auth::http_basic(&config.auth.http_basic_auth_user_file),
+        AuthStrategy::Keystone => {
+            let service = config.auth.rbac_service_role_elevated_access;
+            let service = service.then(|| config.auth.rbac_service_project_name.clone());
+            Auth::keystone(keystone(config)?, config.oslo_policy.policy_file.clone(), service)
+        }
+    }
+}
+
+fn keystone(config: &Config) -> Result<KeystoneSettings, AuthError> {
+    let of = &config.keystone_authtoken;
+    let user = InDomain {
+        name: of.username.clone(),
+        id: None,
+        domain_name: of.user_domain_name.clone(),
+        domain_id: of.user_domain_id.clone(),
+    };
+    let project = InDomain {
+        name: of.project_name.clone(),
+        id: of.project_id.clone(),
+        domain_name: of.project_domain_name.clone(),
+        domain_id: of.project_domain_id.clone(),
+    };
+    let application = of.application_credential_id.is_some() || of.application_credential_name.is_some();
+    let credentials = match (&of.application_credential_secret, &of.password) {
+        (Some(secret), _) if application => Credentials::Application {
+            id: of.application_credential_id.clone(),
+            name: of.application_credential_name.clone(),
+            user,
+            secret: secret.reveal().to_owned(),
+        },
+        (_, Some(password)) => Credentials::Password {
+            user,
+            password: password.reveal().to_owned(),
+            scope: match of.system_scope.as_deref() {
+                Some("all") => ServiceScope::System,
+                Some(_) | None => ServiceScope::Project(project),
+            },
+        },
+        (_, None) => return Err(KeystoneError::Credentials.into()),
+    };
+    Ok(KeystoneSettings {
+        auth_url: of.auth_url.clone().ok_or(KeystoneError::Credentials)?,
+        www_authenticate_uri: of.www_authenticate_uri.clone(),
+        credentials,
+        cafile: of.cafile.clone(),
+        insecure: of.insecure,
+        token_cache_time: of.token_cache_time,
+        timeout: of.http_connect_timeout,
+        service_token_roles: of.service_token_roles.clone(),
+        service_token_roles_required: of.service_token_roles_required,
+    })
+}
+
+fn tls(config: &Config) -> Result<Option<Tls>, TlsError> {
+    match (&config.ssl.cert_file, &config.ssl.key_file) {
+        (Some(cert), Some(key)) if config.api.enable_ssl_api => Tls::load(cert, key).map(Some),
+        // Config::check has seen that both are there when they are wanted
+        (_, _) => Ok(None),
+    }
+}
+
+/// Whether what authentication and TLS need can be read.
+pub(crate) fn door(config: &Config) -> Result<(), WireError> {
+    auth(config)?;
+    tls(config)?;
+    Ok(())
+}
+
+pub(super) fn web(config: &Config) -> Result<WebSettings, WireError> {
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    WebSettings {
+    Ok(WebSettings {
         listen: SocketAddr::new(api_ip(config), config.api.port),
+        auth: auth(config)?,
+        tls: tls(config)?,
+        own_nodes: config.api.project_admin_can_manage_own_nodes,
         public_endpoint: config.api.public_endpoint.clone(),
         max_limit: config.api.max_limit,
+        default_portgroup_mode: config.api.default_portgroup_mode.clone(),
+        pin: config.api.pin_release_version.as_deref().and_then(ferric_web::version::of_release),
         require_agent_tls: config.agent.require_tls,
         disallow_clean_steps: config.api.disallow_clean_steps.clone(),
         disallow_deploy_steps: config.api.disallow_deploy_steps.clone(),
@@ -310,7 +421,7 @@ pub(super) fn web(config: &Config) -> WebSettings {
             some => usize::from(some),
         },
         ..WebSettings::default()
-    }
+    })
 }
 
 pub(super) fn agent(config: &Config) -> AgentSettings {

@@ -75,6 +75,7 @@ fn registry(hands: &Arc<Hands>) -> Registry {
             ((Kind::Rescue, "agent"), Arc::new(Rescue(hands.clone()))),
         ]),
         agent_steps: Some(Arc::new(InAgent(hands.clone()))),
+        ..Parts::default()
     };
     let names =
         RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };
