@@ -198,7 +198,7 @@ sections! {
     /// Which hardware types and interfaces nodes may use.
     hardware: Hardware {
         /// Hardware types.
-        enabled_hardware_types: Vec<String> = words(&["ipmi", "manual-management", "fake-hardware"]);
+        enabled_hardware_types: Vec<String> = words(&["ipmi", "redfish", "manual-management", "fake-hardware"]);
         /// BIOS interfaces; empty is all that are built.
         enabled_bios_interfaces: Vec<String> = Vec::new();
         /// Boot interfaces; empty is all that are built.

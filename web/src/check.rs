@@ -35,11 +35,15 @@ pub(crate) fn check<F: Field>(field: F, value: Value, version: Version) -> Resul
                 wrong(&value, "'string', 'boolean', 'null'", "true or false")
             }
         },
-        Kind::Text(_) | Kind::Word(_) | Kind::Name | Kind::Uuid | Kind::Group | Kind::MaybeMac if value.is_null() => {
+        Kind::Text(_) | Kind::Word(_) | Kind::Name | Kind::Uuid | Kind::Group | Kind::MaybeMac
+            if value.is_null() =>
+        {
             Ok(value)
         }
         Kind::Text(max) | Kind::RequiredText(max) => text(&value, max).map(|()| value),
-        Kind::Word(_) if value == "" => Err(format!("Schema error for {}: '' should be non-empty", noun::<F>())),
+        Kind::Word(_) if value == "" => {
+            Err(format!("Schema error for {}: '' should be non-empty", noun::<F>()))
+        }
         Kind::Word(max) => text(&value, max).map(|()| value),
         Kind::Name => text(&value, 255).and_then(|()| {
             let given = value.as_str().unwrap_or_default();
@@ -104,7 +108,7 @@ pub(crate) fn noun<F: Field>() -> String {
 }
 
 /// Whether null is a value of that kind.
-fn nullable(kind: Kind) -> bool {
+pub(crate) fn nullable(kind: Kind) -> bool {
     match kind {
         Kind::RequiredText(_)
         | Kind::RequiredUuid
@@ -267,14 +271,16 @@ pub(crate) fn trait_name(name: &str) -> Result<(), String> {
 fn runbook_name(name: &str, version: Version) -> Result<(), String> {
     if !version.has(RELAXED_RUNBOOKS) {
         return trait_name(name)
-            .map_err(|why| format!("'name': {why} Since 1.{RELAXED_RUNBOOKS} other names are taken too."));
+            .map_err(|why| not_a_trait("runbook", name, &format!("{why} Since 1.{RELAXED_RUNBOOKS} other names are too.")));
     }
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     if !name.is_empty() && name.bytes().all(unreserved) && parse_uuid(name).is_none() {
         return Ok(());
     }
-    Err("'name': only A-Z, a-z, 0-9, -, ., _ and ~ may occur in the name of a runbook, and it may not be a UUID."
-        .to_owned())
+    Err(format!(
+        "Schema error for runbook: '{}' does not match '^[A-Za-z0-9\\\\-._~]+$'. It may not be a UUID either.",
+        start_of(name)
+    ))
 }
 
 /// A MAC address in lower case with colons.

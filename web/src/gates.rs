@@ -372,7 +372,7 @@ fields! {
 #[rustfmt::skip]
 fields! {
     /// The fields of an inspection rule (api.md §7).
-    RuleField, "Inspection rule", listed [Uuid, Description, Priority, Phase, Links];
+    RuleField, "Rule", listed [Uuid, Description, Priority, Phase, Links];
     Actions      "actions"      96 Both   List;
     Conditions   "conditions"   96 Both   List;
     CreatedAt    "created_at"   96 Never  Derived;

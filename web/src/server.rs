@@ -10,8 +10,10 @@ use actix_web::{App, HttpServer};
 use ferric_actors::Directory;
 use tokio::sync::{Semaphore, watch};
 
+use crate::auth::Auth;
 use crate::rescue::PasswordHash;
 use crate::routes;
+use crate::tls::Tls;
 use crate::version::Version;
 
 /// `[api]` and what else decides how the API answers.
@@ -19,6 +21,12 @@ use crate::version::Version;
 pub struct WebSettings {
     /// `[api] host_ip` and `port`; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// `[auth]`: how callers prove who they are.
+    pub auth: Auth,
+    /// `[api] enable_ssl_api`: the certificate to answer with; plain HTTP when absent.
+    pub tls: Option<Tls>,
+    /// `[api] project_admin_can_manage_own_nodes`: administrators of projects may enrol and delete nodes of theirs.
+    pub own_nodes: bool,
     /// `[api] public_endpoint`: base of the links; the request's own Host when absent.
     pub public_endpoint: Option<String>,
     /// `[oslo_middleware] enable_proxy_headers_parsing`: believe `X-Forwarded-*`.
@@ -33,6 +41,8 @@ pub struct WebSettings {
     pub allow_md5_checksum: bool,
     /// `[conductor] permitted_image_formats`: what an agent may write.
     pub permitted_image_formats: Vec<String>,
+    /// `[api] default_portgroup_mode`: of a port group that is made without one.
+    pub default_portgroup_mode: String,
     /// `[api] disallow_clean_steps`, `interface.step` each: refused with the target clean.
     pub disallow_clean_steps: Vec<String>,
     /// `[api] disallow_deploy_steps`: refused with the targets active and rebuild.
@@ -57,6 +67,9 @@ impl Default for WebSettings {
     fn default() -> Self {
         WebSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 6385)),
+            auth: Auth::noauth(),
+            tls: None,
+            own_nodes: true,
             public_endpoint: None,
             enable_proxy_headers: false,
             max_limit: 1000,
@@ -64,6 +77,7 @@ impl Default for WebSettings {
             require_agent_tls: true,
             allow_md5_checksum: true,
             permitted_image_formats: ["raw", "gpt", "qcow2", "iso"].map(str::to_owned).to_vec(),
+            default_portgroup_mode: "active-backup".to_owned(),
             disallow_clean_steps: vec!["vendor.send_raw".to_owned()],
             disallow_deploy_steps: vec!["vendor.send_raw".to_owned()],
             disallow_service_steps: vec!["vendor.send_raw".to_owned()],
@@ -162,20 +176,23 @@ where
     let at = settings.listen;
     let workers = settings.workers.max(1);
     let grace = settings.shutdown.as_secs().max(1);
+    let tls = settings.tls.as_ref().map(Tls::server_config);
     let (state, streams) = WebState::new(directory, settings);
     let state = Data::new(state);
     let server = HttpServer::new(move || {
         App::new().app_data(state.clone()).configure(extra.clone()).configure(routes::configure)
     });
-    let server =
-        server.workers(workers).disable_signals().shutdown_timeout(grace).bind(at).map_err(|source| {
-            match source.kind() {
-                std::io::ErrorKind::AddrInUse => ServeError::PortInUse(at),
-                std::io::ErrorKind::PermissionDenied => ServeError::NotAllowed(at),
-                // there is nothing to do about the others but to read what the system says
-                _ => ServeError::Bind { at, source },
-            }
-        })?;
+    let server = server.workers(workers).disable_signals().shutdown_timeout(grace);
+    let bound = match tls {
+        Some(tls) => server.bind_rustls_0_23(at, tls),
+        None => server.bind(at),
+    };
+    let server = bound.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => ServeError::PortInUse(at),
+        std::io::ErrorKind::PermissionDenied => ServeError::NotAllowed(at),
+        // there is nothing to do about the others but to read what the system says
+        _ => ServeError::Bind { at, source },
+    })?;
     let addr = server.addrs().first().copied().unwrap_or(at);
     Ok(Serving { server: server.run(), addr, streams })
 }

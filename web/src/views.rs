@@ -9,8 +9,11 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::context::Context;
-use crate::gates::{AVAILABLE_NAMED, Field, INSPECT_WAIT_NAMED, NodeField, PortField};
+use crate::gates::{
+    AVAILABLE_NAMED, Field, INSPECT_WAIT_NAMED, NodeField, PortField, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
+};
 use crate::mask;
+use crate::policy::{Rule, Target};
 use crate::version::Version;
 
 /// A moment as ISO 8601 with offset; microseconds when there are any.
@@ -42,6 +45,12 @@ impl Serialize for Masked<'_> {
         let raw: &RawValue = serde_json::from_str(&text).map_err(S::Error::custom)?;
         raw.serialize(s)
     }
+}
+
+/// What stands in place of an object that the caller may not see.
+#[derive(Serialize)]
+struct Redacted {
+    content: &'static str,
 }
 
 /// The link pair of a resource: `self` below `/v1`, `bookmark` without it.
@@ -108,6 +117,16 @@ impl Serialize for NodeView<'_> {
 }
 
 impl NodeView<'_> {
+    /// Whether a field is not for this caller. Who may see everything is asked one question and not one for each.
+    fn hides(&self, rule: Rule) -> bool {
+        let target = Target::node(self.node);
+        !self.context.may(Rule::NodeGetFilterThreshold, target) && !self.context.may(rule, target)
+    }
+
+    fn shows_secrets(&self, rule: Rule) -> bool {
+        self.context.may_see_secrets(rule, Target::node(self.node))
+    }
+
     fn value<M: SerializeMap>(&self, field: NodeField, m: &mut M) -> Result<(), M::Error> {
         use NodeField as F;
         let n = self.node;
@@ -133,7 +152,19 @@ impl NodeView<'_> {
             F::Description => m.serialize_value(&n.description),
             F::DisablePowerOff => m.serialize_value(&n.disable_power_off),
             F::Driver => m.serialize_value(&n.driver),
+            F::DriverInfo if self.hides(Rule::NodeGetDriverInfo) => m.serialize_value(&Redacted {
+                content: "** Redacted - requires baremetal:node:get:driver_info permission. **",
+            }),
+            F::DriverInfo if self.shows_secrets(Rule::ShowPassword) => m.serialize_value(&n.driver_info),
             F::DriverInfo => m.serialize_value(&Masked(&n.driver_info)),
+            F::DriverInternalInfo if self.hides(Rule::NodeGetDriverInternalInfo) => {
+                m.serialize_value(&Redacted {
+                    content: "** Redacted - Requires baremetal:node:get:driver_internal_info permission. **",
+                })
+            }
+            F::DriverInternalInfo if self.shows_secrets(Rule::ShowPassword) => {
+                m.serialize_value(&n.driver_internal_info)
+            }
             F::DriverInternalInfo => m.serialize_value(&Masked(&n.driver_internal_info)),
             F::Extra => m.serialize_value(&n.extra),
             F::Fault => m.serialize_value(&n.fault),
@@ -142,9 +173,15 @@ impl NodeView<'_> {
             F::InspectInterface => m.serialize_value(&n.inspect_interface),
             F::InspectionFinishedAt => m.serialize_value(&n.inspection_finished_at.map(Iso)),
             F::InspectionStartedAt => m.serialize_value(&n.inspection_started_at.map(Iso)),
+            F::InstanceInfo if self.shows_secrets(Rule::ShowInstanceSecrets) => {
+                m.serialize_value(&n.instance_info)
+            }
             F::InstanceInfo => m.serialize_value(&Masked(&n.instance_info)),
             F::InstanceName => m.serialize_value(&n.instance_name),
             F::InstanceUuid => m.serialize_value(&n.instance_uuid),
+            F::LastError if self.hides(Rule::NodeGetLastError) => {
+                m.serialize_value("** Value Redacted - Requires baremetal:node:get:last_error permission. **")
+            }
             F::LastError => m.serialize_value(&n.last_error),
             F::Lessee => m.serialize_value(&n.lessee),
             F::Maintenance => m.serialize_value(&n.maintenance),
@@ -165,6 +202,9 @@ impl NodeView<'_> {
             F::RaidConfig => m.serialize_value(&n.raid_config),
             F::RaidInterface => m.serialize_value(&n.raid_interface),
             F::RescueInterface => m.serialize_value(&n.rescue_interface),
+            F::Reservation if self.hides(Rule::NodeGetReservation) => {
+                m.serialize_value("** Redacted - requires baremetal:node:get:reservation permission. **")
+            }
             F::Reservation => m.serialize_value(&n.reservation),
             F::ResourceClass => m.serialize_value(&n.resource_class),
             F::Retired => m.serialize_value(&n.retired),
@@ -223,7 +263,14 @@ impl PortView<'_> {
             F::Extra => m.serialize_value(&p.extra),
             F::InternalInfo => m.serialize_value(&p.internal_info),
             F::IsSmartnic => m.serialize_value(&p.is_smartnic),
-            F::LocalLinkConnection => m.serialize_value(&p.local_link_connection),
+            F::LocalLinkConnection => {
+                let version = self.context.version;
+                let vtep = VTEP_KEYS.iter().any(|key| p.local_link_connection.as_str().contains(key));
+                if vtep && (!version.has(VTEP_SINCE) || version.has(VTEP_UNTIL)) {
+                    return m.serialize_value(&serde_json::Map::new());
+                }
+                m.serialize_value(&p.local_link_connection)
+            }
             F::Name => m.serialize_value(&p.name),
             F::NodeUuid => m.serialize_value(&p.node_uuid),
             F::PhysicalNetwork => m.serialize_value(&p.physical_network),

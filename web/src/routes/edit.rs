@@ -36,13 +36,17 @@ pub(super) fn apply<D: Document>(
         if value.is_null() && field.spec().kind == Kind::RequiredUuid {
             continue;
         }
+        if value.is_null() && !crate::check::nullable(field.spec().kind) && !patch.replaces_by_null(field) {
+            let name = field.spec().name;
+            return Err(NodeError::Invalid(format!("Schema error for patch: '{name}' is a required property")));
+        }
         row.write(field, value, version).map_err(|text| NodeError::Invalid(of_patch::<D::Field>(&text)))?;
     }
     Ok(())
 }
 
 /// What is wrong with a value, where it came by a patch.
-fn of_patch<F: Field>(text: &str) -> String {
+pub(super) fn of_patch<F: Field>(text: &str) -> String {
     text.replacen(&format!("Schema error for {}:", crate::check::noun::<F>()), "Schema error for patch:", 1)
 }
 

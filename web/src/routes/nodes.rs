@@ -209,7 +209,8 @@ async fn list_with(
     let columns = (!detail).then_some(LIST_COLUMNS);
     let within = chassis.map(|id| format!("chassis/{id}/")).unwrap_or_default();
     let path = format!("{within}nodes{}", if detail { "/detail" } else { "" });
-    let next = last.map(|last| paging.next(context, &path, args, &NODES_ARGS[..NODE_FILTERS], columns, &last));
+    let next =
+        last.map(|last| paging.next(context, &path, args, &NODES_ARGS[..NODE_FILTERS], columns, &last));
     let items = loaded.views(state, context, &fields);
     Ok(HttpResponse::Ok().json(Collection { name: "nodes", items: &items, next }))
 }

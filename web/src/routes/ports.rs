@@ -5,7 +5,7 @@ use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{CreatePort, DeletePort, UpdatePort};
 use ferric_schema::ports::{PortQuery, PortSort};
-use ferric_schema::{Node, Port, SortDir, nodes, ports};
+use ferric_schema::{Node, Port, SortDir, nodes, portgroups, ports};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -15,13 +15,16 @@ use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    Field, ITEM_ARGS, LOCAL_LINK_KEYS, NO_ARGS, NODE_PORTS_ARGS, PORT_FILTERS, PORT_NAME_IN_PATH,
-    PORT_NODE_IDENT, PORTS_ARGS, PortField,
+    Field, ITEM_ARGS, LOCAL_LINK_NETWORK_TYPE, NO_ARGS, NODE_PORTS_ARGS, PORT_FILTERS, PORT_NAME_IN_PATH,
+    PORT_NODE_IDENT, PORT_REMOVAL_GATED, PORT_SORT_GATED, PORTGROUP_PORTS_ARGS, PORTS_ARGS, PortField,
+    SUB_DETAIL_ARGS, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
 };
-use crate::patch::{Op, Patch};
+use crate::patch::Patch;
+use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find as find_node, marker, now};
-use crate::routes::{at, edit, read, without_json_suffix};
+use crate::routes::nodes::{check_keys, find_for as find_node, marker, now};
+use crate::routes::of_node::resolve_node;
+use crate::routes::{at, port_rules, read, without_json_suffix};
 use crate::server::WebState;
 use crate::views::{Collection, PortView};
 
@@ -30,7 +33,9 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(at("/ports/detail").get(list_detail))
         .service(at("/ports/{ident}").get(show).patch(change).delete(delete))
         .service(at("/nodes/{ident}/ports").get(list_of_node))
-        .service(at("/nodes/{ident}/ports/detail").get(list_of_node_detail));
+        .service(at("/nodes/{ident}/ports/detail").get(list_of_node_detail))
+        .service(at("/portgroups/{uuid}/ports").get(list_of_portgroup))
+        .service(at("/portgroups/{uuid}/ports/detail").get(list_of_portgroup_detail));
 }
 
 /// The port that a client calls `ident`: a UUID, or a name since 1.88.
@@ -54,6 +59,30 @@ async fn find(state: &WebState, context: &Context, ident: &str) -> Result<Port> 
     found.ok_or_else(|| ApiError::not_found(format!("Port {ident} could not be found.")))
 }
 
+/// [`find`], for a caller who wants to do what `rule` stands for with the port.
+async fn find_for(state: &WebState, context: &Context, ident: &str, rule: Rule) -> Result<Port> {
+    let port = find(state, context, ident).await?;
+    let missing = || ApiError::not_found(format!("Port {ident} could not be found."));
+    may(state, context, &port, rule, missing).await?;
+    Ok(port)
+}
+
+/// What may be done with a port is a matter of its node: 404 when it may not be seen, 403 when it may.
+async fn may(
+    state: &WebState,
+    context: &Context,
+    port: &Port,
+    rule: Rule,
+    missing: impl Fn() -> ApiError,
+) -> Result<()> {
+    let node = port.node_uuid;
+    let node = read(state, move |conn| nodes::get(conn, node)).await?.ok_or_else(&missing)?;
+    if !context.may(Rule::PortGet, Target::node(&node)) {
+        return Err(missing());
+    }
+    context.authorize(rule, Target::node(&node))
+}
+
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
     filtered(&state, &context, &args, false).await
@@ -67,17 +96,26 @@ async fn list_detail(request: HttpRequest, context: Context, state: Data<WebStat
 
 async fn filtered(state: &WebState, context: &Context, args: &Args, detail: bool) -> Result<HttpResponse> {
     let by_node = args.text("node").or(args.text("node_uuid"));
-    if args.text("portgroup").is_some() && (by_node.is_some() || args.text("address").is_some()) {
+    let given = |name: &str| args.text(name).is_some_and(|text| !text.is_empty());
+    let exclusive = [by_node.is_some(), given("portgroup"), given("shard")];
+    if exclusive.iter().filter(|given| **given).count() > 1 {
         return Err(ApiError::forbidden(
-            "'portgroup' can not be combined with 'node' or 'address': leave one away.",
+            "Operation not permitted. Only one of 'node', 'portgroup' and 'shard' can be given.",
         ));
     }
-    if let Some(portgroup) = args.text("portgroup") {
-        return Err(ApiError::not_found(format!("Portgroup {portgroup} could not be found.")));
+    if given("conductor_groups") && (by_node.is_some() || given("portgroup") || given("address")) {
+        return Err(ApiError::bad_request(
+            "Filtering by conductor_groups cannot be combined with node_ident, portgroup_ident, or node address \
+             filters.",
+        ));
     }
     args.uuid("node_uuid")?;
+    let portgroup = match args.text("portgroup").filter(|ident| !ident.is_empty()) {
+        Some(ident) => Some(portgroup_named(state, ident).await?),
+        None => None,
+    };
     let node = match by_node {
-        Some(ident) => Some(find_node(state, context, ident).await?.uuid),
+        Some(ident) => Some(find_node(state, context, ident, Rule::NodeGet).await?.uuid),
         None => None,
     };
     let address = args.text("address").map(|text| {
@@ -86,17 +124,70 @@ async fn filtered(state: &WebState, context: &Context, args: &Args, detail: bool
         })
     });
     let address = address.transpose()?;
+    // with a node or a port group the address is not looked at, and with an address the shard is not
+    let addresses = address.filter(|_| node.is_none() && portgroup.is_none()).map(|address| vec![address]);
     let wanted = PortQuery {
-        // with a node the address is not looked at
-        addresses: address.filter(|_| node.is_none()).map(|address| vec![address]),
+        shard: args.list("shard").filter(|_| addresses.is_none()),
+        addresses,
         node,
-        shard: args.list("shard"),
+        portgroup,
         conductor_groups: args.list("conductor_groups"),
         description_contains: args.text("description_contains").map(str::to_owned),
         ..PortQuery::default()
     };
     let path = if detail { "ports/detail" } else { "ports" };
     page(state, context, args, wanted, detail, path).await
+}
+
+/// The port group that a filter names.
+async fn portgroup_named(state: &WebState, ident: &str) -> Result<Uuid> {
+    let name = ident.to_owned();
+    let found = read(state, move |conn| portgroups::find(conn, &name)).await?;
+    let found = found.map(|group| group.uuid);
+    found.ok_or_else(|| ApiError::not_found(format!("Portgroup {ident} could not be found.")))
+}
+
+async fn list_of_portgroup(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), PORTGROUP_PORTS_ARGS, context.version)?;
+    of_portgroup(&state, &context, &args, &ident, false).await
+}
+
+async fn list_of_portgroup_detail(
+    request: HttpRequest,
+    ident: Path<String>,
+    context: Context,
+    state: Data<WebState>,
+) -> Result<HttpResponse> {
+    let args = Args::parse(request.query_string(), SUB_DETAIL_ARGS, context.version)?;
+    of_portgroup(&state, &context, &args, &ident, true).await
+}
+
+/// Only the UUID of a port group will do here.
+async fn of_portgroup(
+    state: &WebState,
+    context: &Context,
+    args: &Args,
+    ident: &str,
+    detail: bool,
+) -> Result<HttpResponse> {
+    let missing = || ApiError::not_found(format!("Portgroup {ident} could not be found."));
+    let uuid = query::parse_uuid(ident).ok_or_else(missing)?;
+    let found = read(state, move |conn| match portgroups::get(conn, uuid)? {
+        Some(group) => nodes::get(conn, group.node_uuid),
+        None => Ok(None),
+    });
+    let node = found.await?.ok_or_else(missing)?;
+    if !context.may(Rule::PortgroupGet, Target::node(&node)) {
+        return Err(missing());
+    }
+    let wanted = PortQuery { portgroup: Some(uuid), ..PortQuery::default() };
+    let path = format!("portgroups/{uuid}/ports{}", if detail { "/detail" } else { "" });
+    page(state, context, args, wanted, detail, &path).await
 }
 
 async fn list_of_node(
@@ -130,7 +221,10 @@ async fn of_node(
 ) -> Result<HttpResponse> {
     let missing = || ApiError::not_found(format!("Node {ident} could not be found."));
     let uuid = query::parse_uuid(ident).ok_or_else(missing)?;
-    read(state, move |conn| nodes::get(conn, uuid)).await?.ok_or_else(missing)?;
+    let node = read(state, move |conn| nodes::get(conn, uuid)).await?.ok_or_else(missing)?;
+    if !context.may(Rule::NodeGet, Target::node(&node)) {
+        return Err(missing());
+    }
     let wanted = PortQuery { node: Some(uuid), ..PortQuery::default() };
     let path = format!("nodes/{uuid}/ports{}", if detail { "/detail" } else { "" });
     page(state, context, args, wanted, detail, &path).await
@@ -144,12 +238,20 @@ async fn page(
     detail: bool,
     path: &str,
 ) -> Result<HttpResponse> {
+    wanted.project = context.list_project(Rule::PortListAll, Rule::PortList, None)?;
     let fields = query::list_fields::<PortField>(args, context.version, detail)?;
     let paging = Paging::parse(args, state.settings.max_limit)?;
+    if let Some(field) = PortField::named(&paging.sort_key).map(Field::spec)
+        && PORT_SORT_GATED.contains(&field.name)
+        && !context.version.has(field.since)
+    {
+        return Err(ApiError::too_new(&format!("sort_key '{}'", field.name), field.since, context.version));
+    }
     wanted.sort_key = PortSort::from_name(&paging.sort_key).ok_or_else(|| {
         ApiError::bad_request(format!(
-            "The sort_key value \"{}\" is an invalid field for sorting",
-            paging.sort_key
+            "The sort_key value \"{}\" is an invalid field for sorting{}",
+            paging.sort_key,
+            query::sort_hint::<PortField>(&paging.sort_key)
         ))
     })?;
     wanted.sort_dir = if paging.descending { SortDir::Desc } else { SortDir::Asc };
@@ -172,7 +274,7 @@ async fn show(
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
     let fields = query::item_fields::<PortField>(&args, context.version)?;
-    let port = find(&state, &context, &ident).await?;
+    let port = find_for(&state, &context, &ident, Rule::PortGet).await?;
     Ok(HttpResponse::Ok().json(PortView { port: &port, fields: &fields, context: &context }))
 }
 
@@ -195,7 +297,13 @@ async fn create(
         return Err(ApiError::bad_request("'address' is required: the MAC address of the port."));
     }
     let node = owner(&state, &context, ident.as_ref(), body.get("node_uuid")).await?;
+    context.authorize(Rule::PortCreate, Target::node(&node))?;
     body.remove("node_uuid");
+    let asked_to_boot = body.get("pxe_enabled").is_some_and(|value| match value {
+        Value::String(text) => query::strict_bool("pxe_enabled", text).unwrap_or(false),
+        Value::Bool(flag) => *flag,
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
+    });
 
     let mut port = Port::new(Uuid::new_v4(), node.uuid, "", now());
     for field in PortField::ALL {
@@ -203,8 +311,8 @@ async fn create(
             port.write(*field, value, version).map_err(ApiError::bad_request)?;
         }
     }
-    edit::settle_port(&port).map_err(ApiError::from)?;
-    let port = state.directory.ask(node.uuid, CreatePort(port)).await?;
+    port_rules::settle_new(&mut port).map_err(ApiError::from)?;
+    let port = state.directory.ask(node.uuid, CreatePort { port, asked_to_boot }).await?;
     let fields = query::all_fields(version);
     let location = format!("{}/v1/ports/{}", context.base, port.uuid);
     let view = PortView { port: &port, fields: &fields, context: &context };
@@ -233,7 +341,7 @@ async fn owner(
         return Err(ApiError::bad_request("Expected a UUID in 'node_uuid'."));
     }
     let missing = ApiError::bad_request(format!("Node {text} could not be found."));
-    match find_node(state, context, &text).await {
+    match find_node(state, context, &text, Rule::NodeGet).await {
         Ok(node) => Ok(node),
         Err(ApiError::Refused { status, .. }) if status == actix_web::http::StatusCode::NOT_FOUND => {
             Err(missing)
@@ -242,16 +350,23 @@ async fn owner(
     }
 }
 
-/// Refuses keys of `local_link_connection` that are newer than the version.
+/// Refuses keys of `local_link_connection` that the version does not have.
 fn check_local_link(link: Option<&Value>, context: &Context) -> Result<()> {
     let Some(link) = link.and_then(Value::as_object) else { return Ok(()) };
-    match LOCAL_LINK_KEYS.iter().find(|(key, since)| link.contains_key(*key) && !context.version.has(*since))
-    {
-        Some((key, since)) => {
-            Err(ApiError::too_new(&format!("'{key}' of 'local_link_connection'"), *since, context.version))
-        }
-        None => Ok(()),
+    let version = context.version;
+    if link.contains_key("network_type") && !version.has(LOCAL_LINK_NETWORK_TYPE) {
+        let what = "'network_type' of 'local_link_connection'";
+        return Err(ApiError::too_new(what, LOCAL_LINK_NETWORK_TYPE, version));
     }
+    if link.contains_key(VTEP_KEYS[0]) && (!version.has(VTEP_SINCE) || version.has(VTEP_UNTIL)) {
+        return Err(ApiError::not_acceptable(format!(
+            "Request not acceptable: '{}' of 'local_link_connection' is known to API versions 1.{VTEP_SINCE} to 1.{}, \
+             this request uses {version}.",
+            VTEP_KEYS[0],
+            VTEP_UNTIL - 1
+        )));
+    }
+    Ok(())
 }
 
 async fn change(
@@ -263,30 +378,41 @@ async fn change(
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let version = context.version;
-    let patch = Patch::<PortField>::parse(body.0, version)?;
-    let mut port = find(&state, &context, &ident).await?;
+    let mut body = body.0;
+    let mut port = find_for(&state, &context, &ident, Rule::PortUpdate).await?;
+    resolve_node(&state, &context, &mut body, true).await?;
+    if names(&body, "/local_link_connection/network_type") && !version.has(LOCAL_LINK_NETWORK_TYPE) {
+        let what = "'network_type' of 'local_link_connection'";
+        return Err(ApiError::too_new(what, LOCAL_LINK_NETWORK_TYPE, version));
+    }
+    let gated = removed_and_gated(&body);
+    if let Some(field) = gated.iter().map(|field| field.spec()).find(|field| !version.has(field.since)) {
+        return Err(ApiError::too_new(&format!("attribute '{}'", field.name), field.since, version));
+    }
+    let patch = Patch::<PortField>::parse(body, version)?;
     if !patch.0.is_empty() {
-        let mut wanted = port.clone();
-        edit::apply(&mut wanted, &patch, version).map_err(ApiError::from)?;
-        if patch
-            .0
-            .iter()
-            .any(|change| change.root == PortField::LocalLinkConnection && change.op != Op::Remove)
-        {
-            check_local_link(Some(&Value::Object(wanted.local_link_connection.parse())), &context)?;
-        }
-        if wanted.node_uuid != port.node_uuid {
-            let to = wanted.node_uuid;
-            if read(&state, move |conn| nodes::get(conn, to)).await?.is_none() {
-                return Err(ApiError::bad_request(format!("Node {to} could not be found.")));
-            }
-        }
         let apply =
-            Box::new(move |port: &mut Port, node: &Node| edit::patch_port(port, node, &patch, version));
+            Box::new(move |port: &mut Port, node: &Node| port_rules::patch_port(port, node, &patch, version));
         port = state.directory.update_port(port.node_uuid, UpdatePort { port: port.uuid, apply }).await?;
     }
     let fields = query::all_fields(version);
     Ok(HttpResponse::Ok().json(PortView { port: &port, fields: &fields, context: &context }))
+}
+
+/// Whether a patch has a change at that very path.
+fn names(patch: &Option<Value>, path: &str) -> bool {
+    let changes = patch.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    changes.iter().any(|change| change.get("path").and_then(Value::as_str) == Some(path))
+}
+
+/// Fields that may not even be taken away by clients of older versions.
+fn removed_and_gated(patch: &Option<Value>) -> Vec<PortField> {
+    let changes = patch.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let whole = |change: &Value| {
+        let path = change.get("path").and_then(Value::as_str)?;
+        PORT_REMOVAL_GATED.iter().find(|field| path.strip_prefix('/') == Some(field.spec().name)).copied()
+    };
+    changes.iter().filter_map(whole).collect()
 }
 
 async fn delete(
@@ -303,6 +429,7 @@ async fn delete(
     };
     let missing = || ApiError::not_found(format!("Port {uuid} could not be found."));
     let port = read(&state, move |conn| ports::get(conn, uuid)).await?.ok_or_else(missing)?;
+    may(&state, &context, &port, Rule::PortDelete, missing).await?;
     state.directory.ask(port.node_uuid, DeletePort(uuid)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::wildcard_enum_match_arm)] // of JSON values, in assertions
 
 mod allocations;
+mod auth;
 mod belongings;
 mod bodies;
 mod chassis;

@@ -72,6 +72,9 @@ async fn ports_are_listed_by_their_filters() {
     );
     client.get("/v1/nodes/a/ports").await.fails(404);
     client.get("/v1/ports?address=x").await.fails(400);
+    client.get("/v1/ports?conductor_groups=x&node=a").await.fails(400);
+    client.get("/v1/ports?shard=s&node=a").await.fails(403);
+    server.at(87).get("/v1/ports?sort_key=name").await.fails(406);
     client.get("/v1/ports?portgroup=x&node=a").await.fails(403);
 }
 
@@ -99,6 +102,15 @@ async fn what_cannot_be_a_port_is_refused() {
         (115, body(json!({"portgroup_uuid": node})), 400),
         (63, body(json!({"local_link_connection": {"network_type": "managed"}})), 406),
         (18, body(json!({"pxe_enabled": true})), 406),
+        (115, body(json!({"physical_network": ""})), 400),
+        (115, body(json!({"is_smartnic": true})), 400),
+        (
+            105,
+            body(json!({"local_link_connection": {
+            "port_id": "1", "vtep-logical-switch": "l", "vtep-physical-switch": "p"}})),
+            406,
+        ),
+        (104, body(json!({"local_link_connection": {"port_id": "1", "vtep-logical-switch": "l"}})), 400),
         (93, json!({"node_ident": "n", "address": "52:54:00:aa:bb:02"}), 406),
     ] {
         server.at(minor).post("/v1/ports", body.clone()).await.fails(status);
