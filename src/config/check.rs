@@ -6,7 +6,7 @@ use super::Config;
 use super::value::DhcpMode;
 
 /// The hardware types that are built.
-pub(crate) const HARDWARE_TYPES: &[&str] = &["ipmi", "manual-management", "fake-hardware"];
+pub(crate) const HARDWARE_TYPES: &[&str] = &["ipmi", "redfish", "manual-management", "fake-hardware"];
 
 /// Refuses what would be taken for something else, without repeating it: it may hold a password.
 fn connection(url: &str) -> Result<(), String> {

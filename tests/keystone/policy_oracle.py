@@ -12,7 +12,7 @@ from ironic.conf import CONF
 from oslo_config import cfg
 
 CONF([], project="ironic", default_config_files=[])
-policy.init_enforcer(use_conf=False)
+policy.init_enforcer()
 enforcer = policy.get_enforcer()
 
 IMPLIED = {"admin": ["admin", "manager", "member", "reader"], "manager": ["manager", "member", "reader"],

@@ -52,7 +52,8 @@ fn base(request: &ServiceRequest, state: &WebState) -> String {
         return format!("{}://{}", connection.scheme(), connection.host());
     }
     let host = request.headers().get("host").and_then(|host| host.to_str().ok());
-    format!("http://{}", host.unwrap_or_else(|| request.app_config().host()))
+    let scheme = if request.app_config().secure() { "https" } else { "http" };
+    format!("{scheme}://{}", host.unwrap_or_else(|| request.app_config().host()))
 }
 
 fn put(headers: &mut HeaderMap, name: &'static str, value: String) {
@@ -70,6 +71,15 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
     let state = state.ok_or_else(|| ApiError::internal("the API was started without its state"))?;
     let max = state.settings.max_version();
     let id = format!("req-{}", uuid::Uuid::new_v4());
+    let caller = match state.settings.auth.admit(request.path(), request.headers()).await {
+        Ok(caller) => caller,
+        Err(denial) => {
+            let mut response = request.into_response(denial.response()).map_into_right_body();
+            put(response.headers_mut(), "openstack-request-id", id.clone());
+            put(response.headers_mut(), "x-openstack-request-id", id);
+            return Ok(response);
+        }
+    };
 
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let at_root = matches!(request.path(), "/" | "/healthz" | "/readyz");
@@ -86,7 +96,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         }
         Ok(version) => {
             let base = base(&request, &state);
-            request.extensions_mut().insert(Context { version, base, caller: Caller::Admin });
+            request.extensions_mut().insert(Context { version, base, caller });
             let response = next.call(request).await?;
             let hidden = response.response().error().and_then(|error| error.as_error::<ApiError>());
             let shown = (!hidden.is_some_and(ApiError::hides_version)).then_some(version);

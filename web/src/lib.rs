@@ -4,6 +4,7 @@
 //! wire; `routes/` a file per noun. The wire itself is described in `docs/` of the project's shared notes
 //! (`ironic/api.md`, `ironic/microversions.md`).
 
+pub mod auth;
 mod body;
 mod check;
 mod context;
@@ -11,6 +12,9 @@ mod document;
 pub mod error;
 pub mod gates;
 mod mask;
+pub mod microversions;
+mod nearest;
+pub mod openapi;
 pub mod operations;
 mod patch;
 pub mod policy;
@@ -18,9 +22,11 @@ mod query;
 mod rescue;
 mod routes;
 mod server;
+mod tls;
 pub mod version;
 mod views;
 
 pub use rescue::PasswordHash;
 pub use routes::configure;
 pub use server::{ServeError, Serving, Streams, WebSettings, WebState, serve};
+pub use tls::{Tls, TlsError};

@@ -8,8 +8,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::error::Result;
 use crate::gates::NO_ARGS;
+use crate::policy::Rule;
 use crate::query::Args;
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -25,8 +26,9 @@ async fn list(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let parent = find(&state, &context, &ident).await?.uuid;
-    let wanted = NodeQuery { parent_node: Some(parent), ..NodeQuery::default() };
+    let parent = find_for(&state, &context, &ident, Rule::NodeGet).await?.uuid;
+    let project = context.list_project(Rule::NodeListAll, Rule::NodeList, None)?;
+    let wanted = NodeQuery { parent_node: Some(parent), project, ..NodeQuery::default() };
     let rows = read(&state, move |conn| nodes::list(conn, &wanted)).await?;
     let children: Vec<String> = rows.iter().map(|node| node.uuid.to_string()).collect();
     let href = format!("{}/v1/nodes?parent_node={parent}", context.base);

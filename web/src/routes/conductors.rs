@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{CONDUCTORS_ARGS, ConductorField, Field, ITEM_ARGS};
+use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
 use crate::routes::nodes::now;
 use crate::routes::{at, read};
@@ -57,6 +58,7 @@ fn alive(row: &Conductor, now: Timestamp, timeout: Duration) -> bool {
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), CONDUCTORS_ARGS, context.version)?;
+    context.authorize(Rule::ConductorGet, Target::NONE)?;
     let fields = query::list_fields::<ConductorField>(&args, context.version, false)?;
     let paging = Paging::parse(&args, state.settings.max_limit)?;
     let mut rows = read(&state, conductors::list).await?;
@@ -89,7 +91,8 @@ fn sort(rows: &mut [Conductor], paging: &Paging) -> Result<()> {
         "updated_at" => rows.sort_by_key(|row| row.updated_at),
         other => {
             return Err(ApiError::bad_request(format!(
-                "The sort_key value \"{other}\" is an invalid field for sorting"
+                "The sort_key value \"{other}\" is an invalid field for sorting{}",
+                query::sort_hint::<ConductorField>(other)
             )));
         }
     }
@@ -106,6 +109,7 @@ async fn show(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    context.authorize(Rule::ConductorGet, Target::NONE)?;
     let fields = query::item_fields::<ConductorField>(&args, context.version)?;
     let name = hostname.into_inner();
     let wanted = name.clone();

@@ -13,8 +13,9 @@ use crate::document::Document;
 use crate::error::Result;
 use crate::gates::{Arg, TEMPLATES_ARGS, TemplateField};
 use crate::patch::Patch;
+use crate::policy;
 use crate::query::Args;
-use crate::routes::kept::{self, Kept, Page};
+use crate::routes::kept::{self, Kept, Page, Policies};
 use crate::routes::{at, kept_steps};
 use crate::version::Version;
 use crate::views::Iso;
@@ -76,6 +77,16 @@ impl Kept for Template {
     const FILTERS: usize = 0;
     const COLUMNS: &'static str = "uuid,name";
     const NAMED: bool = true;
+    const POLICIES: Policies = Policies {
+        get: policy::Rule::DeployTemplateGet,
+        create: policy::Rule::DeployTemplateCreate,
+        update: policy::Rule::DeployTemplateUpdate,
+        delete: policy::Rule::DeployTemplateDelete,
+    };
+
+    fn schema() -> String {
+        " for template".to_owned()
+    }
 
     fn empty(now: Timestamp) -> Template {
         Template::new(Uuid::new_v4(), "", now)
@@ -103,7 +114,7 @@ impl Kept for Template {
     }
 
     fn settle(&mut self, _: Option<(&Template, &Patch<TemplateField>)>) -> std::result::Result<(), String> {
-        kept::required(&self.name, &self.steps)
+        kept::required("deploy_template", &self.name, &self.steps)
     }
 
     fn show<M: SerializeMap>(&self, field: TemplateField, m: &mut M) -> std::result::Result<(), M::Error> {

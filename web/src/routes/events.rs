@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::EVENTS_ARGS;
 use crate::mask;
+use crate::policy::{Rule, Target};
 use crate::query::Args;
 use crate::routes::at::exactly;
 use crate::routes::nodes::find;
@@ -50,6 +51,7 @@ async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -
     let resumed =
         resumed.filter(|text| !text.is_empty()).map(|text| number("Last-Event-ID", text)).transpose()?;
     let after = args.text("after").map(|text| number("after", text)).transpose()?;
+    context.authorize(Rule::FerricEventsGet, Target::NONE)?;
     let node = match args.text("node") {
         Some(ident) => Some(find(&state, &context.ungated(), ident).await?.uuid),
         None => None,

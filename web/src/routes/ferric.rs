@@ -13,9 +13,10 @@ use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{NO_ARGS, STEPS_ARGS};
 use crate::mask;
+use crate::policy::{Rule, Target};
 use crate::query::Args;
 use crate::routes::at::exactly;
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::read;
 use crate::server::WebState;
 use crate::views::Iso;
@@ -78,6 +79,7 @@ fn view(node_uuid: Uuid, doing: Doing) -> View {
 /// `GET /v1/ferric/doing`: every node that is at work now; those at rest are left out.
 async fn fleet(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.authorize(Rule::FerricFleetGet, Target::NONE)?;
     let all: Vec<View> = state.directory.all_doing().into_iter().map(|(id, doing)| view(id, doing)).collect();
     Ok(HttpResponse::Ok().json(json!({"doing": all})))
 }
@@ -90,13 +92,14 @@ async fn node(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let found = find(&state, &context.ungated(), &ident).await?;
+    let found = find_for(&state, &context.ungated(), &ident, Rule::NodeGetStates).await?;
     Ok(HttpResponse::Ok().json(state.directory.doing(found.uuid).map(|doing| view(found.uuid, doing))))
 }
 
 /// `GET /v1/ferric/queue`: who waits for a place among the deployments and the cleanings, the next one first.
 async fn queue(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.authorize(Rule::FerricFleetGet, Target::NONE)?;
     let place = |(at, node): (usize, &Uuid)| json!({"node_uuid": node, "position": at + 1});
     let lines = state.directory.queue();
     let all: serde_json::Map<String, Value> = lines
@@ -230,7 +233,7 @@ async fn steps(
             "Expected a whole number from 1 to {MOST_OPERATIONS} in 'operations'."
         )));
     };
-    let id = find(&state, &context.ungated(), &ident).await?.uuid;
+    let id = find_for(&state, &context.ungated(), &ident, Rule::NodeHistoryGet).await?.uuid;
     let rows = read(&state, move |c| journal::latest_of_node(c, id, i64::from(most))).await?;
     Ok(HttpResponse::Ok().json(json!({"operations": operations(rows)})))
 }

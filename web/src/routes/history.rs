@@ -11,8 +11,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{HISTORY_ARGS, HISTORY_PROJECT, HISTORY_STATES, NO_ARGS};
+use crate::policy::Rule;
 use crate::query::{Args, Paging, encode, parse_uuid};
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::views::{Collection, Iso};
@@ -90,7 +91,7 @@ async fn list(
         limit: Some(i64::from(paging.limit)),
         marker: args.uuid("marker")?,
     };
-    let node = find(&state, &context, &ident).await?.uuid;
+    let node = find_for(&state, &context, &ident, Rule::NodeHistoryGet).await?.uuid;
     let rows = read(&state, move |conn| history::of_node(conn, node, &wanted)).await?;
     let last = rows.last().filter(|_| rows.len() == paging.limit as usize).map(|line| line.uuid.to_string());
     let path = format!("nodes/{}/history", encode(&ident));
@@ -107,7 +108,7 @@ async fn show(
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let (ident, wanted) = path.into_inner();
-    let node = find(&state, &context, &ident).await?.uuid;
+    let node = find_for(&state, &context, &ident, Rule::NodeHistoryGet).await?.uuid;
     let line = match parse_uuid(&wanted) {
         Some(id) => read(&state, move |conn| history::get(conn, node, id)).await?,
         None => None,

@@ -9,14 +9,15 @@ use serde::ser::SerializeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::check::check;
+use crate::check::{check, not_of_type};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::Result;
 use crate::gates::{Arg, Field, Kind, NO_ARGS, RULES_ARGS, RuleField};
 use crate::patch::Patch;
+use crate::policy;
 use crate::query::{Args, parse_uuid};
-use crate::routes::kept::{self, Kept, Page};
+use crate::routes::kept::{self, Kept, Page, Policies};
 use crate::routes::{at, rule_form};
 use crate::server::WebState;
 use crate::version::Version;
@@ -61,7 +62,18 @@ impl Document for Rule {
     fn write(&mut self, field: RuleField, value: Value, version: Version) -> std::result::Result<(), String> {
         use RuleField as F;
         if field.spec().kind == Kind::Bool && value.is_string() {
-            return Err(format!("Expected true or false in '{}'.", field.spec().name));
+            let remedy = format!("'{}' takes true or false.", field.spec().name);
+            return Err(not_of_type("rule", &value, "'boolean'", &remedy));
+        }
+        if field == F::Priority
+            && let Some(number) = value.as_i64()
+        {
+            if number < 0 {
+                return Err(format!("Schema error for rule: {number} is less than the minimum of 0"));
+            }
+            if number > 9999 {
+                return Err("Priority must be between 0 and 9999 for user-defined rules.".to_owned());
+            }
         }
         let value = check(field, value, version)?;
         match field {
@@ -89,6 +101,20 @@ impl Kept for Rule {
     const FILTERS: usize = 1;
     const COLUMNS: &'static str = "uuid,priority,phase,description";
     const NAMED: bool = false;
+    const POLICIES: Policies = Policies {
+        get: policy::Rule::InspectionRuleGet,
+        create: policy::Rule::InspectionRuleCreate,
+        update: policy::Rule::InspectionRuleUpdate,
+        delete: policy::Rule::InspectionRuleDelete,
+    };
+
+    fn schema() -> String {
+        String::new()
+    }
+
+    fn taken(what: &str, value: &str) -> Option<String> {
+        (what == "uuid").then(|| format!("A rule with UUID {value} already exists."))
+    }
 
     fn empty(now: Timestamp) -> Rule {
         Rule::new(Uuid::new_v4(), now)
@@ -112,7 +138,7 @@ impl Kept for Rule {
 
     fn settle(&mut self, before: Option<(&Rule, &Patch<RuleField>)>) -> std::result::Result<(), String> {
         if self.actions.parse().is_empty() {
-            return Err("'actions' is a required property".to_owned());
+            return Err("Schema error for rule: 'actions' is a required property".to_owned());
         }
         // taking the flag away would show what it hides
         if before.is_some_and(|(rule, _)| rule.sensitive) && !self.sensitive {
@@ -171,6 +197,7 @@ impl Kept for Rule {
 /// Every rule at once; the built-in ones are no rows and stay.
 async fn delete_all(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.authorize(policy::Rule::InspectionRuleDelete, policy::Target::NONE)?;
     state.directory.store().write(rules::delete_all).await?;
     Ok(HttpResponse::NoContent().finish())
 }

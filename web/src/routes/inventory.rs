@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::NO_ARGS;
+use crate::policy::Rule;
 use crate::query::Args;
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -30,7 +31,7 @@ async fn show(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let id = find(&state, &context, &ident).await?.uuid;
+    let id = find_for(&state, &context, &ident, Rule::NodeInventoryGet).await?.uuid;
     let found = read(&state, move |conn| inventory::get(conn, id)).await?;
     let missing = || {
         ApiError::not_found(format!(

@@ -13,9 +13,10 @@ use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{BOOT_DEVICE_ARGS, NO_ARGS, VALIDATE_ARGS};
+use crate::policy::Rule;
 use crate::query::{Args, strict_bool};
 use crate::routes::at;
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -32,7 +33,7 @@ struct Verdict {
 }
 
 async fn validate(ident: &str, context: &Context, state: &WebState) -> Result<HttpResponse> {
-    let node = find(state, context, ident).await?;
+    let node = find_for(state, context, ident, Rule::NodeValidate).await?;
     let verdicts = state.directory.ask(node.uuid, Validate).await?;
     // Ironic does not validate the vendor interface here
     let shown = verdicts.into_iter().filter(|(kind, _)| kind.as_str() != "vendor");
@@ -75,7 +76,7 @@ async fn boot_device(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeGetBootDevice).await?;
     let (device, persistent) = state.directory.ask(node.uuid, GetBootDevice).await?;
     Ok(HttpResponse::Ok().json(json!({"boot_device": device, "persistent": persistent})))
 }
@@ -87,7 +88,7 @@ async fn supported(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeGetBootDevice).await?;
     let devices = state.directory.ask(node.uuid, SupportedBootDevices).await?;
     Ok(HttpResponse::Ok().json(json!({"supported_boot_devices": devices})))
 }
@@ -120,7 +121,7 @@ async fn set_boot_device(
             return Err(ApiError::bad_request("Expected true or false in 'persistent'."));
         }
     };
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeSetBootDevice).await?;
     state.directory.ask(node.uuid, SetBootDevice { device, persistent }).await?;
     Ok(HttpResponse::NoContent().finish())
 }

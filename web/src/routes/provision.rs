@@ -17,9 +17,10 @@ use crate::gates::{
     CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DISABLE_RAMDISK, PROVISION_ARGS, RAW_DELETE,
     RUNBOOK,
 };
+use crate::policy::{Rule, Target};
 use crate::query::strict_bool;
 use crate::rescue;
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::states::accepted;
 use crate::routes::{read, steps};
 use crate::server::WebState;
@@ -34,7 +35,15 @@ pub(super) async fn provision(
 ) -> Result<HttpResponse> {
     let version = context.version;
     let mut body = body.arguments(PROVISION_ARGS, version)?;
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeSetProvisionState).await?;
+    for (key, rule) in [
+        ("clean_steps", Rule::NodeSetProvisionStateCleanSteps),
+        ("service_steps", Rule::NodeSetProvisionStateServiceSteps),
+    ] {
+        if body.contains_key(key) && !body.contains_key("runbook") {
+            context.authorize(rule, Target::node(&node))?;
+        }
+    }
 
     let verb = verb(&body, version, &node)?;
     body.retain(|_, value| !value.is_null());
@@ -62,7 +71,7 @@ pub(super) async fn provision(
     let password = check_rescue_password(&mut body, verb)?;
 
     if let Some(name) = body.get("runbook").and_then(Value::as_str) {
-        let runbook = runbook(&state, &node, verb, name).await?;
+        let runbook = runbook(&state, &context, &node, verb, name).await?;
         steps = runbook.steps;
         disable_ramdisk |= runbook.disable_ramdisk;
     }
@@ -95,8 +104,14 @@ struct Script {
 }
 
 /// The runbook of that name or id, if the node may run it: it has a trait of the runbook's name, or one of the runbook's
-/// own traits (1.112). Who may use whose runbook is a question of who asks, and everybody is the administrator here.
-async fn runbook(state: &WebState, node: &Node, verb: Verb, ident: &str) -> Result<Script> {
+/// own traits (1.112); and if the caller may use it.
+async fn runbook(
+    state: &WebState,
+    context: &Context,
+    node: &Node,
+    verb: Verb,
+    ident: &str,
+) -> Result<Script> {
     let (name, id) = (ident.to_owned(), node.uuid);
     let found = read(state, move |c| {
         let Some(runbook) = runbooks::find(c, &name)? else { return Ok(None) };
@@ -106,6 +121,7 @@ async fn runbook(state: &WebState, node: &Node, verb: Verb, ident: &str) -> Resu
     let Some((runbook, mut fits, has)) = found.await? else {
         return Err(ApiError::not_found(format!("Runbook {ident} could not be found.")));
     };
+    context.authorize(Rule::RunbookUse, Target { owner: runbook.owner.as_deref(), lessee: None })?;
     fits.push(runbook.name.clone());
     if !has.iter().any(|one| fits.contains(one)) {
         return Err(ApiError::bad_request(format!(

@@ -10,14 +10,15 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::check;
+use crate::check::{check, not_of_type};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::Result;
 use crate::gates::{Arg, Field, Kind, NO_ARGS, RUNBOOKS_ARGS, RunbookField};
 use crate::patch::Patch;
+use crate::policy::{self, Target};
 use crate::query::Args;
-use crate::routes::kept::{self, Kept, Page};
+use crate::routes::kept::{self, Kept, Page, Policies};
 use crate::routes::traits::{Wanted, added, wanted};
 use crate::routes::{at, kept_steps, read};
 use crate::server::WebState;
@@ -76,7 +77,8 @@ impl Document for Book {
     ) -> std::result::Result<(), String> {
         use RunbookField as F;
         if field.spec().kind == Kind::Bool && value.is_string() {
-            return Err(format!("Expected true or false in '{}'.", field.spec().name));
+            let remedy = format!("'{}' takes true or false.", field.spec().name);
+            return Err(not_of_type("runbook", &value, "'boolean', 'null'", &remedy));
         }
         let value = check(field, value, version)?;
         let text = value.as_str().map(str::to_owned);
@@ -102,6 +104,74 @@ impl Kept for Book {
     const FILTERS: usize = 1;
     const COLUMNS: &'static str = "uuid,name";
     const NAMED: bool = true;
+    const POLICIES: Policies = Policies {
+        get: policy::Rule::RunbookGet,
+        create: policy::Rule::RunbookCreate,
+        update: policy::Rule::RunbookUpdate,
+        delete: policy::Rule::RunbookDelete,
+    };
+
+    const OWNED: bool = true;
+
+    fn target(&self) -> Target<'_> {
+        Target { owner: self.row.owner.as_deref(), lessee: None }
+    }
+
+    fn may_read(&self, context: &Context) -> Result<()> {
+        let own = context.authorize(policy::Rule::RunbookGet, self.target());
+        if self.row.public { Ok(()) } else { own }
+    }
+
+    fn listing(args: &Args, context: &Context) -> Result<Option<String>> {
+        let filter = Self::filter(args)?;
+        let project = context.list_project(policy::Rule::RunbookListAll, policy::Rule::RunbookList, None)?;
+        Ok(project.or(filter))
+    }
+
+    fn change_policies(patch: &Patch<RunbookField>) -> Vec<policy::Rule> {
+        let roots = patch.roots();
+        let of = |field: &RunbookField| match field {
+            RunbookField::Owner => policy::Rule::RunbookUpdateOwner,
+            RunbookField::Public => policy::Rule::RunbookUpdatePublic,
+            RunbookField::CreatedAt
+            | RunbookField::Description
+            | RunbookField::DisableRamdisk
+            | RunbookField::Extra
+            | RunbookField::Name
+            | RunbookField::Steps
+            | RunbookField::Traits
+            | RunbookField::UpdatedAt
+            | RunbookField::Uuid
+            | RunbookField::Links => policy::Rule::RunbookUpdate,
+        };
+        let mut rules: Vec<policy::Rule> = roots.iter().map(of).collect();
+        if rules.is_empty() {
+            rules.push(policy::Rule::RunbookUpdate);
+        }
+        rules
+    }
+
+    /// The runbook of a caller that does not speak for the system is the caller's project's.
+    fn adopt(&mut self, context: &Context) -> std::result::Result<(), String> {
+        if context.caller.is_system() {
+            return Ok(());
+        }
+        let project = context.caller.project();
+        if self.row.owner.is_some() && self.row.owner.as_deref() != project {
+            return Err(
+                "Cannot create a runbook as a project scoped admin with an owner other than your own \
+                        project. Leave the owner away, or ask with a token of the system."
+                    .to_owned(),
+            );
+        }
+        if project.is_some() && self.row.public {
+            return Err("Cannot create a public runbook as a project scoped admin. Leave 'public' away, or ask with a \
+                        token of the system."
+                .to_owned());
+        }
+        self.row.owner = project.map(str::to_owned);
+        Ok(())
+    }
 
     fn empty(now: Timestamp) -> Book {
         Book { row: Runbook::new(Uuid::new_v4(), "", now), traits: Vec::new() }
@@ -126,7 +196,7 @@ impl Kept for Book {
 
     fn settle(&mut self, before: Option<(&Book, &Patch<RunbookField>)>) -> std::result::Result<(), String> {
         let row = &mut self.row;
-        kept::required(&row.name, &row.steps)?;
+        kept::required("runbook", &row.name, &row.steps)?;
         let changes = |field| before.is_none_or(|(_, patch)| patch.roots().contains(&field));
         // a runbook that becomes public loses the owner that it had, but none may be given to it
         let given = row.owner.is_some() && changes(RunbookField::Owner);
@@ -197,9 +267,12 @@ async fn with_traits(
     ident: &str,
     context: &Context,
     state: &WebState,
+    rule: policy::Rule,
 ) -> Result<Uuid> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    Ok(kept::find::<Book>(state, context, ident).await?.row.uuid)
+    let book = kept::find::<Book>(state, context, ident).await?;
+    context.authorize(rule, book.target())?;
+    Ok(book.row.uuid)
 }
 
 async fn list_traits(
@@ -208,7 +281,7 @@ async fn list_traits(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let id = with_traits(&request, &ident, &context, &state).await?;
+    let id = with_traits(&request, &ident, &context, &state, policy::Rule::RunbookGet).await?;
     let traits = read(&state, move |conn| runbooks::traits(conn, id)).await?;
     Ok(HttpResponse::Ok().json(json!({"traits": traits})))
 }
@@ -220,7 +293,7 @@ async fn set_traits(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let id = with_traits(&request, &ident, &context, &state).await?;
+    let id = with_traits(&request, &ident, &context, &state, policy::Rule::RunbookUpdate).await?;
     let Wanted(names) = wanted(body, "runbooks")?;
     state.directory.store().write(move |conn| runbooks::set_traits(conn, id, &names)).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -232,7 +305,7 @@ async fn clear_traits(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let id = with_traits(&request, &ident, &context, &state).await?;
+    let id = with_traits(&request, &ident, &context, &state, policy::Rule::RunbookUpdate).await?;
     state.directory.store().write(move |conn| runbooks::set_traits(conn, id, &[])).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -245,7 +318,7 @@ async fn add_trait(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let (ident, name) = path.into_inner();
-    let id = with_traits(&request, &ident, &context, &state).await?;
+    let id = with_traits(&request, &ident, &context, &state, policy::Rule::RunbookUpdate).await?;
     let location = added(&context, "runbooks", &ident, &name, body)?;
     state.directory.store().write(move |conn| runbooks::add_trait(conn, id, &name)).await?;
     Ok(HttpResponse::NoContent().insert_header(location).finish())
@@ -259,7 +332,7 @@ async fn remove_trait(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let (ident, name) = path.into_inner();
-    let id = with_traits(&request, &ident, &context, &state).await?;
+    let id = with_traits(&request, &ident, &context, &state, policy::Rule::RunbookUpdate).await?;
     state.directory.store().write(move |conn| runbooks::remove_trait(conn, id, &name)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

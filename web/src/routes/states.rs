@@ -17,8 +17,9 @@ use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{MAINTENANCE_ARGS, NO_ARGS, POWER_ARGS, STATES_BOOT_MODE, STATES_RAID};
+use crate::policy::Rule;
 use crate::query::{Args, encode};
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::{at, provision};
 use crate::server::WebState;
 use crate::views::{Iso, state_name};
@@ -64,7 +65,7 @@ async fn show(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeGetStates).await?;
     let v = context.version;
     Ok(HttpResponse::Ok().json(States {
         console_enabled: node.console_enabled,
@@ -98,7 +99,7 @@ async fn power(
     let body = body.arguments(POWER_ARGS, context.version)?;
     let word = provision::target(&body)?.unwrap_or("None");
     let timeout = body.get("timeout").filter(|timeout| !timeout.is_null()).map(seconds).transpose()?;
-    let node = find(&state, &context, &ident).await?;
+    let node = find_for(&state, &context, &ident, Rule::NodeSetPowerState).await?;
     let target: PowerTarget = word.parse().map_err(|_| {
         let all: Vec<&str> = PowerTarget::ALL.iter().map(|target| target.as_str()).collect();
         let now = node.power_state.map_or("None", |state| state.as_str());
@@ -185,7 +186,8 @@ async fn set_maintenance(
     state: &WebState,
     message: SetMaintenance,
 ) -> Result<HttpResponse> {
-    let node = find(state, context, ident).await?;
+    let rule = if message.on { Rule::NodeSetMaintenance } else { Rule::NodeClearMaintenance };
+    let node = find_for(state, context, ident, rule).await?;
     state.directory.ask(node.uuid, message).await?;
     Ok(HttpResponse::Accepted().finish())
 }

@@ -13,8 +13,9 @@ use crate::check::{not_a_trait, not_of_type, trait_name};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::NO_ARGS;
+use crate::policy::Rule;
 use crate::query::{Args, encode};
-use crate::routes::nodes::find;
+use crate::routes::nodes::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -85,9 +86,15 @@ pub(super) fn added(
 }
 
 /// The node, if nothing is asked in the query.
-async fn node(request: &HttpRequest, ident: &str, context: &Context, state: &WebState) -> Result<Uuid> {
+async fn node(
+    request: &HttpRequest,
+    ident: &str,
+    context: &Context,
+    state: &WebState,
+    rule: Rule,
+) -> Result<Uuid> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    Ok(find(state, context, ident).await?.uuid)
+    Ok(find_for(state, context, ident, rule).await?.uuid)
 }
 
 async fn list(
@@ -96,7 +103,7 @@ async fn list(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let id = node(&request, &ident, &context, &state).await?;
+    let id = node(&request, &ident, &context, &state, Rule::NodeTraitsList).await?;
     let traits = read(&state, move |conn| nodes::traits(conn, id)).await?;
     Ok(HttpResponse::Ok().json(json!({"traits": traits})))
 }
@@ -108,7 +115,7 @@ async fn set(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let id = node(&request, &ident, &context, &state).await?;
+    let id = node(&request, &ident, &context, &state, Rule::NodeTraitsSet).await?;
     let Wanted(names) = wanted(body, "nodes")?;
     state.directory.ask(id, ChangeTraits::Set(names)).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -120,7 +127,7 @@ async fn clear(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let id = node(&request, &ident, &context, &state).await?;
+    let id = node(&request, &ident, &context, &state, Rule::NodeTraitsDelete).await?;
     state.directory.ask(id, ChangeTraits::Set(Vec::new())).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -133,7 +140,7 @@ async fn add(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let (ident, name) = path.into_inner();
-    let id = node(&request, &ident, &context, &state).await?;
+    let id = node(&request, &ident, &context, &state, Rule::NodeTraitsSet).await?;
     let location = added(&context, "nodes", &ident, &name, body)?;
     state.directory.ask(id, ChangeTraits::Add(name)).await?;
     Ok(HttpResponse::NoContent().insert_header(location).finish())
@@ -146,7 +153,7 @@ async fn remove(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let (ident, name) = path.into_inner();
-    let id = node(&request, &ident, &context, &state).await?;
+    let id = node(&request, &ident, &context, &state, Rule::NodeTraitsDelete).await?;
     state.directory.ask(id, ChangeTraits::Remove(name)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
