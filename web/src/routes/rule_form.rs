@@ -4,6 +4,8 @@
 use ferric_schema::JsonList;
 use serde_json::{Map, Value};
 
+use crate::check::shown;
+
 /// The most conditions, or actions, of one rule.
 const MOST: usize = 1000;
 
@@ -74,7 +76,7 @@ pub(super) fn actions(given: &Value) -> Result<JsonList, String> {
         ));
     }
     if kept.parse().is_empty() {
-        return Err("'actions' needs at least one action.".to_owned());
+        return Err("Schema error for rule: [] should be non-empty: 'actions' needs one".to_owned());
     }
     Ok(kept)
 }
@@ -86,20 +88,37 @@ fn list(key: &str, given: &Value, ops: &[Op], conditions: bool) -> Result<JsonLi
     }
     let mut kept = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
-        kept.push(one(item, ops, conditions).map_err(|why| format!("{key}[{at}]: {why}."))?);
+        kept.push(one(item, ops, conditions).map_err(|why| match why {
+            Fault::Form(why) => format!("Schema error for rule: {why} (in {key}[{at}])"),
+            Fault::Other(why) => format!("{key}[{at}]: {why}."),
+        })?);
     }
     Ok(JsonList::from(kept.as_slice()))
 }
 
-fn one(item: &Value, ops: &[Op], conditions: bool) -> Result<Value, String> {
-    let item = item.as_object().ok_or("expected an object of op and args")?;
-    let name = item.get("op").and_then(Value::as_str).ok_or("'op', the name of an operator, is required")?;
+/// Why an item is refused: for its form, or for what it says.
+enum Fault {
+    Form(String),
+    Other(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Fault {
+        Fault::Other(why)
+    }
+}
+
+fn one(item: &Value, ops: &[Op], conditions: bool) -> Result<Value, Fault> {
+    let form = |why: &str| Fault::Form(why.to_owned());
+    let item =
+        item.as_object().ok_or_else(|| Fault::Form(format!("{} is not of type 'object'", shown(item))))?;
+    let name = item.get("op").and_then(Value::as_str).ok_or_else(|| form("'op' is a required property"))?;
     let plain = name.strip_prefix('!').filter(|_| conditions).unwrap_or(name);
     let Some(op) = ops.iter().find(|op| op.name == plain) else {
         let all: Vec<&str> = ops.iter().map(|op| op.name).collect();
         let inverted = if conditions { ", each also with a '!' before it" } else { "" };
-        let shown: String = name.chars().take(64).collect();
-        return Err(format!("there is no operator '{shown}'; use one of {}{inverted}", all.join(", ")));
+        let name: String = name.chars().take(64).collect();
+        return Err(Fault::Form(format!("'{name}' is not one of [{}]{inverted}", all.join(", "))));
     };
     let mut kept = Map::new();
     kept.insert("op".to_owned(), Value::from(name));
@@ -109,13 +128,16 @@ fn one(item: &Value, ops: &[Op], conditions: bool) -> Result<Value, String> {
         Some(Value::Array(items)) if items.is_empty() => None,
         Some(Value::Object(map)) if map.is_empty() => None,
         Some(given @ (Value::Array(_) | Value::Object(_))) => Some(given.clone()),
-        Some(_) => return Err("expected a list or an object in 'loop'".to_owned()),
+        Some(other) => return Err(Fault::Form(format!("{} is not of type 'array': 'loop'", shown(other)))),
     };
     let multiple = match item.get("multiple").filter(|_| conditions) {
         None => "any",
         Some(given) => {
             let word = given.as_str().filter(|word| MULTIPLE.contains(word));
-            word.ok_or_else(|| format!("'multiple' must be one of {}", MULTIPLE.join(", ")))?
+            word.ok_or_else(|| {
+                let all: Vec<String> = MULTIPLE.iter().map(|one| format!("'{one}'")).collect();
+                Fault::Form(format!("{} is not one of [{}]: 'multiple'", shown(given), all.join(", ")))
+            })?
         }
     };
     if let Some(loops) = loops {
@@ -128,32 +150,34 @@ fn one(item: &Value, ops: &[Op], conditions: bool) -> Result<Value, String> {
 }
 
 /// By name, or in order as a list.
-fn arguments(op: &Op, args: Option<&Value>) -> Result<Value, String> {
+fn arguments(op: &Op, args: Option<&Value>) -> Result<Value, Fault> {
     let name = op.name;
     match args {
-        None => Err(format!("'args' of {name} is required")),
+        None => Err(Fault::Form(format!("'args' is a required property of {name}"))),
         Some(Value::Array(given)) => match op.needs.get(given.len()..) {
-            Some(missing @ [_, ..]) => Err(format!("{name} lacks the argument(s) {}", missing.join(", "))),
+            Some(missing @ [_, ..]) => {
+                Err(Fault::Other(format!("{name} lacks the argument(s) {}", missing.join(", "))))
+            }
             Some([]) | None => Ok(Value::Array(given.clone())),
         },
         Some(Value::Object(given)) => {
             let missing: Vec<&str> =
                 op.needs.iter().copied().filter(|key| !given.contains_key(*key)).collect();
             if !missing.is_empty() {
-                return Err(format!("{name} lacks the argument(s) {}", missing.join(", ")));
+                return Err(Fault::Other(format!("{name} lacks the argument(s) {}", missing.join(", "))));
             }
             let known = |key: &str| op.needs.contains(&key) || op.takes.contains(&key);
             if let Some(key) = given.keys().find(|key| !known(key)) {
                 let takes: Vec<&str> =
                     op.needs.iter().chain(op.takes).copied().filter(|key| *key != PLUGIN_DATA).collect();
-                return Err(format!("{name} has no argument '{key}'; it takes {}", takes.join(", ")));
+                return Err(Fault::Other(format!("{name} has no argument '{key}'; it takes {}", takes.join(", "))));
             }
             let mut kept = given.clone();
             kept.remove(PLUGIN_DATA);
             Ok(Value::Object(kept))
         }
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-            Err(format!("expected a list or an object in the 'args' of {name}"))
+            Err(Fault::Form(format!("'args' of {name} is not of type 'array', 'object'")))
         }
     }
 }
@@ -191,27 +215,27 @@ mod tests {
     #[test]
     fn what_no_inspection_could_run_is_refused_by_its_place() {
         for (given, word) in [
-            (json!(["x"]), "conditions[0]: expected an object"),
-            (json!([{"op": "is-true", "args": [1]}, {"args": {}}]), "conditions[1]: 'op'"),
-            (json!([{"op": "nope", "args": {}}]), "no operator 'nope'"),
-            (json!([{"op": "! eq", "args": {}}]), "no operator '! eq'"),
-            (json!([{"op": "is-true"}]), "'args' of is-true is required"),
-            (json!([{"op": "is-true", "args": "x"}]), "a list or an object in the 'args'"),
+            (json!(["x"]), "is not of type 'object' (in conditions[0])"),
+            (json!([{"op": "is-true", "args": [1]}, {"args": {}}]), "'op' is a required property (in conditions[1])"),
+            (json!([{"op": "nope", "args": {}}]), "'nope' is not one of"),
+            (json!([{"op": "! eq", "args": {}}]), "'! eq' is not one of"),
+            (json!([{"op": "is-true"}]), "'args' is a required property of is-true"),
+            (json!([{"op": "is-true", "args": "x"}]), "'args' of is-true is not of type"),
             (json!([{"op": "in-net", "args": ["a"]}]), "lacks the argument(s) subnet"),
             (json!([{"op": "in-net", "args": {"subnet": "a"}}]), "lacks the argument(s) address"),
             (json!([{"op": "is-true", "args": {"value": 1, "x": 1}}]), "no argument 'x'; it takes value"),
             (json!([{"op": "is-true", "args": [1], "loop": 1}]), "'loop'"),
             (
                 json!([{"op": "is-true", "args": [1], "loop": [1], "multiple": "x"}]),
-                "'multiple' must be one of any",
+                "is not one of ['any'",
             ),
         ] {
             let told = conditions(&given).expect_err("refused");
             assert!(told.contains(word), "{given}: {told}");
         }
         for (given, word) in [
-            (json!([]), "at least one action"),
-            (json!([{"op": "!fail", "args": ["m"]}]), "no operator '!fail'"),
+            (json!([]), "should be non-empty"),
+            (json!([{"op": "!fail", "args": ["m"]}]), "'!fail' is not one of"),
             (json!([{"op": "api-call", "args": {"url": "http://x"}}]), "no requests of its own"),
             (json!([{"op": "fail", "args": {}}]), "actions[0]: fail lacks the argument(s) msg"),
         ] {
