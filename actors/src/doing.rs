@@ -29,6 +29,23 @@ pub struct Doing {
     pub waiting_for: Option<String>,
 }
 
+impl Doing {
+    /// A sentence after a blank, for whoever has to wait for it.
+    pub(crate) fn sentence(&self, now: Timestamp) -> String {
+        let Doing { operation, step, number, of, since, eta_seconds, waiting_for, .. } = self;
+        let seconds = now.since(*since).as_secs();
+        let mut text =
+            format!(" It is busy with {operation}: step {number} of {of}, {step}, for {seconds} s now");
+        if let Some(why) = waiting_for {
+            text = format!("{text}; {why}");
+        } else if let Some(eta) = eta_seconds {
+            text = format!("{text}; about {eta:.0} s are left");
+        }
+        text.push('.');
+        text
+    }
+}
+
 /// See [`Doing::eta_seconds`].
 pub(crate) fn eta(progress: &Progress, elapsed: f64, usual: Option<f64>) -> Option<f64> {
     if let (Some(done), Some(total)) = (progress.bytes_done, progress.bytes_total)
@@ -44,6 +61,29 @@ pub(crate) fn eta(progress: &Progress, elapsed: f64, usual: Option<f64>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_waits_is_told_for_what() {
+        let mut doing = Doing {
+            operation: "deploy".into(),
+            step: "deploy.write_image".into(),
+            number: 3,
+            of: 7,
+            since: Timestamp(0),
+            usual_seconds: None,
+            eta_seconds: Some(4.2),
+            progress: Progress::default(),
+            gives_up_at: None,
+            waiting_for: None,
+        };
+        let now = Timestamp(12_000_000);
+        assert_eq!(
+            doing.sentence(now),
+            " It is busy with deploy: step 3 of 7, deploy.write_image, for 12 s now; about 4 s are left."
+        );
+        doing.waiting_for = Some("the agent did not answer".into());
+        assert!(doing.sentence(now).ends_with("for 12 s now; the agent did not answer."));
+    }
 
     #[test]
     fn bytes_tell_better_than_habit() {

@@ -29,7 +29,9 @@ pub enum NodeError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Something else works on the node, longer than a request may wait (409 NodeLocked).
-    #[error("Node {node} is locked by host {host}, please retry after the current operation is completed.{doing}")]
+    #[error(
+        "Node {node} is locked by host {host}, please retry after the current operation is completed.{doing}"
+    )]
     Locked {
         /// The node.
         node: Uuid,

@@ -95,7 +95,8 @@ fn below(kind: Below) -> &'static str {
 
 /// The group of paths that a query argument belongs to: `nodes`, `nodes/ports`, ….
 fn group(path: &str) -> String {
-    let words: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && !part.starts_with('{')).collect();
+    let words: Vec<&str> =
+        path.split('/').filter(|part| !part.is_empty() && !part.starts_with('{')).collect();
     words.join("/")
 }
 
@@ -135,7 +136,9 @@ pub fn gated(minor: u16) -> BTreeSet<String> {
             }
         }
     }
-    all.extend(PowerTarget::ALL.iter().filter(|t| t.minor() == minor).map(|target| format!("power {target}")));
+    all.extend(
+        PowerTarget::ALL.iter().filter(|t| t.minor() == minor).map(|target| format!("power {target}")),
+    );
     let with = |what: &str, table: &[(Verb, u16)], all: &mut BTreeSet<String>| {
         let rows = table.iter().filter(|(_, since)| *since == minor);
         all.extend(rows.map(|(verb, _)| format!("{what} with {verb}")));
@@ -147,6 +150,7 @@ pub fn gated(minor: u16) -> BTreeSet<String> {
         all.extend(rows.map(|(name, _)| format!("{what}{name}")));
     };
     named("driver.", g::DRIVER_INTERFACES, &mut all);
+    named("firmware.", g::FIRMWARE_FIELDS, &mut all);
     named("/v1 shows ", g::RESOURCES, &mut all);
     all.extend(VALUES.iter().filter(|v| v.since == minor).map(|value| format!("value {}", value.name)));
     all
@@ -180,7 +184,8 @@ fn line(item: &str, minor: u16) -> String {
         let value = VALUES.iter().find(|value| value.name == name);
         return value.map_or_else(String::new, |value| value.what.to_owned());
     }
-    let row = OPERATIONS.iter().find(|row| row.since == minor && item == format!("{:?} {}", row.method, row.path));
+    let row =
+        OPERATIONS.iter().find(|row| row.since == minor && item == format!("{:?} {}", row.method, row.path));
     match row {
         Some(row) => format!("`{item}` ({})", below(row.below)),
         None => format!("`{item}`"),

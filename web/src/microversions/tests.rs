@@ -127,7 +127,7 @@ const FACTS: &[(u16, &[&str])] = &[
     (112, &["runbook.traits", "runbook.description", "GET /runbooks/{ident}/traits", "PUT /runbooks/{ident}/traits",
             "value RELAXED_RUNBOOKS"]),
     (113, &["value HISTORY_PROJECT"]),
-    (114, &["value FIRMWARE_IDENTITY"]),
+    (114, &["firmware.vendor", "firmware.model", "firmware.serial_number"]),
     (115, &["value HISTORY_STATES"]),
 ];
 

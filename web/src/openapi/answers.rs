@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{About, Scheme, public, shape};
 use crate::gates::Below;
 use crate::operations::{Operation, Shape};
-use crate::version::{self, Version};
+use crate::version::Version;
 
 /// The headers that responses refer to.
 pub(super) fn headers() -> Value {
@@ -102,6 +102,10 @@ fn refusals(row: &Operation, method: &str, about: &About<'_>) -> Vec<u16> {
     if !reads {
         all.extend([403, 409, 413]);
     }
+    // a filter may be of no use beside another one
+    if !row.query.is_empty() {
+        all.push(403);
+    }
     // what reaches hardware may find that its protocol is not there yet, or that the node is busy
     if row.path.contains("{ident}") {
         all.extend([403, 409, 501]);
@@ -119,10 +123,13 @@ pub(super) fn of(row: &Operation, method: &str, about: &About<'_>) -> Value {
     }
     if row.ok < 400 {
         all.insert(row.ok.to_string(), success(row, about));
-        // a vendor's method is done at once, or goes on
+        // a vendor's method is done at once, or goes on; what it gives may be a file
         if row.method == crate::operations::Method::ANY {
-            all.insert("200".to_owned(), success(row, about));
-            all.insert("202".to_owned(), success(row, about));
+            let mut done = success(row, about);
+            done["content"]["application/octet-stream"] = json!({});
+            all.insert("200".to_owned(), done);
+            let goes_on = json!({"description": "Accepted: it goes on by itself.", "headers": with_headers(&[])});
+            all.insert("202".to_owned(), goes_on);
         }
     }
     if row.path == "/" {
@@ -153,6 +160,5 @@ fn success(row: &Operation, about: &About<'_>) -> Value {
     if let Some(schema) = shape(row.gives, about.version, false) {
         response["content"] = json!({media: {"schema": schema}});
     }
-    debug_assert!(version::IRONIC_HEADER.eq_ignore_ascii_case("X-OpenStack-Ironic-API-Version"));
     response
 }

@@ -1,18 +1,24 @@
-//! The shapes of what hardware tells and is told: sub-resources of nodes, volumes, shards.
+//! The shapes of what hardware tells and is told, of networks, volumes and shards.
 
-use ferric_actors::IndicatorState;
-use ferric_machine::BootMode;
 use serde_json::{Value, json};
 
-use super::shapes::{body, boolean, closed, list, object, some_text, text};
-use super::values::{links, one_of};
+use super::shapes::{arguments, body, boolean, closed, list, object, some_text, text};
+use super::values::{links, one_of, or_null, uuid};
+use crate::gates;
 use crate::version::Version;
 
 /// The shape with that name.
 pub(super) fn named(name: &str, version: Version) -> Option<Value> {
-    let light = || one_of(IndicatorState::ALL.iter().map(|state| state.as_str()));
+    told(name, version).or_else(|| wanted(name, version)).or_else(|| networks(name, version))
+}
+
+fn moment() -> Value {
+    or_null(json!({"type": "string", "format": "date-time"}))
+}
+
+/// What a node's hardware is like.
+fn told(name: &str, version: Version) -> Option<Value> {
     Some(match name {
-        "RaidConfig" => raid(version),
         "Console" => closed(
             version,
             &[
@@ -20,18 +26,10 @@ pub(super) fn named(name: &str, version: Version) -> Option<Value> {
                 (
                     "console_info",
                     1,
-                    json!({"type": ["object", "null"], "description": "type and url; null while it is off"}),
+                    json!({"type": ["object", "null"], "properties": {"type": text(), "url": text()}}),
                 ),
             ],
         ),
-        "NewConsole" => body(version, &["enabled"], &[("enabled", 1, boolean())]),
-        "NewBootMode" => {
-            let modes = one_of(BootMode::ALL.iter().map(|mode| mode.as_str()));
-            body(version, &["target"], &[("target", 1, modes)])
-        }
-        "NewSecureBoot" => body(version, &["target"], &[("target", 1, boolean())]),
-        "Empty" => body(version, &[], &[]),
-        "Indicator" => closed(version, &[("state", 1, light())]),
         "Indicators" => {
             let one = closed(
                 version,
@@ -39,102 +37,135 @@ pub(super) fn named(name: &str, version: Version) -> Option<Value> {
                     ("name", 1, text()),
                     ("component", 1, text()),
                     ("readonly", 1, boolean()),
-                    ("states", 1, list(light())),
+                    ("states", 1, list(text())),
                     ("links", 1, links()),
                 ],
             );
             closed(version, &[("indicators", 1, list(one))])
         }
-        "BiosSettings" => closed(version, &[("bios", 1, list(setting(version)))]),
-        "OneBiosSetting" => json!({"type": "object", "additionalProperties": setting(version)}),
+        "Indicator" => body(version, &["state"], &[("state", 1, text())]),
+        "BiosSettings" => closed(version, &[("bios", 1, list(bios_setting(version)))]),
+        "OneBiosSetting" => json!({
+            "type": "object", "additionalProperties": bios_setting(version), "minProperties": 1, "maxProperties": 1,
+        }),
         "Firmware" => {
-            let component = body(
+            let value = |name: &str| if name.ends_with("_at") { moment() } else { some_text() };
+            let keys: Vec<_> = gates::FIRMWARE_FIELDS.iter().map(|(name, since)| (*name, *since, value(name))).collect();
+            let mut one = closed(version, &keys);
+            // `fields` selects
+            one["required"] = json!(["created_at", "updated_at"]);
+            closed(version, &[("firmware", 1, list(one))])
+        }
+        "Vmedia" => json!({"type": "object", "properties": {"vmedia": {"type": ["array", "null"], "items": object()}},
+                           "required": ["vmedia"], "additionalProperties": false}),
+        "VendorMethods" => {
+            let one = closed(
                 version,
-                &[],
                 &[
-                    ("component", 86, text()),
-                    ("initial_version", 86, text()),
-                    ("current_version", 86, some_text()),
-                    ("last_version_flashed", 86, some_text()),
-                    ("vendor", 114, some_text()),
-                    ("model", 114, some_text()),
-                    ("serial_number", 114, some_text()),
-                    ("created_at", 86, some_text()),
-                    ("updated_at", 86, some_text()),
+                    ("http_methods", 1, list(text())),
+                    ("async", 1, boolean()),
+                    ("description", 1, text()),
+                    ("attach", 1, boolean()),
+                    ("require_exclusive_lock", 1, boolean()),
                 ],
             );
-            closed(version, &[("firmware", 86, list(component))])
-        }
-        "Vmedia" => closed(version, &[("vmedia", 93, list(object()))]),
-        "NewVmedia" => body(
-            version,
-            &["device_type", "image_url"],
-            &[
-                ("device_type", 89, one_of(["cdrom", "disk", "floppy"])),
-                ("image_url", 89, json!({"type": "string", "pattern": "^(https?|nfs|cifs|smb):"})),
-                ("image_download_source", 89, one_of(["http", "local", "swift"])),
-            ],
-        ),
-        "VendorMethods" => {
-            let method = json!({
-                "type": "object",
-                "properties": {
-                    "http_methods": list(text()), "async": boolean(), "description": text(), "attach": boolean(),
-                    "require_exclusive_lock": boolean(),
-                },
-                "required": ["http_methods", "async", "description", "attach"],
-                "additionalProperties": false,
-            });
-            json!({"type": "object", "additionalProperties": method})
+            let mut one = one;
+            // methods of hardware types take no lock
+            one["required"] = json!(["http_methods", "async", "description", "attach"]);
+            json!({"type": "object", "additionalProperties": one})
         }
         _ => return None,
     })
 }
 
-/// A BIOS setting; which of its keys are there is chosen by the request.
-fn setting(version: Version) -> Value {
-    let number = || json!({"type": ["integer", "null"]});
-    let flag = || json!({"type": ["boolean", "null"]});
-    body(
-        version,
-        &[],
-        &[
-            ("name", 1, text()),
-            ("value", 1, some_text()),
-            ("links", 1, links()),
-            ("created_at", 1, some_text()),
-            ("updated_at", 1, some_text()),
-            ("attribute_type", 74, some_text()),
-            ("allowable_values", 74, list(json!({}))),
-            ("lower_bound", 74, number()),
-            ("max_length", 74, number()),
-            ("min_length", 74, number()),
-            ("read_only", 74, flag()),
-            ("reset_required", 74, flag()),
-            ("unique", 74, flag()),
-            ("upper_bound", 74, number()),
-        ],
-    )
+fn bios_setting(version: Version) -> Value {
+    let registry = gates::BIOS_ARGS.iter().map(|arg| arg.since).max().unwrap_or(1);
+    let value = |name: &str| match name {
+        "created_at" | "updated_at" => moment(),
+        "links" => links(),
+        "read_only" | "reset_required" | "unique" => json!({"type": ["boolean", "null"]}),
+        "lower_bound" | "upper_bound" | "min_length" | "max_length" => json!({"type": ["integer", "null"]}),
+        "allowable_values" => json!({"type": ["array", "null"], "items": text()}),
+        _ => some_text(),
+    };
+    let always = |name: &str| matches!(name, "name" | "value" | "created_at" | "updated_at" | "links");
+    let keys: Vec<_> = gates::BIOS_FIELDS
+        .iter()
+        .map(|name| (*name, if always(name) { 1 } else { registry }, value(name)))
+        .collect();
+    let mut schema = closed(version, &keys);
+    // `fields` and `detail` select
+    schema["required"] = json!(["created_at", "updated_at", "links"]);
+    schema
 }
 
-/// A RAID configuration that is wanted; an empty one is none.
-fn raid(version: Version) -> Value {
-    let disk = body(
-        version,
-        &["raid_level", "size_gb"],
-        &[
-            ("raid_level", 12, one_of(["JBOD", "0", "1", "2", "5", "6", "1+0", "5+0", "6+0"])),
-            ("size_gb", 12, json!({"anyOf": [{"type": "integer", "minimum": 0}, one_of(["MAX"])]})),
-            ("volume_name", 12, text()),
-            ("is_root_volume", 12, boolean()),
-            ("share_physical_disks", 12, boolean()),
-            ("disk_type", 12, one_of(["hdd", "ssd"])),
-            ("interface_type", 12, one_of(["sata", "scsi", "sas"])),
-            ("number_of_physical_disks", 12, json!({"type": "integer", "minimum": 1})),
-            ("controller", 12, text()),
-            ("physical_disks", 12, json!({"type": "array"})),
-        ],
-    );
-    let disks = json!({"type": "array", "items": disk, "minItems": 1});
-    body(version, &[], &[("logical_disks", 12, disks)])
+/// What a node's hardware is to be like.
+fn wanted(name: &str, version: Version) -> Option<Value> {
+    Some(match name {
+        "NewConsole" => arguments(version, gates::CONSOLE_ARGS, &["enabled"], &[("enabled", boolean())]),
+        "NewBootMode" => {
+            arguments(version, gates::TARGET_ARGS, &["target"], &[("target", one_of(["bios", "uefi"]))])
+        }
+        "NewSecureBoot" => arguments(version, gates::TARGET_ARGS, &["target"], &[("target", boolean())]),
+        "Empty" => json!({"type": ["object", "null"], "maxProperties": 0}),
+        "RaidConfig" => json!({
+            "type": "object",
+            "properties": {"logical_disks": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "raid_level": {"type": "string"},
+                    "size_gb": {"anyOf": [{"type": "integer", "minimum": 0}, one_of(["MAX"])]},
+                    "is_root_volume": boolean(),
+                },
+                "required": ["raid_level", "size_gb"],
+            }}},
+        }),
+        "NewVmedia" => body(
+            version,
+            &["device_type", "image_url"],
+            &[
+                ("device_type", 1, one_of(["cdrom", "disk", "floppy"])),
+                ("image_url", 1, json!({"type": "string", "format": "uri"})),
+                ("image_download_source", 1, one_of(["local", "http", "swift"])),
+            ],
+        ),
+        _ => return None,
+    })
+}
+
+fn networks(name: &str, version: Version) -> Option<Value> {
+    let optional = || or_null(json!({"type": "string"}));
+    Some(match name {
+        "Vifs" => closed(version, &[("vifs", 1, list(closed(version, &[("id", 1, text())])))]),
+        "NewVif" => json!({
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9._~-]+$"},
+                "port_uuid": uuid(), "portgroup_uuid": uuid(),
+            },
+            "required": ["id"],
+        }),
+        "Shards" => {
+            let one = closed(version, &[("name", 1, text()), ("count", 1, json!({"type": "integer", "minimum": 0}))]);
+            closed(version, &[("shards", 1, list(one))])
+        }
+        "NetworkEvents" => {
+            let event = body(
+                version,
+                &["event", "port_id", "mac_address", "status"],
+                &[
+                    ("event", 1, one_of(["network.bind_port", "network.unbind_port", "network.delete_port"])),
+                    ("port_id", 1, uuid()),
+                    ("mac_address", 1, text()),
+                    ("status", 1, text()),
+                    ("device_id", 1, or_null(uuid())),
+                    ("binding:host_id", 1, or_null(uuid())),
+                    ("binding:vnic_type", 1, optional()),
+                ],
+            );
+            body(version, &["events"], &[("events", 1, json!({"type": "array", "minItems": 1, "items": event}))])
+        }
+        "Volume" => closed(version, &[("connectors", 1, links()), ("targets", 1, links()), ("links", 1, links())]),
+        _ => return None,
+    })
 }

@@ -32,7 +32,7 @@ pub(super) fn body(version: Version, needed: &[&str], keys: &[Key<'_>]) -> Value
 }
 
 /// A body whose keys are in a table of arguments; `values` are those that are not just text.
-fn arguments(version: Version, args: &[Arg], needed: &[&str], values: &[(&str, Value)]) -> Value {
+pub(super) fn arguments(version: Version, args: &[Arg], needed: &[&str], values: &[(&str, Value)]) -> Value {
     let value = |name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, schema)| schema.clone());
     let keys: Vec<Key<'_>> = args
         .iter()
@@ -234,7 +234,7 @@ fn about(name: &str, version: Version) -> Option<Value> {
             let mut keys: Vec<Key<'_>> = vec![
                 ("id", 1, text()),
                 ("links", 1, links()),
-                ("media_types", 1, list(object())),
+                ("media_types", 1, object()),
                 ("version", 1, api_version()),
             ];
             keys.extend(gates::RESOURCES.iter().map(|(name, since)| (*name, *since, links())));

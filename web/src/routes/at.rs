@@ -9,8 +9,10 @@ use actix_web::{FromRequest, Handler, HttpMessage, HttpResponse, Resource, Respo
 
 use crate::body::below;
 use crate::context::Context;
-use crate::error::{ApiError, Result};
+use crate::error::ApiError;
+use crate::gates::Below;
 use crate::operations::{Method, Operation, of_path};
+use crate::version::Version;
 
 /// A path that handlers are being given to.
 pub(super) struct At {
@@ -40,6 +42,8 @@ macro_rules! method {
         {
             let known = self.rows.iter().any(|row| row.method == Method::$method);
             assert!(known, "{} {} has no row in the table of operations", stringify!($method), self.path);
+            #[cfg(test)]
+            tests::registered(Method::$method, self.path);
             At { resource: self.resource.route($route.to(handler)), ..self }
         }
     };
@@ -57,14 +61,21 @@ impl At {
 impl HttpServiceFactory for At {
     fn register(self, config: &mut AppService) {
         let rows = self.rows;
+        let others = rows.clone();
+        let no_method = move |context: Context| {
+            let allowed = allowed(&others, context.version);
+            async move { Err::<HttpResponse, ApiError>(ApiError::no_method_but(&allowed)) }
+        };
         let gated = from_fn(move |request, next| gate(rows.clone(), request, next));
         self.resource.default_service(web::to(no_method)).wrap(gated).register(config);
     }
 }
 
-/// Other methods than the ones given to a path.
-pub(super) async fn no_method() -> Result<HttpResponse> {
-    Err(ApiError::no_method())
+/// The methods that a path has at that version, as in `Allow`.
+fn allowed(rows: &[&'static Operation], version: Version) -> String {
+    let has = |row: &&&Operation| version.has(row.since);
+    let names = rows.iter().filter(has).flat_map(|row| row.method.names());
+    names.copied().collect::<Vec<_>>().join(", ")
 }
 
 /// Refuses what is newer than the version.
@@ -78,8 +89,45 @@ async fn gate<B: MessageBody + 'static>(
     if let (Some(version), Some(row)) = (version, row)
         && let Some((since, kind)) = row.gate(version)
     {
-        let refusal = below(kind, "the resource", since, version);
+        let mut refusal = below(kind, "the resource", since, version);
+        if kind == Below::MethodNotAllowed {
+            refusal = refusal.allowing(&allowed(&rows, version));
+        }
         return Ok(request.error_response(refusal).map_into_right_body());
     }
     Ok(next.call(request).await?.map_into_left_body())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::operations::OPERATIONS;
+
+    thread_local! {
+        static REGISTERED: RefCell<HashSet<(Method, &'static str)>> = RefCell::default();
+    }
+
+    pub(super) fn registered(method: Method, path: &'static str) {
+        REGISTERED.with_borrow_mut(|all| all.insert((method, path)));
+    }
+
+    #[actix_web::test]
+    async fn every_row_of_the_table_has_a_handler() {
+        let _app = actix_web::test::init_service(actix_web::App::new().configure(crate::configure)).await;
+        let missing: Vec<_> = REGISTERED.with_borrow(|all| {
+            let missing = OPERATIONS.iter().filter(|row| !all.contains(&(row.method, row.path)));
+            missing.map(|row| (row.method, row.path)).collect()
+        });
+        assert_eq!(missing, [], "rows of the table of operations that nothing answers");
+    }
+
+    #[test]
+    fn methods_are_allowed_since_their_version() {
+        let rows = of_path("/runbooks");
+        assert_eq!(allowed(&rows, Version(91)), "");
+        assert!(allowed(&rows, Version(92)).starts_with("GET, POST"));
+    }
 }

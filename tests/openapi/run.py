@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""run.py [--ferric BINARY] [--examples N] [--only REGEX]: `ferric serve` with fake hardware and a few things in it, and
+schemathesis against its /openapi.json, once with the newest microversion and once with 1.1. Nothing may answer with a
+status, a header or a body that the document does not have. The seed is fixed: a run can be repeated. Ends with 1 when
+something was found, and says how to send it again."""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,use_after_free,ensure_resource_availability,allow_header_conformance,unsupported_method"
+)
+CONFIG = """
+[checks.not_a_server_error]
+# what the document has: not built, and not now
+expected-statuses = ["2xx", "3xx", "4xx", 501, 503]
+[phases.coverage]
+unexpected-methods = ["PUT", "POST", "DELETE", "PATCH"]
+"""
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Api:
+    def __init__(self, url):
+        self.url = url
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(self, method, path, body=None, version="1.115"):
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "X-OpenStack-Ironic-API-Version": version}
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
+        try:
+            with self.opener.open(request, timeout=30) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def make(self, path, **body):
+        status, answer = self.ask("POST", path, body)
+        if status != 201:
+            sys.exit(f"openapi: POST {path} {body}: {status} {answer}")
+        return answer
+
+    def wait(self, node, state):
+        deadline = time.monotonic() + 30
+        while True:
+            _, found = self.ask("GET", f"/v1/nodes/{node}")
+            if found["provision_state"] == state:
+                return
+            if time.monotonic() > deadline:
+                sys.exit(f"openapi: node {node} is {found['provision_state']}, not {state}: {found['last_error']}")
+            time.sleep(0.05)
+
+    def verb(self, node, verb, state):
+        status, answer = self.ask("PUT", f"/v1/nodes/{node}/states/provision", {"target": verb})
+        if status != 202:
+            sys.exit(f"openapi: {verb} of {node}: {status} {answer}")
+        self.wait(node, state)
+
+
+def furnish(api):
+    """A few of everything; answers the identifiers by collection."""
+    paths = api.ask("GET", "/openapi.json")[1]["paths"]
+    chassis = [api.make("/v1/chassis", description="a rack")["uuid"]] if "/v1/chassis" in paths else []
+    nodes = []
+    for number in range(4):
+        node = api.make("/v1/nodes", driver="fake-hardware", name=f"node-{number}", resource_class="small",
+                        **({"chassis_uuid": chassis[0]} if chassis else {}))
+        nodes.append(node["uuid"])
+    api.verb(nodes[0], "manage", "manageable")
+    api.verb(nodes[1], "manage", "manageable")
+    api.verb(nodes[1], "provide", "available")
+    ports = [api.make("/v1/ports", node_uuid=node, address=f"02:00:00:00:00:0{at}")["uuid"] for at, node in enumerate(nodes)]
+    step = {"interface": "deploy", "step": "erase_devices_metadata", "args": {}}
+    objects = {
+        "nodes": nodes + ["node-0", "node-1"],
+        "ports": ports,
+        "chassis": chassis,
+        "drivers": ["fake-hardware"],
+        "conductors": [one["hostname"] for one in api.ask("GET", "/v1/conductors")[1]["conductors"]],
+        "heartbeat": nodes,
+        "deploy_templates": [api.make("/v1/deploy_templates", name="CUSTOM_A", steps=[step | {"priority": 10}])["uuid"]],
+        "runbooks": [api.make("/v1/runbooks", name="CUSTOM_B", steps=[step | {"order": 1}])["uuid"]],
+        "inspection_rules": [api.make("/v1/inspection_rules", actions=[{"op": "set-attribute", "args": {"path": "/extra/a", "value": 1}}])["uuid"]],
+        "nodes:trait": ["CUSTOM_GOLD"],
+        "runbooks:trait": ["CUSTOM_GOLD"],
+    }
+    if "/v1/portgroups" in paths:
+        objects["portgroups"] = [api.make("/v1/portgroups", node_uuid=nodes[0], name="bond")["uuid"]]
+    if "/v1/volume/connectors" in paths:
+        objects["volume/connectors"] = [api.make("/v1/volume/connectors", node_uuid=nodes[3], type="iqn", connector_id="iqn.2026-11.x:a")["uuid"]]
+        objects["volume/targets"] = [api.make("/v1/volume/targets", node_uuid=nodes[3], volume_type="iscsi", volume_id="v", boot_index=0)["uuid"]]
+    if "/v1/allocations" in paths:
+        objects["allocations"] = [api.make("/v1/allocations", resource_class="none-such", name="alloc-0")["uuid"]]
+    api.ask("PUT", f"/v1/nodes/{nodes[0]}/maintenance", {"reason": "kept"})
+    api.ask("DELETE", f"/v1/nodes/{nodes[0]}/maintenance")
+    return objects
+
+
+def fuzz(schemathesis, url, version, folder, objects, options):
+    config = folder / "schemathesis.toml"
+    config.write_text(CONFIG)
+    report = folder / f"report-{version}.ndjson"
+    command = [
+        schemathesis, "--config-file", config, "run", f"{url}/openapi.json?microversion={version}",
+        "--url", url, "-H", f"X-OpenStack-Ironic-API-Version: {version}", "--checks", CHECKS,
+        "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(options.examples),
+        "--seed", "20261122", "--generation-deterministic",
+        "--suppress-health-check", "all", "--request-timeout", "30", "--no-color", "--warnings", "off",
+        "--continue-on-failure", "--workers", "2", "--report-ndjson-path", report,
+        # without an end, and tried by web/tests/api/events.rs
+        "--exclude-path", "/v1/ferric/events",
+    ]
+    if options.only:
+        command += ["--include-path-regex", options.only]
+    began = time.monotonic()
+    env = os.environ | {"FERRIC_OBJECTS": json.dumps(objects), "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py")}
+    done = subprocess.run(command, env=env, cwd=folder, text=True, capture_output=True)
+    text = done.stdout + done.stderr
+    cases = re.search(r"(\d+) generated", text)
+    print(text[text.find("= FAILURES ="):] if "= FAILURES =" in text else text[-1500:])
+    print(f"openapi {version}: {'ok' if done.returncode == 0 else 'FAILED'}, {cases.group(1) if cases else '?'} requests in {time.monotonic() - began:.0f} s")
+    untouched = reached(report)
+    if untouched and not options.only:
+        print(f"openapi {version}: never answered with success:", *untouched, sep="\n  ")
+    return done.returncode == 0
+
+
+def reached(report):
+    """The operations that never had success: nothing was learnt of their answers."""
+    seen = {}
+    for line in open(report):
+        scenario = json.loads(line).get("ScenarioFinished") or {}
+        recorder = scenario.get("recorder") or {}
+        for case, interaction in (recorder.get("interactions") or {}).items():
+            label = recorder["cases"].get(case, {}).get("value", {})
+            name = f"{label.get('method')} {label.get('path_template') or label.get('path')}"
+            status = (interaction.get("response") or {}).get("status_code", 0)
+            seen[name] = seen.get(name, False) or 200 <= status < 300
+    return sorted(name for name, good in seen.items() if not good)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ferric", default=HERE.parents[1] / "target/debug/ferric")
+    parser.add_argument("--examples", type=int, default=8)
+    parser.add_argument("--only")
+    parser.add_argument("--version", action="append")
+    options = parser.parse_args()
+    tools = subprocess.run([HERE / "install.sh"], text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
+    with tempfile.TemporaryDirectory(prefix="ferric-openapi-") as name:
+        folder = pathlib.Path(name)
+        good = True
+        for version in options.version or ["1.115", "1.1"]:
+            port = free_port()
+            url = f"http://127.0.0.1:{port}"
+            log = open(folder / f"log-{version}", "w")
+            server = subprocess.Popen(
+                [options.ferric, "serve", "--data-dir", folder / f"data-{version}", "--set", f"api.port={port}",
+                 "--set", "hardware.enabled_hardware_types=fake-hardware", "--set", "agent.require_tls=false"],
+                stdout=log, stderr=log,
+            )
+            try:
+                api = Api(url)
+                deadline = time.monotonic() + 30
+                while True:
+                    try:
+                        api.ask("GET", "/readyz")
+                        break
+                    except OSError:
+                        if time.monotonic() > deadline or server.poll() is not None:
+                            sys.exit("openapi: ferric does not come up:\n" + (folder / f"log-{version}").read_text()[-3000:])
+                        time.sleep(0.05)
+                good = fuzz(f"{tools}/bin/schemathesis", url, version, folder, furnish(api), options) and good
+                if server.poll() is not None:
+                    print(f"openapi {version}: ferric ended with {server.returncode}")
+                    good = False
+            finally:
+                server.terminate()
+                server.wait()
+                log.close()
+            panics = [line for line in (folder / f"log-{version}").read_text().splitlines() if "panicked" in line]
+            if panics:
+                print(f"openapi {version}: panics in ferric's log:", *panics[:10], sep="\n  ")
+                good = False
+        sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
