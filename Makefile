@@ -1,8 +1,8 @@
 # make demo      the main job on embedded defaults: 24 simulated machines deployed over real IPMI and the agent protocol
 # make test      everything that CI runs: format, lints, unit and integration tests, real machines in QEMU
 # make lint      format, lints, licences and bans of the dependencies
-# make e2e       only the real machines (BIOS by iPXE, BIOS by plain PXE, UEFI, kill -9) and every verb through OpenStack's
-#                client; E2E=name for one of them
+# make e2e       only the real machines (BIOS by iPXE, BIOS by plain PXE, UEFI, kill -9), every verb through OpenStack's
+#                client, and the clients' proofs (tests/clients); E2E=name for one of them
 # make e2e-ipa   the same road with an unmodified ironic-python-agent from PyPI
 # make differential  the same requests to a real Ironic and to Ferric; writes the figures into docs/compatibility.md
 # make bench     the measurements of benches/
@@ -34,7 +34,7 @@ test: tools nextest
 	step build cargo build --workspace --bins --tests --locked
 	step nextest cargo nextest run --workspace --locked --profile ci
 	step parts tests/e2e/run.py build
-	step e2e cargo nextest run -p ferric --test e2e --test verbs --test differential --locked --profile e2e
+	step e2e cargo nextest run -p ferric --test e2e --test verbs --test clients --test differential --locked --profile e2e
 	step doctest cargo test --workspace --locked --doc --quiet
 	echo "== closing lines"
 	grep -hE '^ +Summary|^ *e2e .*: ok' $(LOGS)/{nextest,e2e}.log
@@ -55,7 +55,7 @@ advisories:
 e2e: nextest
 	cargo build --locked -p ferric --bins
 	tests/e2e/run.py build
-	cargo nextest run -p ferric --test e2e --test verbs --locked --profile e2e --success-output immediate $(E2E)
+	cargo nextest run -p ferric --test e2e --test verbs --test clients --locked --profile e2e --success-output immediate $(E2E)
 
 e2e-ipa: nextest
 	cargo build --locked -p ferric --bins
@@ -73,6 +73,7 @@ bench:
 tools:
 	scripts/apt.sh $(TOOLS)
 	tests/e2e/install.sh
+	tests/clients/install.sh
 
 nextest:
 	command -v cargo-nextest > /dev/null || cargo install --locked cargo-nextest

@@ -21,7 +21,7 @@ from crew import carry_out
 
 LIST = Path(__file__).with_name("sdk_passes.txt")
 SUITE = "openstack.tests.functional.baremetal"
-# Classes of tests at a time: they wait most of the time. The tests of a class see each other's objects, so they run in
+# Modules of tests at a time: they wait most of the time. The tests of a module see each other's objects, so they run in
 # turn. A real Ironic on SQLite loses requests that come side by side ("database is locked"): one, and again if it fails.
 CREW, PATIENCE = 12, 3
 # The clouds that the tests ask for by name; without authentication they are one.
@@ -68,20 +68,20 @@ def run(test: unittest.TestCase) -> str:
 
 def run_all(found: dict[str, unittest.TestCase], peer: bool) -> dict[str, str]:
     """Runs them side by side, or for a real Ironic one after the other; answers what `run` said of each."""
-    classes: dict[str, list[str]] = {}
+    modules: dict[str, list[str]] = {}
     for name in found:
-        classes.setdefault(name.rpartition(".")[0], []).append(name)
+        modules.setdefault(".".join(name.split(".")[:-2]), []).append(name)
 
     def in_turn(names: list[str]) -> str:
         return json.dumps({name: patiently(found[name], PATIENCE if peer else 1) for name in names})
 
-    work = [(name, lambda names=names: in_turn(names)) for name, names in classes.items()]
+    work = [(name, lambda names=names: in_turn(names)) for name, names in modules.items()]
     outcome = {}
     for name, said in carry_out(1 if peer else CREW, work).items():
         try:
             outcome |= json.loads(said)
         except ValueError:
-            outcome |= dict.fromkeys(classes[name], said)
+            outcome |= dict.fromkeys(modules[name], said)
     return outcome
 
 

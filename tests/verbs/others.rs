@@ -72,7 +72,8 @@ async fn protection_and_maintenance_keep_a_machine_as_it_is() {
     stage.reaches(&name, "available").await;
 }
 
-/// The order of requests of nova's ironic driver (clients.md §2).
+/// The order of requests of nova's ironic driver (clients.md §2), for what the machine gets by it; each request and its
+/// answer is in tests/clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn nova_spawns_and_destroys_an_instance() {
     let stage = Stage::set(vec![MachineFaults::default()]).await;
@@ -119,7 +120,8 @@ async fn nova_spawns_and_destroys_an_instance() {
     assert_eq!((status, &body["instance_uuid"]), (200, &Value::Null), "{body}");
 }
 
-/// The order of requests of Metal3's baremetal-operator (clients.md §3).
+/// The order of requests of Metal3's baremetal-operator (clients.md §3), for what the machine gets by it; each request
+/// and its answer is in tests/clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn metal3_registers_inspects_provisions_and_deprovisions_a_host() {
     let stage = Stage::set(vec![MachineFaults::default()]).await;

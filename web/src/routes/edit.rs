@@ -3,7 +3,7 @@
 use ferric_actors::{Directory, NodeError};
 use ferric_machine::State;
 use ferric_schema::Node;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::document::Document;
 use crate::gates::{Field, INSPECTING_LOCKED, Kind, NodeField};
@@ -131,9 +131,11 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
             node.uuid
         ));
     }
-    let (named, informed) = (changed(F::InstanceName), changed(F::InstanceInfo));
+    let informed = changed(F::InstanceInfo);
     settle(node, Some(&before))?;
-    mirror_instance_name(node, named, informed);
+    if informed {
+        name_instance(node);
+    }
     Ok(())
 }
 
@@ -153,10 +155,7 @@ pub(super) fn settle_new(node: &mut Node) -> Result<(), NodeError> {
     if node.retired && node.provision_state == State::Available {
         return Err(NodeError::Conflict("A node that starts as available can not be retired.".to_owned()));
     }
-    settle(node, None)?;
-    let (named, informed) = (node.instance_name.is_some(), !node.instance_info.is_empty());
-    mirror_instance_name(node, named, informed);
-    Ok(())
+    settle(node, None)
 }
 
 /// Reasons go with what they explain.
@@ -183,21 +182,13 @@ fn settle(node: &mut Node, before: Option<&Node>) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// `instance_name` and `instance_info.display_name` are the same thing.
-fn mirror_instance_name(node: &mut Node, named: bool, informed: bool) {
-    if named {
-        let mut info = node.instance_info.parse();
-        match &node.instance_name {
-            Some(name) => info.insert("display_name".to_owned(), json!(name)),
-            None => info.remove("display_name"),
-        };
-        node.instance_info = info.into();
-    } else if informed {
-        let shown = node.instance_info.get("display_name").and_then(|name| name.as_str().map(str::to_owned));
-        if let Some(name) =
-            shown.filter(|name| !name.is_empty() && name.chars().count() <= 255 && !name.contains('\0'))
-        {
-            node.instance_name = Some(name);
-        }
+/// A changed `instance_info` names an instance that has no name yet by its `display_name`; the name itself changes
+/// nothing there.
+fn name_instance(node: &mut Node) {
+    if node.instance_name.is_some() {
+        return;
     }
+    let shown = node.instance_info.get("display_name").and_then(|name| name.as_str().map(str::to_owned));
+    node.instance_name =
+        shown.filter(|name| !name.is_empty() && name.chars().count() <= 255 && !name.contains('\0'));
 }
