@@ -46,7 +46,7 @@ pub enum ApiError {
 pub(crate) type Result<T> = std::result::Result<T, ApiError>;
 
 impl ApiError {
-    fn refused(status: StatusCode, text: impl Into<String>) -> ApiError {
+    pub(crate) fn refused(status: StatusCode, text: impl Into<String>) -> ApiError {
         ApiError::Refused { status, text: text.into(), retry_after: None }
     }
 

@@ -302,7 +302,27 @@ operations! {
 const WHOLE: &[(&str, u16)] =
     &[("/allocations", 52), ("/deploy_templates", 55), ("/runbooks", 92), ("/inspection_rules", 96)];
 
+/// Collections whose refusal to older clients has a fault of its own (shape A), and its words. The others are merely not
+/// found (shape B).
+const TOLD: &[(&str, &str)] = &[
+    ("/allocations", "The API version does not allow allocations"),
+    ("/conductors", "The API is not supported for this version"),
+    ("/events", "The API is not supported for this version"),
+    ("/inspection_rules", "The API version does not allow inspection rules"),
+    ("/portgroups", "The API is not supported for this version"),
+    ("/shards", "The API version does not allow shards"),
+];
+
 impl Operation {
+    /// What older clients are told, where that is a fault of its own.
+    #[must_use]
+    pub fn told(&self) -> Option<&'static str> {
+        if self.path.starts_with("/allocations") && self.method == Method::PATCH {
+            return Some("The API version does not allow updating allocations");
+        }
+        TOLD.iter().find(|(path, _)| self.path.starts_with(path)).map(|(_, text)| *text)
+    }
+
     /// What stands between `version` and this: the minor version that is needed, and what is answered instead.
     #[must_use]
     pub fn gate(&self, version: Version) -> Option<(u16, Below)> {

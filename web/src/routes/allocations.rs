@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::{check, trait_name};
+use crate::check::{check, not_a_trait, not_of_type, shown, trait_name};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
@@ -45,11 +45,40 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && text.bytes().all(unreserved)
 }
 
-/// The texts of a list whose every item must be one.
-fn texts(field: AllocationField, value: &Value) -> std::result::Result<Vec<&str>, String> {
-    let all = value.as_array().map_or(&[][..], Vec::as_slice);
-    let wrong = || format!("Expected a list of strings in '{}'.", field.spec().name);
-    all.iter().map(|item| item.as_str().ok_or_else(wrong)).collect()
+/// What a schema says to what is neither of two things.
+fn neither(value: &Value, why: &str) -> String {
+    let value = shown(value);
+    format!(
+        "Schema error for allocation: {value} is not valid under any of the given schemas. Possible root cause: \
+         {value} is not {why}"
+    )
+}
+
+/// What may be a list, or null.
+fn list_of(field: AllocationField, value: &Value) -> std::result::Result<&[Value], String> {
+    match value {
+        Value::Null => Ok(&[]),
+        Value::Array(items) => Ok(items),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            let remedy = format!("'{}' takes a list.", field.spec().name);
+            Err(not_of_type("allocation", value, "'array', 'null'", &remedy))
+        }
+    }
+}
+
+/// A fault of a body, under the name that Ironic has for those of allocations, which is none.
+fn unnamed_schema(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Refused { status, text, retry_after } => {
+            let told = ["Schema error for allocation:", "Schema error for body:"];
+            let text = match told.iter().find_map(|start| text.strip_prefix(start)) {
+                Some(rest) => format!("Schema error:{rest}"),
+                None => text,
+            };
+            ApiError::Refused { status, text, retry_after }
+        }
+        other @ (ApiError::NotRouted { .. } | ApiError::OverLimit { .. }) => other,
+    }
 }
 
 impl Document for Allocation {
@@ -76,25 +105,41 @@ impl Document for Allocation {
         version: Version,
     ) -> std::result::Result<(), String> {
         use AllocationField as F;
+        match field {
+            F::CandidateNodes => {
+                for item in list_of(field, &value)? {
+                    match item.as_str() {
+                        None => return Err(neither(item, "of type 'string'")),
+                        Some(name) if !is_name(name) => return Err(neither(item, "a 'uuid'")),
+                        Some(_) => {}
+                    }
+                }
+                self.candidate_nodes = JsonList::from(list_of(field, &value)?);
+                return Ok(());
+            }
+            F::Traits => {
+                for item in list_of(field, &value)? {
+                    let Some(name) = item.as_str() else {
+                        let remedy = "A trait is a string.";
+                        return Err(not_of_type("allocation", item, "'string'", remedy));
+                    };
+                    trait_name(name).map_err(|why| not_a_trait("allocation", name, &why))?;
+                }
+                self.traits = JsonList::from(list_of(field, &value)?);
+                return Ok(());
+            }
+            F::CreatedAt | F::Extra | F::LastError | F::Links | F::Name | F::NodeUuid | F::Owner => {}
+            F::ResourceClass | F::State | F::UpdatedAt | F::Uuid => {}
+        }
         let value = check(field, value, version)?;
         let text = value.as_str().map(str::to_owned);
         match field {
-            F::CandidateNodes => {
-                let names = texts(field, &value)?;
-                if let Some(bad) = names.iter().find(|name| !is_name(name)) {
-                    return Err(format!("Schema error: '{bad}' is neither a UUID nor the name of a node"));
-                }
-                self.candidate_nodes = JsonList::from(value.as_array().map_or(&[][..], Vec::as_slice));
-            }
             F::Extra => self.extra = value.as_object().map(JsonText::from).unwrap_or_default(),
             F::Name => self.name = text.filter(|name| !name.is_empty()),
             F::Owner => self.owner = text,
             F::ResourceClass => self.resource_class = text.filter(|class| !class.is_empty()),
-            F::Traits => {
-                texts(field, &value)?.into_iter().try_for_each(trait_name)?;
-                self.traits = JsonList::from(value.as_array().map_or(&[][..], Vec::as_slice));
-            }
             F::Uuid => self.uuid = text.and_then(|id| Uuid::try_parse(&id).ok()).unwrap_or(self.uuid),
+            F::CandidateNodes | F::Traits => {}
             F::CreatedAt | F::LastError | F::NodeUuid | F::State | F::UpdatedAt | F::Links => {}
         }
         Ok(())
@@ -172,9 +217,8 @@ async fn find(state: &WebState, context: &Context, ident: &str, rule: Rule) -> R
 /// A node that a body or a query names: it is 400 if there is none.
 async fn named_node(state: &WebState, context: &Context, ident: &str) -> Result<Node> {
     if !is_name(ident) {
-        return Err(ApiError::bad_request(format!(
-            "Schema error: '{ident}' is neither a UUID nor the name of a node"
-        )));
+        let told = ApiError::bad_request(neither(&Value::from(ident), "a 'uuid'"));
+        return Err(unnamed_schema(told));
     }
     match find_for(state, context, ident, Rule::NodeGet).await {
         Err(ApiError::Refused { status: StatusCode::NOT_FOUND, text, .. }) => {
@@ -187,8 +231,11 @@ async fn named_node(state: &WebState, context: &Context, ident: &str) -> Result<
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), ALLOCATIONS_ARGS, context.version)?;
     let owner = context.list_project(Rule::AllocationListAll, Rule::AllocationList, args.text("owner"))?;
-    let fields = query::list_fields::<AllocationField>(&args, context.version, false)
-        .map_err(ApiError::unknown_not_new)?;
+    known_fields(&args, context.version)?;
+    let fields = query::list_fields::<AllocationField>(&args, context.version, false)?;
+    if let Some(dir) = args.text("sort_dir").filter(|dir| !["asc", "desc"].contains(dir)) {
+        return Err(ApiError::bad_request(format!("Schema error: '{dir}' is not one of ['asc', 'desc']")));
+    }
     let paging = Paging::parse(&args, state.settings.max_limit)?;
     let unsortable = |quote: &str| {
         let key = &paging.sort_key;
@@ -255,7 +302,25 @@ async fn show(
 
 fn item_fields(request: &HttpRequest, context: &Context) -> Result<Vec<AllocationField>> {
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
-    query::item_fields(&args, context.version).map_err(ApiError::unknown_not_new)
+    known_fields(&args, context.version)?;
+    query::item_fields(&args, context.version)
+}
+
+/// Refuses fields that there are not, or not yet: for a schema the two are the same.
+fn known_fields(args: &Args, version: Version) -> Result<()> {
+    let mut known: Vec<&AllocationField> =
+        AllocationField::ALL.iter().filter(|field| version.has(field.spec().since)).collect();
+    // by name, and what came later at the end
+    known.sort_by_key(|field| (field.spec().since, field.spec().name));
+    let named: Vec<String> = known.iter().map(|field| format!("'{}'", field.spec().name)).collect();
+    let asked = args.list("fields").unwrap_or_default();
+    match asked.iter().find(|name| !known.iter().any(|field| field.spec().name == name.to_ascii_lowercase()))
+    {
+        None => Ok(()),
+        Some(name) => {
+            Err(ApiError::bad_request(format!("Schema error: '{name}' is not one of [{}]", named.join(", "))))
+        }
+    }
 }
 
 async fn create(
@@ -266,15 +331,21 @@ async fn create(
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let version = context.version;
-    let mut body = body.object()?;
+    let mut body = body.object().map_err(unnamed_schema)?;
     // below the version that knows it, `node` is a key like any other that is none
     let node = if version.has(ALLOCATION_BACKFILL) { body.remove("node") } else { None };
-    check_keys::<AllocationField>(&body, &context)?;
+    check_keys::<AllocationField>(&body, &context).map_err(unnamed_schema)?;
+    let owner = AllocationField::Owner.spec();
+    // null, too, is more than an older client may say of it
+    if body.contains_key(owner.name) && !version.has(owner.since) {
+        return Err(ApiError::too_new(&format!("attribute '{}'", owner.name), owner.since, version));
+    }
     let mut row = Allocation::new(Uuid::new_v4(), now());
     let with_uuid = body.get("uuid").is_some_and(|id| !id.is_null());
     for field in AllocationField::ALL.iter().filter(|field| field.spec().write.at_create()) {
         if let Some(value) = body.remove(field.spec().name) {
-            row.write(*field, value, version).map_err(ApiError::bad_request)?;
+            let written = row.write(*field, value, version);
+            written.map_err(|why| unnamed_schema(ApiError::bad_request(why)))?;
         }
     }
     owned(&mut row, &context)?;
@@ -286,7 +357,7 @@ async fn create(
         Some(Value::String(ident)) if ident.is_empty() => None,
         Some(Value::String(ident)) => Some(named_node(&state, &context, &ident).await?),
         Some(other) => {
-            let text = format!("Schema error: {other} is not of type 'string', 'null'");
+            let text = format!("Schema error: {} is not of type 'string', 'null'", shown(&other));
             return Err(ApiError::bad_request(text));
         }
     };

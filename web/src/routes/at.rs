@@ -4,6 +4,7 @@
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
+use actix_web::http::StatusCode;
 use actix_web::web;
 use actix_web::{FromRequest, Handler, HttpMessage, HttpResponse, Resource, Responder};
 
@@ -78,6 +79,21 @@ fn allowed(rows: &[&'static Operation], version: Version) -> String {
     names.copied().collect::<Vec<_>>().join(", ")
 }
 
+/// What older clients get for a collection that has words of its own for them.
+fn told(kind: Below, text: &str, since: u16, version: Version) -> ApiError {
+    let text = format!(
+        "{text}. It takes 1.{since} or newer, and this request uses {version}. Ask for it in the header \
+         X-OpenStack-Ironic-API-Version."
+    );
+    match kind {
+        Below::NotFound => ApiError::not_found(text),
+        Below::Unsupported => below(kind, "the resource", since, version),
+        Below::MethodNotAllowed => ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, text),
+        Below::BadRequest => ApiError::bad_request(text),
+        Below::NotAcceptable => ApiError::refused(StatusCode::NOT_ACCEPTABLE, text),
+    }
+}
+
 /// Refuses what is newer than the version.
 async fn gate<B: MessageBody + 'static>(
     rows: Vec<&'static Operation>,
@@ -89,7 +105,10 @@ async fn gate<B: MessageBody + 'static>(
     if let (Some(version), Some(row)) = (version, row)
         && let Some((since, kind)) = row.gate(version)
     {
-        let mut refusal = below(kind, "the resource", since, version);
+        let mut refusal = match row.told() {
+            Some(text) => told(kind, text, since, version),
+            None => below(kind, "the resource", since, version),
+        };
         if kind == Below::MethodNotAllowed {
             refusal = refusal.allowing(&allowed(&rows, version));
         }

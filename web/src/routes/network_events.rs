@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value};
 
 use crate::body::Body;
+use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::NO_ARGS;
@@ -40,12 +41,12 @@ async fn post(request: HttpRequest, body: Body, context: Context) -> Result<Http
 /// The events of a body, each of them well formed; the error is in the words of a JSON schema.
 fn checked(body: Value) -> std::result::Result<Vec<Value>, String> {
     let Value::Object(mut body) = body else {
-        return Err(format!("{body} is not of type 'object'"));
+        return Err(format!("{} is not of type 'object'", shown(&body)));
     };
     let events = body.remove("events").ok_or("'events' is a required property")?;
     strange(body.keys())?;
     let Value::Array(events) = events else {
-        return Err(format!("{events} is not of type 'array'"));
+        return Err(format!("{} is not of type 'array'", shown(&events)));
     };
     if events.is_empty() {
         return Err("[] should be non-empty".to_owned());
@@ -65,7 +66,9 @@ fn strange<'a>(keys: impl Iterator<Item = &'a String>) -> std::result::Result<()
 }
 
 fn event(event: &Value) -> std::result::Result<(), String> {
-    let Some(map) = event.as_object() else { return Err(format!("{event} is not of type 'object'")) };
+    let Some(map) = event.as_object() else {
+        return Err(format!("{} is not of type 'object'", shown(event)));
+    };
     if let Some(key) = REQUIRED.iter().find(|key| !map.contains_key(**key)) {
         return Err(format!("'{key}' is a required property"));
     }
@@ -77,14 +80,14 @@ fn event(event: &Value) -> std::result::Result<(), String> {
         }
         let Some(text) = value.as_str() else {
             let kinds = if optional { "'string', 'null'" } else { "'string'" };
-            return Err(format!("{value} is not of type {kinds}"));
+            return Err(format!("{} is not of type {kinds}", shown(value)));
         };
         match key.as_str() {
             "event" if !KINDS.contains(&text) => {
                 let all: Vec<String> = KINDS.iter().map(|kind| format!("'{kind}'")).collect();
                 return Err(format!("'{text}' is not one of [{}]", all.join(", ")));
             }
-            "port_id" | "device_id" | "binding:host_id" if parse_uuid(text).is_none() => {
+            "port_id" | "device_id" | "binding:host_id" if !is_uuid(text) => {
                 return Err(format!("'{text}' is not a 'uuid'"));
             }
             "mac_address" if !is_mac(text) => return Err(format!("'{text}' is not a 'mac-address'")),
@@ -92,6 +95,12 @@ fn event(event: &Value) -> std::result::Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A UUID as Python reads one: with braces or hyphens or without.
+fn is_uuid(text: &str) -> bool {
+    let digits: String = text.trim_matches(['{', '}']).chars().filter(|c| *c != '-').collect();
+    digits.len() == 32 && parse_uuid(&digits).is_some()
 }
 
 /// Six pairs of hexadecimal digits with colons; unlike a port's own address, nothing else.

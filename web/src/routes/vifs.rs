@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
+use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{NO_ARGS, VIF_PORT};
@@ -55,13 +56,15 @@ fn asked(body: Option<Value>, context: &Context) -> Result<VifAsk> {
         Value::Null => serde_json::Map::new(),
         Value::Object(map) => map,
         other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            return refuse(format!("Schema error for vif: {other} is not of type 'object'"));
+            return refuse(format!("Schema error for vif: {} is not of type 'object'", shown(&other)));
         }
     };
     let id = match body.get("id") {
         None => return refuse("Schema error for vif: 'id' is a required property".to_owned()),
         Some(Value::String(id)) => id.clone(),
-        Some(other) => return refuse(format!("Schema error for vif: {other} is not of type 'string'")),
+        Some(other) => {
+            return refuse(format!("Schema error for vif: {} is not of type 'string'", shown(other)));
+        }
     };
     if !is_name(&id) {
         return refuse(format!("Expected UUID or name for id: {id}"));
