@@ -10,7 +10,7 @@ NODE = [
     ("raid_interface", 31, '"no-raid"'), ("vendor_interface", 31, '"no-vendor"'), ("storage_interface", 33, '"noop"'),
     ("rescue_interface", 38, '"no-rescue"'), ("bios_interface", 40, '"no-bios"'), ("conductor_group", 46, '""'),
     ("automated_clean", 47, "false"), ("description", 51, '"words"'), ("retired", 61, "true"),
-    ("retired_reason", 61, '"old"'), ("lessee", 65, '"l"'), ("network_data", 66, "{}"), ("boot_mode", 75, '"uefi"'),
+    ("retired_reason", 61, '"old"'), ("lessee", 65, '"l"'), ("network_data", 66, '{"links": [], "networks": [], "services": []}'), ("boot_mode", 75, '"uefi"'),
     ("secure_boot", 75, "true"), ("shard", 82, '"s"'), ("parent_node", 83, '"$parent"'),
     ("firmware_interface", 86, '"no-firmware"'), ("disable_power_off", 95, "true"), ("instance_name", 104, '"i"'),
 ]
@@ -82,7 +82,7 @@ ENDPOINTS = [
     ("GET", "/inspection_rules", 96, ""), ("POST", "/inspection_rules", 96, "{}"), ("GET", "/inspection_rules/$u", 96, ""),
     ("PATCH", "/inspection_rules/$u", 96, "[]"), ("DELETE", "/inspection_rules/$u", 96, ""),
 ]
-PORT_FILTERS = [("portgroup=$u", 24), ("shard=x", 82), ("description_contains=x", 97), ("conductor_groups=x", 99), ("detail=true", 43), ("fields=uuid", 8)]
+PORT_FILTERS = [("portgroup=%uuid", 24), ("shard=x", 82), ("description_contains=x", 97), ("conductor_groups=x", 99), ("detail=true", 43), ("fields=uuid", 8)]
 
 
 def around(minor):

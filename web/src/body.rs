@@ -140,8 +140,27 @@ impl<const KIB: usize> Body<KIB> {
             Some(Value::Object(map)) => map,
             Some(_) | None => Map::new(),
         };
-        check_names(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str()), allowed, version)?;
+        check_names(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str()), allowed, version)
+            .map_err(not_recognised)?;
         Ok(map)
+    }
+}
+
+/// What is too new in a body is no query parameter.
+fn not_recognised(error: ApiError) -> ApiError {
+    let text = error.to_string();
+    match text.strip_prefix("Invalid query parameter ?").and_then(|rest| rest.split_once(':')) {
+        Some((name, rest)) => {
+            let fields = match name {
+                "agent_status" | "agent_status_message" => {
+                    "Fields \"agent_status\" and \"agent_status_message\" not recognised.".to_owned()
+                }
+                "agent_verify_ca" => format!("Field \"{name}\" not recognised in this version"),
+                _ => format!("Field \"{name}\" not recognised"),
+            };
+            ApiError::bad_request(format!("{fields}:{rest}"))
+        }
+        None => error,
     }
 }
 
@@ -171,6 +190,10 @@ pub(crate) fn check_names<'a>(
 pub(crate) fn below(below: Below, what: &str, since: u16, version: Version) -> ApiError {
     match below {
         Below::NotAcceptable => ApiError::too_new(what, since, version),
+        Below::BadRequest if what == "'detail'" => ApiError::bad_request(format!(
+            "Invalid query parameter ?detail=True received. It needs API version 1.{since} or newer, this request uses \
+             {version}."
+        )),
         Below::BadRequest => ApiError::bad_request(format!(
             "Invalid query parameter ?{}: it needs API version 1.{since} or newer, this request uses {version}.",
             what.trim_matches('\'')

@@ -65,6 +65,11 @@ impl ApiError {
         Self::refused(StatusCode::NOT_FOUND, text)
     }
 
+    /// 404 in shape A: there is no such thing among those of `/v1/{collection}`.
+    pub(crate) fn missing(what: &str, ident: &str, collection: &str) -> ApiError {
+        Self::not_found(format!("{what} {ident} could not be found. GET /v1/{collection} lists those that there are."))
+    }
+
     /// 409 in shape A.
     pub(crate) fn conflict(text: impl Into<String>) -> ApiError {
         Self::refused(StatusCode::CONFLICT, text)
@@ -127,6 +132,11 @@ impl ApiError {
         }
     }
 
+    /// 400 in shape B: what stands in the path cannot be meant.
+    pub(crate) fn bad_path(text: impl Into<String>) -> ApiError {
+        ApiError::NotRouted { status: StatusCode::BAD_REQUEST, text: text.into(), allow: None }
+    }
+
     /// 405 in shape B: the method is newer than the negotiated version.
     pub(crate) fn method_too_new(since: u16, version: Version) -> ApiError {
         ApiError::NotRouted {
@@ -159,6 +169,16 @@ impl ApiError {
         }
     }
 
+    /// 400 in shape B: what stands in the path is no name.
+    pub(crate) fn no_ident(what: &str, ident: &str) -> ApiError {
+        let ident: String = ident.chars().take(300).collect();
+        ApiError::NotRouted {
+            status: StatusCode::BAD_REQUEST,
+            text: format!("Expected UUID or name for {what}: {ident}"),
+            allow: None,
+        }
+    }
+
     /// 406 in shape B.
     pub(crate) fn no_version(text: String) -> ApiError {
         ApiError::NotRouted { status: StatusCode::NOT_ACCEPTABLE, text, allow: None }
@@ -176,7 +196,7 @@ impl ApiError {
     pub(crate) fn body_too_deep(limit: usize) -> ApiError {
         ApiError::OverLimit {
             status: StatusCode::BAD_REQUEST,
-            text: format!("Request body nested too deeply: at most {limit} levels are taken."),
+            text: format!("Request body JSON is nested too deeply. At most {limit} levels are taken."),
         }
     }
 
@@ -293,7 +313,7 @@ impl ResponseError for ApiError {
                 let inner = serde_json::json!({"code": status.as_u16(), "title": title, "description": text});
                 serde_json::json!({"error_message": inner.to_string()})
             }
-            ApiError::OverLimit { status, text } => fault(*status, text),
+            ApiError::OverLimit { text, .. } => serde_json::json!({"faultcode": "Client", "faultstring": text}),
         };
         response.json(body)
     }

@@ -55,7 +55,7 @@ pub(crate) fn mask(value: &mut Value) -> bool {
             for (key, inner) in map.iter_mut() {
                 let maskable = is_secret_key(key)
                     && !matches!(inner, Value::Object(_) | Value::Bool(_) | Value::Null)
-                    || key == "configdrive" && !inner.is_null();
+                    || ["configdrive", "image_url"].contains(&key.as_str()) && !inner.is_null();
                 if maskable {
                     *inner = Value::String(MASK.to_owned());
                     any = true;

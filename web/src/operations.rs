@@ -181,8 +181,11 @@ operations! {
 
     GET    "/ports"                         1 NotFound g::PORTS_ARGS, 200 Nothing, List(Port), "Lists ports";
     POST   "/ports"                         1 NotFound NO_ARGS, 201 New(Port), Item(Port), "Creates a port";
+    PATCH  "/ports"                         1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a port must be named";
+    DELETE "/ports"                         1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a port must be named";
     GET    "/ports/detail"                  1 NotFound g::PORTS_DETAIL_ARGS, 200 Nothing, List(Port), "Lists ports with all fields";
     GET    "/ports/{ident}"                 1 NotFound g::ITEM_ARGS, 200 Nothing, Item(Port), "Shows a port";
+    POST   "/ports/{ident}"                 1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: the collection takes new ports";
     PATCH  "/ports/{ident}"                 1 NotFound NO_ARGS, 200 Patch(Port), Item(Port), "Changes a port";
     DELETE "/ports/{ident}"                 1 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a port";
 
@@ -192,6 +195,7 @@ operations! {
     DELETE "/chassis"                       1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a chassis must be named";
     GET    "/chassis/detail"                1 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Chassis), "Lists chassis with all fields";
     GET    "/chassis/{uuid}"                1 NotFound g::ITEM_ARGS, 200 Nothing, Item(Chassis), "Shows a chassis";
+    POST   "/chassis/{uuid}"                1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: the collection takes new chassis";
     PATCH  "/chassis/{uuid}"                1 NotFound NO_ARGS, 200 Patch(Chassis), Item(Chassis), "Changes a chassis";
     DELETE "/chassis/{uuid}"                1 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a chassis that has no nodes";
     GET    "/chassis/{uuid}/nodes"          1 NotFound g::CHASSIS_NODES_ARGS, 200 Nothing, List(Node), "Lists the nodes in a chassis";
@@ -203,6 +207,7 @@ operations! {
     DELETE "/portgroups"                   23 Unsupported NO_ARGS, 400 Nothing, Nothing, "Always refused: a port group must be named";
     GET    "/portgroups/detail"            23 Unsupported g::PORTGROUPS_DETAIL_ARGS, 200 Nothing, List(Portgroup), "Lists port groups with all fields";
     GET    "/portgroups/{ident}"           23 Unsupported g::ITEM_ARGS, 200 Nothing, Item(Portgroup), "Shows a port group";
+    POST   "/portgroups/{ident}"           23 Unsupported NO_ARGS, 400 Nothing, Nothing, "Always refused: the collection takes new port groups";
     PATCH  "/portgroups/{ident}"           23 Unsupported NO_ARGS, 200 Patch(Portgroup), Item(Portgroup), "Changes a port group";
     DELETE "/portgroups/{ident}"           23 Unsupported NO_ARGS, 204 Nothing, Nothing, "Removes a port group that has no ports";
     GET    "/portgroups/{uuid}/ports"      24 NotFound g::PORTGROUP_PORTS_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group";
@@ -216,6 +221,7 @@ operations! {
     PATCH  "/volume/connectors"            32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume connector must be named";
     DELETE "/volume/connectors"            32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume connector must be named";
     GET    "/volume/connectors/{uuid}"     32 NotFound g::ITEM_ARGS, 200 Nothing, Item(Connector), "Shows a volume connector";
+    POST   "/volume/connectors/{uuid}"     32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: the collection takes new volume connectors";
     PATCH  "/volume/connectors/{uuid}"     32 NotFound NO_ARGS, 200 Patch(Connector), Item(Connector), "Changes a volume connector";
     DELETE "/volume/connectors/{uuid}"     32 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a volume connector";
     GET    "/volume/targets"               32 NotFound g::VOLUMES_ARGS, 200 Nothing, List(Target), "Lists volume targets";
@@ -223,6 +229,7 @@ operations! {
     PATCH  "/volume/targets"               32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume target must be named";
     DELETE "/volume/targets"               32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a volume target must be named";
     GET    "/volume/targets/{uuid}"        32 NotFound g::ITEM_ARGS, 200 Nothing, Item(Target), "Shows a volume target";
+    POST   "/volume/targets/{uuid}"        32 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: the collection takes new volume targets";
     PATCH  "/volume/targets/{uuid}"        32 NotFound NO_ARGS, 200 Patch(Target), Item(Target), "Changes a volume target";
     DELETE "/volume/targets/{uuid}"        32 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes a volume target";
     GET    "/nodes/{ident}/volume"         32 Unsupported NO_ARGS, 200 Nothing, Named("Volume"), "Tells what there is of a node's volumes";
@@ -255,6 +262,7 @@ operations! {
     PATCH  "/allocations/{ident}"          57 MethodNotAllowed NO_ARGS, 200 Patch(Allocation), Item(Allocation), "Changes name and extra of an allocation";
     DELETE "/allocations/{ident}"          52 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes an allocation, which frees its node";
     GET    "/shards"                       82 NotFound NO_ARGS, 200 Nothing, Named("Shards"), "Counts the nodes of each shard";
+    GET    "/shards/{name}"                82 NotFound NO_ARGS, 404 Nothing, Nothing, "Never there: shards are merely counted";
     POST   "/events"                       54 NotFound NO_ARGS, 204 Named("NetworkEvents"), Nothing, "Takes what Neutron tells of ports";
 
     GET    "/deploy_templates"             55 NotFound g::TEMPLATES_ARGS, 200 Nothing, List(Template), "Lists deploy templates";
@@ -309,6 +317,7 @@ const TOLD: &[(&str, &str)] = &[
     ("/conductors", "The API is not supported for this version"),
     ("/events", "The API is not supported for this version"),
     ("/inspection_rules", "The API version does not allow inspection rules"),
+    ("/lookup", "Resource could not be found"),
     ("/portgroups", "The API is not supported for this version"),
     ("/shards", "The API version does not allow shards"),
 ];
@@ -319,6 +328,9 @@ impl Operation {
     pub fn told(&self) -> Option<&'static str> {
         if self.path.starts_with("/allocations") && self.method == Method::PATCH {
             return Some("The API version does not allow updating allocations");
+        }
+        if self.path.starts_with("/nodes/{ident}/traits") && self.method == Method::DELETE {
+            return Some("Resource could not be found");
         }
         TOLD.iter().find(|(path, _)| self.path.starts_with(path)).map(|(_, text)| *text)
     }

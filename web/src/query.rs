@@ -7,7 +7,7 @@ use actix_web::web;
 use crate::body::check_names;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Field};
+use crate::gates::{Arg, Field, Kind};
 use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
@@ -21,7 +21,8 @@ impl Args {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
             .map_err(|_| ApiError::bad_request("The query string is not of the form key=value&key=value."))?
             .into_inner();
-        check_names(pairs.iter().map(|(name, _)| name.as_str()), allowed, version)?;
+        check_names(pairs.iter().map(|(name, _)| name.as_str()), allowed, version)
+            .map_err(|error| with_value(error, &pairs))?;
         match pairs.iter().find(|(_, value)| value.contains('\0')) {
             Some((name, _)) => Err(ApiError::bad_request(format!("'{name}' has a NUL character in it."))),
             None => Ok(Args(pairs)),
@@ -53,6 +54,23 @@ impl Args {
         };
         self.text(name).map(split)
     }
+}
+
+/// The refusal of an argument that is too new repeats its value.
+fn with_value(error: ApiError, pairs: &[(String, String)]) -> ApiError {
+    let text = error.to_string();
+    let Some((name, rest)) =
+        text.strip_prefix("Invalid query parameter ?").and_then(|rest| rest.split_once(':'))
+    else {
+        return error;
+    };
+    let value = pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default();
+    let value: String = match strict_bool(name, value) {
+        Ok(true) => "True".to_owned(),
+        Ok(false) => "False".to_owned(),
+        Err(_) => value.chars().take(64).collect(),
+    };
+    ApiError::bad_request(format!("Invalid query parameter ?{name}={value} received.{rest}"))
 }
 
 /// A boolean as Ironic reads it from text.
@@ -194,6 +212,31 @@ pub(crate) fn item_fields<F: Field>(args: &Args, version: Version) -> Result<Vec
 /// What to add to the refusal of a sort key: the field that was probably meant.
 pub(crate) fn sort_hint<F: Field>(key: &str) -> String {
     ended(did_you_mean(key, F::ALL.iter().map(|field| field.spec().name)))
+}
+
+/// Why a list cannot be sorted by that key: what holds no single value is named bare.
+pub(crate) fn unsortable<F: Field>(key: &str) -> ApiError {
+    let manifold = F::named(key).is_some_and(|field| {
+        matches!(field.spec().kind, Kind::Object | Kind::List) || field.spec().name == "internal_info"
+    });
+    let told = if manifold { key.to_owned() } else { format!("\"{key}\"") };
+    let hint = if manifold { String::new() } else { sort_hint::<F>(key) };
+    ApiError::bad_request(format!("The sort_key value {told} is an invalid field for sorting{hint}"))
+}
+
+/// Refuses names that are no fields, where Ironic looks at them one by one; `links` may be asked for there.
+pub(crate) fn enumerated<F: Field>(list: &str) -> Result<String> {
+    let names: Vec<String> =
+        list.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
+    if let Some(unknown) = names.iter().find(|name| F::named(name).is_none()) {
+        let mut known: Vec<&str> = F::ALL.iter().map(|field| field.spec().name).collect();
+        known.sort_unstable();
+        return Err(ApiError::bad_request(format!(
+            "Schema error: '{unknown}' is not one of ['{}']",
+            known.join("', '")
+        )));
+    }
+    Ok(names.into_iter().filter(|name| name != F::LINKS.spec().name).collect::<Vec<_>>().join(","))
 }
 
 /// The fields of a comma-separated list, and the links.

@@ -43,6 +43,7 @@ use crate::deploy::DeployActor;
 use crate::error::NodeError;
 use crate::family;
 use crate::job::Job;
+use crate::message::By;
 use crate::power::{PowerActor, Stop};
 use crate::supervisor::NodeDown;
 use crate::view;
@@ -89,6 +90,8 @@ pub struct NodeActor {
     token_untold: bool,
     /// An order is under way that takes the machine's power away, if only for a moment.
     agent_goes: bool,
+    /// Who asked for the work under way; nobody knows after a restart.
+    by: By,
 }
 
 #[derive(Clone)]
@@ -162,6 +165,7 @@ impl NodeActor {
             silent: None,
             token_untold,
             agent_goes: false,
+            by: By::default(),
         }
     }
 
@@ -224,6 +228,8 @@ impl NodeActor {
         }
         let (node, host) = (change.node.uuid, &self.world.settings.host);
         let mut line = NewHistory::new(node, host, about, Severity::Error, text, self.world.now());
+        line.user.clone_from(&self.by.user);
+        line.project.clone_from(&self.by.project);
         line.state = Some(self.node.provision_state.to_string());
         line.target_provision_state = self.node.target_provision_state.map(|target| target.to_string());
         line.duration =

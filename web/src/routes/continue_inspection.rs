@@ -13,11 +13,12 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::mac;
+use crate::check::{mac, not_of_type};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{CONTINUE_INSPECTION, CONTINUE_INSPECTION_ARGS, CONTINUE_INSPECTION_OLD};
 use crate::query::Args;
+use crate::routes::ramdisk::not_found;
 use crate::routes::{at, ramdisk, read};
 use crate::server::WebState;
 
@@ -38,11 +39,18 @@ async fn receive(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let found = Findings::read(body.object()?)?;
+    let found = Findings::read(body.object_of("data")?)?;
     let version = context.version;
     let old = version.0 == CONTINUE_INSPECTION_OLD;
     if !version.has(CONTINUE_INSPECTION) && !old {
-        return Err(ApiError::path_too_new(CONTINUE_INSPECTION, version));
+        return Err(ApiError::not_found(format!(
+            "API version 1.{CONTINUE_INSPECTION} or newer is required; this request uses {version}."
+        )));
+    }
+    if old && request.query_string().contains("node_uuid=") {
+        return Err(ApiError::not_found(format!(
+            "API version 1.{CONTINUE_INSPECTION} or newer is required for 'node_uuid'; this request uses {version}."
+        )));
     }
     let args = Args::parse(request.query_string(), CONTINUE_INSPECTION_ARGS, version)?;
     let node = found.node(&state, args.uuid("node_uuid")?).await?;
@@ -95,12 +103,18 @@ impl Findings {
         let wrong = |why: &str| Err(ApiError::bad_request(why));
         let inventory = match body.remove("inventory") {
             Some(Value::Object(inventory)) => inventory,
-            Some(_) => return wrong("Expected an object in 'inventory'."),
-            None => return wrong("'inventory' is required: what the ramdisk found."),
+            Some(other) => return wrong(&not_of_type("data", &other, "'object'", "'inventory' takes an object.")),
+            None => return wrong("Schema error for data: 'inventory' is a required property"),
         };
         let Some(cards) = inventory.get("interfaces").and_then(Value::as_array) else {
-            return wrong("Expected the list of network cards in 'inventory.interfaces'.");
+            return wrong(&match inventory.get("interfaces") {
+                None => "Schema error for data: 'interfaces' is a required property".to_owned(),
+                Some(other) => not_of_type("data", other, "'array'", "'interfaces' takes a list of network cards."),
+            });
         };
+        if cards.is_empty() {
+            return wrong("Schema error for data: [] should be non-empty: 'interfaces' needs a network card");
+        }
         if cards.len() > MOST_CARDS {
             return wrong("'inventory.interfaces' has more than 1024 network cards.");
         }
@@ -108,7 +122,7 @@ impl Findings {
         for (at, card) in cards.iter().enumerate() {
             let Some(address) = card.get("mac_address").and_then(Value::as_str) else {
                 return Err(ApiError::bad_request(format!(
-                    "'mac_address' is missing in inventory.interfaces[{at}]."
+                    "Schema error for data: 'mac_address' is a required property (in inventory.interfaces[{at}])"
                 )));
             };
             // an InfiniBand card has a longer one; it says nothing about a port of ours
@@ -126,7 +140,7 @@ impl Findings {
         if let Some(id) = id {
             let node = read(state, move |c| nodes::get(c, id)).await?;
             return node.filter(waits).ok_or_else(|| {
-                ApiError::not_found(format!("Node {id} could not be found, or is not being inspected."))
+                not_found(&format!("Node {id} is not there, or is not being inspected."))
             });
         }
         let known = state.directory.node_of_port_address(&self.macs);
@@ -145,12 +159,12 @@ impl Findings {
             found = self.by_bmc(state).await?;
         }
         if found.len() > 1 {
-            return Err(ApiError::not_found(
+            return Err(not_found(
                 "More than one node fits the addresses of the ramdisk: a machine must be enrolled once.",
             ));
         }
         found.pop().ok_or_else(|| {
-            ApiError::not_found(format!(
+            not_found(&format!(
                 "No node that is being inspected has a port with one of the addresses {} or a BMC at {}.",
                 self.macs.join(", "),
                 self.bmc.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")

@@ -175,7 +175,8 @@ fn settle(node: &mut Node, before: Option<&Node>) -> Result<(), NodeError> {
         let text = "The protected_reason field can only be set when protected is True";
         return Err(NodeError::Invalid(text.to_owned()));
     }
-    if node.retired_reason.is_some() && !node.retired {
+    // a new node may say why it was retired before it is
+    if before.is_some() && node.retired_reason.is_some() && !node.retired {
         let text = "The retired_reason field can only be set when retired is True";
         return Err(NodeError::Invalid(text.to_owned()));
     }

@@ -49,12 +49,13 @@ use actix_web::http::Method;
 use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use ferric_schema::portgroups::Portgroup;
 use ferric_schema::{Conn, StoreError};
 
 use crate::body::below;
 use crate::context::{Context, layer};
 use crate::error::{ApiError, Result};
-use crate::gates::{Endpoint, UNBUILT, endpoint_of};
+use crate::gates::{PORTGROUPS, Endpoint, UNBUILT, endpoint_of};
 use crate::routes::at::at;
 use crate::server::WebState;
 
@@ -118,6 +119,22 @@ async fn elsewhere(
     if reading && let Some((ident, tail)) = path.strip_prefix("nodes/").and_then(|rest| rest.split_once('/'))
     {
         return nodes::show_fields(&state, &context, ident, &tail.replace('/', ",")).await;
+    }
+    let below = |noun: &str| {
+        let rest = path.strip_prefix(noun).filter(|_| reading)?;
+        rest.split_once('/').map(|(ident, tail)| (ident, tail.replace('/', ",")))
+    };
+    if let Some((ident, list)) = below("ports/") {
+        return ports::show_fields(&state, &context, ident, &list).await;
+    }
+    if let Some((ident, list)) = below("portgroups/").filter(|_| context.version.has(PORTGROUPS)) {
+        return of_node::show_fields::<Portgroup>(&state, &context, ident, &list).await;
+    }
+    if let Some((ident, list)) = below("chassis/") {
+        return chassis::show_fields(&state, &context, ident, &list).await;
+    }
+    if !reading && path.strip_prefix("nodes/").is_some_and(|rest| rest.contains('/')) {
+        return Err(ApiError::no_method_but("GET"));
     }
     Err(ApiError::no_path())
 }

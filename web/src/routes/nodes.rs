@@ -39,7 +39,10 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 
 /// The node that a client calls `ident`: a UUID, or a name since 1.5.
 pub(super) async fn find(state: &WebState, context: &Context, ident: &str) -> Result<Node> {
-    let missing = || ApiError::not_found(format!("Node {ident} could not be found."));
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    if !ident.bytes().all(unreserved) {
+        return Err(ApiError::no_ident("node", ident));
+    }
     let by_name = context.version.has(NODE_NAME_IN_PATH);
     let candidates: Vec<String> = [Some(ident), without_json_suffix(ident, context)]
         .into_iter()
@@ -56,7 +59,19 @@ pub(super) async fn find(state: &WebState, context: &Context, ident: &str) -> Re
         Ok(None)
     })
     .await?;
-    found.ok_or_else(missing)
+    found.ok_or_else(|| missing(context, ident))
+}
+
+/// 404, the same whether there is no such node or the caller may not see it.
+fn missing(context: &Context, ident: &str) -> ApiError {
+    if query::parse_uuid(ident).is_none() && !context.version.has(NODE_NAME_IN_PATH) {
+        return ApiError::not_found(format!(
+            "Node {ident} could not be found. Nodes are known by their names since API version 1.{NODE_NAME_IN_PATH}, this \
+             request uses {}.",
+            context.version
+        ));
+    }
+    ApiError::missing("Node", ident, "nodes")
 }
 
 /// [`find`], for a caller who wants to do what `rule` stands for: 404 if the caller may not see the node, 403 if it may
@@ -64,7 +79,7 @@ pub(super) async fn find(state: &WebState, context: &Context, ident: &str) -> Re
 pub(super) async fn find_for(state: &WebState, context: &Context, ident: &str, rule: Rule) -> Result<Node> {
     let node = find(state, context, ident).await?;
     if !context.may(Rule::NodeGet, Target::node(&node)) {
-        return Err(ApiError::not_found(format!("Node {ident} could not be found.")));
+        return Err(missing(context, ident));
     }
     context.authorize(rule, Target::node(&node))?;
     Ok(node)
@@ -558,6 +573,11 @@ async fn change(
             "Node {}: Cannot change name to invalid name 'None'. Remove '/name' to take it away.",
             node.uuid
         )));
+    }
+    if patch.values_mut(NodeField::NetworkData).any(|value| value.as_object().is_some_and(|map| map.is_empty())) {
+        return Err(ApiError::bad_request(
+            "Invalid network_data: 'links' is a required property. Remove '/network_data' to take it away.",
+        ));
     }
     for parent in patch.values_mut(NodeField::ParentNode) {
         name_parent(&state, &context, parent).await?;

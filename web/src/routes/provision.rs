@@ -3,7 +3,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
-use ferric_actors::message::{Provision, Wanted};
+use ferric_actors::message::{By, Provision, Wanted};
 use ferric_actors::{Asked, Secret};
 use ferric_machine::{Refusal, Verb};
 use ferric_schema::{Node, nodes, runbooks, templates};
@@ -35,6 +35,9 @@ pub(super) async fn provision(
 ) -> Result<HttpResponse> {
     let version = context.version;
     let mut body = body.arguments(PROVISION_ARGS, version)?;
+    if let Some(drive @ (Value::Bool(_) | Value::Number(_) | Value::Array(_))) = body.get("configdrive") {
+        return Err(no_configdrive(drive));
+    }
     let node = find_for(&state, &context, &ident, Rule::NodeSetProvisionState).await?;
     for (key, rule) in [
         ("clean_steps", Rule::NodeSetProvisionStateCleanSteps),
@@ -91,7 +94,11 @@ pub(super) async fn provision(
         }
         other => other,
     };
-    let wanted = Wanted { steps, disable_ramdisk, rescue_password };
+    let by = By {
+        user: context.caller.user().map(str::to_owned),
+        project: context.caller.project().map(str::to_owned),
+    };
+    let wanted = Wanted { steps, disable_ramdisk, rescue_password, by };
     let asked = state.directory.ask(node.uuid, Provision { verb, configdrive, wanted }).await;
     asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
     Ok(accepted(&context, &ident))
@@ -241,12 +248,16 @@ fn check_configdrive(body: &Map<String, Value>, verb: Verb, version: Version) ->
         ))),
         Value::Object(parts) => check_parts(parts, version),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-            Err(ApiError::bad_request(format!(
-                "Expected types <class 'NoneType'>, <class 'dict'>, <class 'str'> for configdrive: {}",
-                shown(drive)
-            )))
+            Err(no_configdrive(drive))
         }
     }
+}
+
+fn no_configdrive(given: &Value) -> ApiError {
+    ApiError::bad_request(format!(
+        "Expected types <class 'NoneType'>, <class 'dict'>, <class 'str'> for configdrive: {}",
+        shown(given)
+    ))
 }
 
 fn check_parts(parts: &Map<String, Value>, version: Version) -> Result<()> {

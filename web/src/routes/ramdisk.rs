@@ -2,6 +2,7 @@
 
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::NodeError;
 use ferric_actors::message::{Heartbeat, LookedUp, Lookup};
 use ferric_agent_wire::{LookupConfig, LookupNode, LookupResponse, Secret};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{HEARTBEAT_ARGS, LOOKUP_ARGS, LOOKUP_TOKEN};
 use crate::mask;
-use crate::query::{Args, parse_uuid};
+use crate::query::Args;
 use crate::routes::at;
 use crate::routes::nodes::find;
 use crate::server::{WebSettings, WebState};
@@ -26,18 +27,21 @@ async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -
     let args = Args::parse(request.query_string(), LOOKUP_ARGS, context.version)?;
     let macs: Vec<String> =
         args.list("addresses").unwrap_or_default().iter().filter_map(|text| mac(text)).collect();
-    let uuid = args.text("node_uuid").and_then(parse_uuid);
+    let uuid = args.uuid("node_uuid")?;
     let node = match uuid {
         Some(uuid) => uuid,
         None if macs.is_empty() => {
             return Err(ApiError::bad_request(
-                "'addresses' with at least one MAC address, or 'node_uuid', must say which node to look up.",
+                "At least one of 'addresses' and 'node_uuid' parameters is required, the addresses being MAC addresses",
             ));
         }
         None => by_addresses(&state, &macs)?,
     };
     let wants_token = context.version.has(LOOKUP_TOKEN);
-    let found = state.directory.ask(node, Lookup { wants_token }).await?;
+    let found = state.directory.ask(node, Lookup { wants_token }).await.map_err(|error| match error {
+        NodeError::NotFound { .. } => not_found(&format!("Node {node} is not there, or waits for no ramdisk.")),
+        other => other.into(),
+    })?;
     Ok(HttpResponse::Ok().json(answer(found, &context.base, &state.settings)))
 }
 
@@ -80,16 +84,18 @@ fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
+/// What a ramdisk is told: no more than that, in Ironic.
+pub(super) fn not_found(why: &str) -> ApiError {
+    ApiError::not_found(format!("Resource could not be found. {why}"))
+}
+
 /// The one node that has ports with these addresses; none and several are the same to a ramdisk.
 fn by_addresses(state: &WebState, macs: &[String]) -> Result<Uuid> {
     let found = state.directory.node_of_port_address(macs);
     match found.as_slice() {
         [node] => Ok(*node),
-        [] => Err(ApiError::not_found(format!(
-            "Node with port addresses {} could not be found.",
-            macs.join(", ")
-        ))),
-        [_, ..] => Err(ApiError::not_found(format!(
+        [] => Err(not_found(&format!("No node has ports with the addresses {}.", macs.join(", ")))),
+        [_, ..] => Err(not_found(&format!(
             "More than one node has ports with the addresses {}: a machine must be enrolled once.",
             macs.join(", ")
         ))),
@@ -101,7 +107,7 @@ fn text(body: &Map<String, Value>, key: &str) -> Result<Option<String>> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            Err(ApiError::bad_request(format!("Expected a string in '{key}'.")))
+            Err(ApiError::bad_request(format!("Expected string for {key}")))
         }
     }
 }
@@ -115,7 +121,7 @@ async fn heartbeat(
     let body = body.arguments(HEARTBEAT_ARGS, context.version)?;
     let message = Heartbeat {
         callback_url: text(&body, "callback_url")?
-            .ok_or_else(|| ApiError::bad_request("'callback_url' is required: where the agent listens."))?,
+            .ok_or_else(|| ApiError::bad_request("Missing mandatory parameter: callback_url"))?,
         agent_token: text(&body, "agent_token")?,
         agent_version: text(&body, "agent_version")?,
         agent_verify_ca: text(&body, "agent_verify_ca")?,
@@ -130,17 +136,17 @@ async fn heartbeat(
 
 fn check(message: &Heartbeat, require_tls: bool) -> Result<()> {
     if message.agent_token.as_deref().is_none_or(str::is_empty) {
-        return Err(ApiError::bad_request("'agent_token' is required: the token of the first lookup."));
+        return Err(ApiError::bad_request("Agent token is required for heartbeat processing. It comes with the first lookup."));
     }
     if message.agent_version.is_none() && message.agent_status.is_none() {
         return Err(ApiError::bad_request(
-            "Either 'agent_version' or 'agent_status' is required: the agent is too old.",
+            "Agent did not transmit a version, and a version is required. Please update the agent being used.",
         ));
     }
     if let Some(status) = &message.agent_status
         && !["start", "end", "error"].contains(&status.as_str())
     {
-        return Err(ApiError::bad_request("'agent_status' must be start, end or error."));
+        return Err(ApiError::bad_request("Agent status is invalid. Valid states are start,end,error."));
     }
     let url = message.callback_url.to_ascii_lowercase();
     if url.is_empty() && message.agent_status.is_some() {
@@ -153,7 +159,9 @@ fn check(message: &Heartbeat, require_tls: bool) -> Result<()> {
              [agent] require_tls = false.",
         )),
         Some(("http", true)) => Ok(()),
-        Some(_) | None => Err(ApiError::bad_request("'callback_url' must be an http or https URL.")),
+        Some(_) | None => Err(ApiError::bad_request(
+            "An issue with the supplied \"callback_url\" has been detected. It must be an http or https URL.",
+        )),
     }
 }
 
