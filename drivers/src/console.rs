@@ -33,7 +33,7 @@ impl Interface for IpmitoolSocat {
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
-        Target::from_node(node, &self.settings)?;
+        Target::validate(node, &self.settings)?;
         check_console(node)
     }
 }

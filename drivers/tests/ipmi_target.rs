@@ -88,7 +88,11 @@ async fn every_mistake_is_named_by_its_key() {
     ] {
         let mut info = json!({"ipmi_address": "10.0.0.1", "ipmi_password": "hush-hush"});
         info[key] = value;
-        for error in [power.validate(&node(&info)), management.validate(&node(&info))] {
+        let mut errors = vec![power.validate(&node(&info))];
+        if key != "ipmi_address" {
+            errors.push(management.validate(&node(&info)));
+        }
+        for error in errors {
             let error = error.unwrap_err().to_string();
             assert!(error.starts_with(&words), "{key}: {error}");
             assert!(!error.contains("hush-hush"), "{error}");

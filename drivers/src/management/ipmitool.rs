@@ -46,7 +46,7 @@ impl ManagementInterface for IpmitoolManagement {
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
-        Target::from_node(node, &self.settings).map(drop)
+        Target::validate(node, &self.settings)
     }
 
     fn supported_boot_devices(&self) -> &'static [BootDevice] {

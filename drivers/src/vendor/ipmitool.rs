@@ -77,7 +77,7 @@ impl Interface for IpmitoolVendor {
     }
 
     fn validate(&self, node: &NodeView) -> Result<()> {
-        Target::from_node(node, &self.settings).map(drop)
+        Target::validate(node, &self.settings)
     }
 }
 

@@ -191,10 +191,20 @@ fn refuse_what_is_not_built(node: &NodeView) -> Result<()> {
 impl Target {
     /// Reads and checks driver_info.
     pub fn from_node(node: &NodeView, settings: &IpmiSettings) -> Result<Self> {
-        words::check(node)?;
+        let target = Self::read(node, settings)?;
         words::check_address(node)?;
-        let host = text(node, "ipmi_address")?
-            .ok_or_else(|| invalid("ipmi_address", "it must be the address or host name of the BMC"))?;
+        Ok(target)
+    }
+
+    /// Checks driver_info as Ironic does for all interfaces but power: the form of the address is only power's concern.
+    pub(crate) fn validate(node: &NodeView, settings: &IpmiSettings) -> Result<()> {
+        Self::read(node, settings).map(drop)
+    }
+
+    fn read(node: &NodeView, settings: &IpmiSettings) -> Result<Self> {
+        words::check(node)?;
+        let host = node.driver_info.get("ipmi_address").map(crate::python::str).unwrap_or_default();
+        let host = host.trim().to_owned();
         let port = match text(node, "ipmi_port")? {
             None => 623,
             Some(word) => word.parse().ok().filter(|port| *port != 0).ok_or_else(|| {

@@ -111,7 +111,9 @@ pub(super) fn check_address(node: &NodeView) -> Result<()> {
             && !label.ends_with('-')
     };
     let name = address.strip_suffix('.').unwrap_or(&address);
-    if address.parse::<IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label)) {
+    // beyond Ironic: an IPv6 address may be in brackets
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&address);
+    if bare.parse::<IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label)) {
         return Ok(());
     }
     Err(invalid(format!(
