@@ -279,6 +279,13 @@ impl Directory {
         Ok(stored?)
     }
 
+    /// The refusal of what cannot be done with `node` because of what is being done with it.
+    #[must_use]
+    pub fn locked(&self, node: &Node) -> NodeError {
+        let host = node.reservation.clone().unwrap_or_else(|| self.host().to_owned());
+        NodeError::Locked { node: node.uuid, host, doing: self.inner.world.sentence_of(node.uuid) }
+    }
+
     /// Sends a message to a node and waits for its answer; for its turn at most `request_within`.
     ///
     /// Errors: `NotFound`; `Locked` when its turn does not come in time; `Rebuilding` when the actor died over it.

@@ -67,7 +67,9 @@ impl ApiError {
 
     /// 404 in shape A: there is no such thing among those of `/v1/{collection}`.
     pub(crate) fn missing(what: &str, ident: &str, collection: &str) -> ApiError {
-        Self::not_found(format!("{what} {ident} could not be found. GET /v1/{collection} lists those that there are."))
+        Self::not_found(format!(
+            "{what} {ident} could not be found. GET /v1/{collection} lists those that there are."
+        ))
     }
 
     /// 409 in shape A.
@@ -130,11 +132,6 @@ impl ApiError {
             ),
             allow: None,
         }
-    }
-
-    /// 400 in shape B: what stands in the path cannot be meant.
-    pub(crate) fn bad_path(text: impl Into<String>) -> ApiError {
-        ApiError::NotRouted { status: StatusCode::BAD_REQUEST, text: text.into(), allow: None }
     }
 
     /// 405 in shape B: the method is newer than the negotiated version.
@@ -203,9 +200,24 @@ impl ApiError {
     /// What a node's actor says no with, in words that name the node as Ironic's do.
     pub(crate) fn of_node(error: NodeError, node: uuid::Uuid) -> ApiError {
         if let NodeError::Refused(refusal) = error {
-            return refused_as(refusal, refusal.for_node(&node.to_string()));
+            return ApiError::of_refusal(refusal, node);
         }
         error.into()
+    }
+
+    /// The same of a refusal; one for the node's state says what is possible in it.
+    pub(crate) fn of_refusal(refusal: Refusal, node: uuid::Uuid) -> ApiError {
+        let mut text = refusal.for_node(&node.to_string());
+        if let Refusal::NotAllowed { verb: Some(_), state, .. } = refusal {
+            let possible = ferric_machine::allowed_verbs(&ferric_machine::Facts::new(state));
+            let words: Vec<&str> = possible.iter().map(|verb| verb.as_str()).collect();
+            text.push_str(&if words.is_empty() {
+                " Nothing can be asked for there: wait for the end of it.".to_owned()
+            } else {
+                format!(" Possible there: {}.", words.join(", "))
+            });
+        }
+        refused_as(refusal, text)
     }
 
     /// For resources whose late fields are unknown to older clients and not merely too new: 400 in place of 406.
@@ -313,7 +325,9 @@ impl ResponseError for ApiError {
                 let inner = serde_json::json!({"code": status.as_u16(), "title": title, "description": text});
                 serde_json::json!({"error_message": inner.to_string()})
             }
-            ApiError::OverLimit { text, .. } => serde_json::json!({"faultcode": "Client", "faultstring": text}),
+            ApiError::OverLimit { text, .. } => {
+                serde_json::json!({"faultcode": "Client", "faultstring": text})
+            }
         };
         response.json(body)
     }
@@ -499,7 +513,7 @@ mod tests {
         assert_eq!(
             inner["faultstring"],
             "The requested action \"active\" can not be performed on node \
-             \"00000000-0000-0000-0000-000000000000\" while it is in state \"enroll\"."
+             \"00000000-0000-0000-0000-000000000000\" while it is in state \"enroll\". Possible there: manage."
         );
     }
 

@@ -128,7 +128,8 @@ pub(super) fn of(row: &Operation, method: &str, about: &About<'_>) -> Value {
             let mut done = success(row, about);
             done["content"]["application/octet-stream"] = json!({});
             all.insert("200".to_owned(), done);
-            let goes_on = json!({"description": "Accepted: it goes on by itself.", "headers": with_headers(&[])});
+            let goes_on =
+                json!({"description": "Accepted: it goes on by itself.", "headers": with_headers(&[])});
             all.insert("202".to_owned(), goes_on);
         }
     }

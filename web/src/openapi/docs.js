@@ -8,6 +8,7 @@ const put = (parent, tag, text, className) => {
   parent.append(node);
   return node;
 };
+const ORDER = ["get", "post", "put", "patch", "delete"];
 let spec;
 
 const follow = (thing) => {
@@ -47,7 +48,8 @@ function fields(parent, schema, depth) {
     put(cell, "code", name);
     if ((schema.required || []).includes(name)) put(cell, "span", " *", "needed").title = "always there";
     put(row, "td", kind(value), "kind");
-    const words = put(row, "td", (value.description || (follow(value) || {}).description || ""));
+    const text = value.description || (follow(value) || {}).description || "";
+    const words = put(row, "td", text.replaceAll("`", ""));
     const inner = follow(value) || {};
     const deeper = inner.type === "array" ? follow(inner.items) : inner;
     if (depth < 3 && deeper && deeper.properties && nameOf(inner.items || value) !== "Links" && nameOf(value) !== "Links") {
@@ -109,7 +111,7 @@ function draw() {
   for (const part of spec.info.description.split("\n\n")) put(at("introduction"), "p", part.replaceAll("`", ""), "what");
   const groups = new Map(spec.tags.map((tag) => [tag.name, []]));
   for (const [path, item] of Object.entries(spec.paths))
-    for (const [method, operation] of Object.entries(item)) groups.get(operation.tags[0]).push([path, method, operation]);
+    for (const [method, operation] of Object.entries(item).sort((a, b) => ORDER.indexOf(a[0]) - ORDER.indexOf(b[0]))) groups.get(operation.tags[0]).push([path, method, operation]);
   for (const [name, all] of groups) {
     const section = put(operations, "section");
     put(section, "h2", name).id = "tag-" + name;

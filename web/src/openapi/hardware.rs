@@ -50,14 +50,17 @@ fn told(name: &str, version: Version) -> Option<Value> {
         }),
         "Firmware" => {
             let value = |name: &str| if name.ends_with("_at") { moment() } else { some_text() };
-            let keys: Vec<_> = gates::FIRMWARE_FIELDS.iter().map(|(name, since)| (*name, *since, value(name))).collect();
+            let keys: Vec<_> =
+                gates::FIRMWARE_FIELDS.iter().map(|(name, since)| (*name, *since, value(name))).collect();
             let mut one = closed(version, &keys);
             // `fields` selects
             one["required"] = json!(["created_at", "updated_at"]);
             closed(version, &[("firmware", 1, list(one))])
         }
-        "Vmedia" => json!({"type": "object", "properties": {"vmedia": {"type": ["array", "null"], "items": object()}},
-                           "required": ["vmedia"], "additionalProperties": false}),
+        "Vmedia" => {
+            json!({"type": "object", "properties": {"vmedia": {"type": ["array", "null"], "items": object()}},
+                           "required": ["vmedia"], "additionalProperties": false})
+        }
         "VendorMethods" => {
             let one = closed(
                 version,
@@ -146,7 +149,10 @@ fn networks(name: &str, version: Version) -> Option<Value> {
             "required": ["id"],
         }),
         "Shards" => {
-            let one = closed(version, &[("name", 1, text()), ("count", 1, json!({"type": "integer", "minimum": 0}))]);
+            let one = closed(
+                version,
+                &[("name", 1, text()), ("count", 1, json!({"type": "integer", "minimum": 0}))],
+            );
             closed(version, &[("shards", 1, list(one))])
         }
         "NetworkEvents" => {
@@ -163,9 +169,15 @@ fn networks(name: &str, version: Version) -> Option<Value> {
                     ("binding:vnic_type", 1, optional()),
                 ],
             );
-            body(version, &["events"], &[("events", 1, json!({"type": "array", "minItems": 1, "items": event}))])
+            body(
+                version,
+                &["events"],
+                &[("events", 1, json!({"type": "array", "minItems": 1, "items": event}))],
+            )
         }
-        "Volume" => closed(version, &[("connectors", 1, links()), ("targets", 1, links()), ("links", 1, links())]),
+        "Volume" => {
+            closed(version, &[("connectors", 1, links()), ("targets", 1, links()), ("links", 1, links())])
+        }
         _ => return None,
     })
 }

@@ -158,8 +158,8 @@ pub(super) fn shared(version: Version) -> Vec<(&'static str, Value)> {
         ("NewTemplateStep", step("priority", &["args"])),
         ("NewRunbookStep", step("order", &[])),
         ("KeptStep", object()),
-        ("RuleCondition", rule_part()),
-        ("RuleAction", rule_part()),
+        ("RuleCondition", rule_part(false)),
+        ("RuleAction", rule_part(true)),
         ("Step", asked_step(version, "order")),
         ("DeployStep", asked_step(version, "priority")),
     ]
@@ -168,16 +168,25 @@ pub(super) fn shared(version: Version) -> Vec<(&'static str, Value)> {
 /// Interfaces that have steps.
 const INTERFACES: &[&str] = &["vendor", "power", "management", "firmware", "deploy", "bios", "raid"];
 
-fn rule_part() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "op": {"type": "string", "minLength": 1}, "args": {"type": ["object", "array"]},
-            "loop": {"type": ["array", "object", "string"]}, "multiple": one_of(["any", "all", "first", "last"]),
-        },
-        "required": ["op", "args"],
-        "additionalProperties": false,
-    })
+/// A condition or an action: each operator with its arguments, by name or in their order.
+fn rule_part(of_actions: bool) -> Value {
+    let part = |(name, needs, takes): (&str, &[&str], &[&str])| {
+        let args: Map<String, Value> = needs.iter().chain(takes).map(|arg| ((*arg).to_owned(), json!({}))).collect();
+        let mut properties = json!({
+            "op": if of_actions { json!({"const": name}) } else { json!({"enum": [name, format!("!{name}")]}) },
+            "args": {"anyOf": [
+                {"type": "object", "properties": args, "required": needs, "additionalProperties": false},
+                {"type": "array", "minItems": needs.len(), "maxItems": needs.len() + takes.len()},
+            ]},
+            "loop": {"type": ["array", "object"]},
+        });
+        if !of_actions {
+            properties["multiple"] = one_of(["any", "all", "first", "last"]);
+        }
+        json!({"type": "object", "properties": properties, "required": ["op", "args"], "additionalProperties": false})
+    };
+    let all: Vec<Value> = crate::routes::rule_form::operators(of_actions).map(part).collect();
+    json!({"oneOf": all})
 }
 
 fn asked_step(version: Version, number: &str) -> Value {
@@ -324,7 +333,14 @@ fn node(name: &str, version: Version) -> Option<Value> {
             let verbs =
                 Verb::ALL.iter().filter(|verb| verb.gate_before().is_none_or(|since| version.has(since)));
             let steps = |name: &str| json!({"type": ["array", "null"], "items": refer(name)});
-            arguments(
+            let ramdisk = gates::DISABLE_RAMDISK.iter().map(|(_, since)| *since).min().unwrap_or(1);
+            let late = [
+                ("deploy_steps", gates::DEPLOY_STEPS),
+                ("service_steps", gates::SERVICE_STEPS),
+                ("runbook", gates::RUNBOOK),
+                ("disable_ramdisk", ramdisk),
+            ];
+            let mut schema = arguments(
                 version,
                 gates::PROVISION_ARGS,
                 &["target"],
@@ -336,7 +352,18 @@ fn node(name: &str, version: Version) -> Option<Value> {
                     ("deploy_steps", steps("DeployStep")),
                     ("disable_ramdisk", json!({"type": ["boolean", "null"]})),
                 ],
-            )
+            );
+            // these are gated after the state was looked at, so the table of arguments does not do it
+            for (key, since) in late {
+                let value = schema["properties"][key].take();
+                schema["properties"][key] = described(value, key, since);
+                if !version.has(since)
+                    && let Some(all) = schema["properties"].as_object_mut()
+                {
+                    all.remove(key);
+                }
+            }
+            schema
         }
         "Maintenance" => arguments(version, gates::MAINTENANCE_ARGS, &[], &[]),
         "BootDevice" => closed(

@@ -114,7 +114,7 @@ async fn show(
     let name = hostname.into_inner();
     let wanted = name.clone();
     let row = read(&state, move |conn| conductors::get(conn, &wanted)).await?;
-    let row = row.ok_or_else(|| ApiError::not_found(format!("Conductor {name} could not be found.")))?;
+    let row = row.ok_or_else(|| ApiError::missing("Conductor", &name, "conductors"))?;
     let alive = alive(&row, now(), state.settings.conductor_timeout);
     Ok(HttpResponse::Ok().json(View { row: &row, alive, fields: &fields, context: &context }))
 }

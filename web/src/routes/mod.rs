@@ -34,7 +34,7 @@ mod provision;
 mod raid;
 mod ramdisk;
 mod root;
-mod rule_form;
+pub(crate) mod rule_form;
 mod runbooks;
 mod shards;
 mod states;
@@ -55,7 +55,7 @@ use ferric_schema::{Conn, StoreError};
 use crate::body::below;
 use crate::context::{Context, layer};
 use crate::error::{ApiError, Result};
-use crate::gates::{PORTGROUPS, Endpoint, UNBUILT, endpoint_of};
+use crate::gates::{Endpoint, PORTGROUPS, UNBUILT, endpoint_of};
 use crate::routes::at::at;
 use crate::server::WebState;
 
@@ -132,6 +132,10 @@ async fn elsewhere(
     }
     if let Some((ident, list)) = below("chassis/") {
         return chassis::show_fields(&state, &context, ident, &list).await;
+    }
+    if reading && let Some((name, tail)) = path.strip_prefix("drivers/").and_then(|rest| rest.split_once('/'))
+    {
+        return drivers::show_fields(&state, &context, name, &tail.replace('/', ","));
     }
     if !reading && path.strip_prefix("nodes/").is_some_and(|rest| rest.contains('/')) {
         return Err(ApiError::no_method_but("GET"));

@@ -574,7 +574,10 @@ async fn change(
             node.uuid
         )));
     }
-    if patch.values_mut(NodeField::NetworkData).any(|value| value.as_object().is_some_and(|map| map.is_empty())) {
+    if patch
+        .values_mut(NodeField::NetworkData)
+        .any(|value| value.as_object().is_some_and(|map| map.is_empty()))
+    {
         return Err(ApiError::bad_request(
             "Invalid network_data: 'links' is a required property. Remove '/network_data' to take it away.",
         ));

@@ -17,6 +17,7 @@ use crate::gates::{
     CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DISABLE_RAMDISK, PROVISION_ARGS, RAW_DELETE,
     RUNBOOK,
 };
+use crate::nearest::did_you_mean;
 use crate::policy::{Rule, Target};
 use crate::query::strict_bool;
 use crate::rescue;
@@ -56,7 +57,7 @@ pub(super) async fn provision(
         return Err(ApiError::bad_request(refusal.for_node(&node.uuid.to_string())));
     }
     if verb.row_in(node.provision_state).is_none() {
-        return Err(not_now(&node, verb));
+        return Err(not_now(&state, &node, verb));
     }
     if let Some(since) = verb.gate_after(node.provision_state)
         && !version.has(since)
@@ -199,7 +200,8 @@ pub(super) fn impossible(action: &str, node: &Node, state: &str, remedy: &str) -
 fn verb(body: &Map<String, Value>, version: Version, node: &Node) -> Result<Verb> {
     let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
     let strange = |word: &str| {
-        let remedy = format!("There is no such action; use one of {}.", all.join(", "));
+        let meant = did_you_mean(word, all.iter().copied());
+        let remedy = format!("There is no such action; use one of {}.{meant}", all.join(", "));
         impossible(word, node, node.provision_state.as_str(), &remedy)
     };
     let Some(word) = target(body)? else { return Err(strange("None")) };
@@ -214,16 +216,13 @@ fn verb(body: &Map<String, Value>, version: Version, node: &Node) -> Result<Verb
 }
 
 /// A verb that the state has no row for: locked if someone works on the node, impossible otherwise.
-fn not_now(node: &Node, verb: Verb) -> ApiError {
+fn not_now(state: &WebState, node: &Node, verb: Verb) -> ApiError {
     match &node.reservation {
-        Some(host) => ApiError::conflict(format!(
-            "Node {} is locked by host {host}, please retry after the current operation is completed.",
-            node.uuid
-        )),
+        Some(_) => state.directory.locked(node).into(),
         None => {
             let refusal =
                 Refusal::NotAllowed { event: verb.event(), verb: Some(verb), state: node.provision_state };
-            ApiError::bad_request(refusal.for_node(&node.uuid.to_string()))
+            ApiError::of_refusal(refusal, node.uuid)
         }
     }
 }

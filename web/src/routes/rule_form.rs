@@ -20,6 +20,14 @@ const fn op(name: &'static str, needs: &'static [&'static str]) -> Op {
     Op { name, needs, takes: &[] }
 }
 
+/// The operators of conditions, or of actions: their names, the arguments they need, those they take besides.
+pub(crate) fn operators(
+    of_actions: bool,
+) -> impl Iterator<Item = (&'static str, &'static [&'static str], &'static [&'static str])> {
+    let all = if of_actions { ACTIONS } else { CONDITIONS };
+    all.iter().map(|op| (op.name, op.needs, op.takes))
+}
+
 #[rustfmt::skip]
 const CONDITIONS: &[Op] = &[
     Op { name: "eq", needs: &["values"], takes: &["force_strings"] },
@@ -170,7 +178,10 @@ fn arguments(op: &Op, args: Option<&Value>) -> Result<Value, Fault> {
             if let Some(key) = given.keys().find(|key| !known(key)) {
                 let takes: Vec<&str> =
                     op.needs.iter().chain(op.takes).copied().filter(|key| *key != PLUGIN_DATA).collect();
-                return Err(Fault::Other(format!("{name} has no argument '{key}'; it takes {}", takes.join(", "))));
+                return Err(Fault::Other(format!(
+                    "{name} has no argument '{key}'; it takes {}",
+                    takes.join(", ")
+                )));
             }
             let mut kept = given.clone();
             kept.remove(PLUGIN_DATA);
@@ -216,7 +227,10 @@ mod tests {
     fn what_no_inspection_could_run_is_refused_by_its_place() {
         for (given, word) in [
             (json!(["x"]), "is not of type 'object' (in conditions[0])"),
-            (json!([{"op": "is-true", "args": [1]}, {"args": {}}]), "'op' is a required property (in conditions[1])"),
+            (
+                json!([{"op": "is-true", "args": [1]}, {"args": {}}]),
+                "'op' is a required property (in conditions[1])",
+            ),
             (json!([{"op": "nope", "args": {}}]), "'nope' is not one of"),
             (json!([{"op": "! eq", "args": {}}]), "'! eq' is not one of"),
             (json!([{"op": "is-true"}]), "'args' is a required property of is-true"),
@@ -225,10 +239,7 @@ mod tests {
             (json!([{"op": "in-net", "args": {"subnet": "a"}}]), "lacks the argument(s) address"),
             (json!([{"op": "is-true", "args": {"value": 1, "x": 1}}]), "no argument 'x'; it takes value"),
             (json!([{"op": "is-true", "args": [1], "loop": 1}]), "'loop'"),
-            (
-                json!([{"op": "is-true", "args": [1], "loop": [1], "multiple": "x"}]),
-                "is not one of ['any'",
-            ),
+            (json!([{"op": "is-true", "args": [1], "loop": [1], "multiple": "x"}]), "is not one of ['any'"),
         ] {
             let told = conditions(&given).expect_err("refused");
             assert!(told.contains(word), "{given}: {told}");
