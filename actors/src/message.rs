@@ -51,6 +51,17 @@ pub struct Wanted {
     pub disable_ramdisk: bool,
     /// Already hashed (`[conductor] rescue_password_hash_algorithm`).
     pub rescue_password: Option<Secret<String>>,
+    /// Who asks: the lines of the node's history name them.
+    pub by: By,
+}
+
+/// Who asked for something, as far as the API knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    /// Keystone's id of the user, or a name in a password file.
+    pub user: Option<String>,
+    /// The project that the user spoke for.
+    pub project: Option<String>,
 }
 
 /// `POST /v1/continue_inspection`, after the web has found the node. Answers once it is in the journal.
@@ -146,8 +157,8 @@ pub struct SupportedBootDevices;
 #[derive(Message)]
 #[rtype(result = "Result<(), NodeError>")]
 pub struct SetBootDevice {
-    /// Where to boot from.
-    pub device: BootDevice,
+    /// Where to boot from, in the client's word: which there are is the interface's to say.
+    pub device: String,
     /// For every boot instead of the next.
     pub persistent: bool,
 }

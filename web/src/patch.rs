@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::check::shown;
 use crate::error::{ApiError, Result};
-use crate::gates::{Field, Kind};
+use crate::gates::{CHANGEABLE, Field, Kind};
 use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
@@ -95,9 +95,10 @@ impl<F: Field> Patch<F> {
                 let mut names: Vec<&str> =
                     F::ALL.iter().filter(|f| f.spec().write.by_patch()).map(|f| f.spec().name).collect();
                 names.sort_unstable();
+                let told = CHANGEABLE.iter().find(|(what, _)| *what == F::WHAT);
                 return Err(ApiError::bad_request(format!(
                     "Cannot patch {path}. Only the following can be updated: {}{}",
-                    names.join(", "),
+                    told.map_or_else(|| names.join(", "), |(_, all)| (*all).to_owned()),
                     ended(did_you_mean(&root_name, names.iter().copied()))
                 )));
             }

@@ -290,6 +290,7 @@ impl NodeActor {
                 node.inspection_finished_at = Some(now);
                 node.inspection_started_at = None;
             }
+            Some(ferric_machine::InspectionMark::Stopped) => node.inspection_started_at = None,
             None => {}
         }
         let held = outcome.to.stuck_as_fail() || node.target_power_state.is_some();

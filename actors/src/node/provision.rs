@@ -26,6 +26,7 @@ impl Handler<Provision> for NodeActor {
             Ok(Plan { change, next, abort_after }) => {
                 let asked = ask.verb;
                 self.commit(change, move |act, ctx| {
+                    act.by = ask.wanted.by;
                     if let Some(running) = &mut act.operation {
                         running.abort_after |= abort_after;
                     }

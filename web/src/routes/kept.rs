@@ -143,10 +143,10 @@ pub(super) trait Kept: Document + PartialEq + Send + 'static {
 
 /// What a template and a runbook cannot do without.
 pub(super) fn required(noun: &str, name: &str, steps: &JsonList) -> std::result::Result<(), String> {
-    let missing = if name.is_empty() {
-        "name"
-    } else if steps.parse().is_empty() {
+    let missing = if steps.parse().is_empty() {
         "steps"
+    } else if name.is_empty() {
+        "name"
     } else {
         return Ok(());
     };
@@ -211,7 +211,7 @@ fn renamed<K: Kept>(error: ApiError) -> ApiError {
 }
 
 fn missing<K: Kept>(ident: &str) -> ApiError {
-    ApiError::not_found(format!("{} {ident} could not be found.", K::Field::WHAT))
+    ApiError::missing(K::Field::WHAT, ident, K::PATH)
 }
 
 /// What a client may mean by `ident`.
@@ -278,11 +278,7 @@ async fn page_of<K: Kept>(
         query::list_fields::<K::Field>(args, context.version, detail).map_err(ApiError::unknown_not_new)?;
     let paging = Paging::parse(args, state.settings.max_limit)?;
     if !K::sortable(&paging.sort_key) {
-        return Err(ApiError::bad_request(format!(
-            "The sort_key value \"{}\" is an invalid field for sorting{}",
-            paging.sort_key,
-            query::sort_hint::<K::Field>(&paging.sort_key)
-        )));
+        return Err(query::unsortable::<K::Field>(&paging.sort_key));
     }
     let page = Page {
         sort_key: paging.sort_key.clone(),
@@ -298,6 +294,17 @@ async fn page_of<K: Kept>(
     let next = last.map(|last| paging.next(context, &path, args, &K::ARGS[..K::FILTERS], columns, &last));
     let items: Vec<View<'_, K>> = rows.iter().map(|row| View { row, fields: &fields, context }).collect();
     Ok(HttpResponse::Ok().json(Collection { name: K::PATH, items: &items, next }))
+}
+
+/// One, with these fields; who may read it has been asked.
+pub(super) async fn show_these<K: Kept>(
+    state: &WebState,
+    context: &Context,
+    ident: &str,
+    fields: &[K::Field],
+) -> Result<HttpResponse> {
+    let row: K = find(state, context, ident).await?;
+    Ok(HttpResponse::Ok().json(View { row: &row, fields, context }))
 }
 
 pub(super) async fn show<K: Kept>(
@@ -365,12 +372,10 @@ pub(super) async fn change<K: Kept>(
                 return Ok(Err(refusal));
             }
             let mut next = row.clone();
-            let changed = edit::apply(&mut next, &patch, version)
-                .map_err(ApiError::from)
-                .and_then(|()| {
-                    let told = |text: String| ApiError::bad_request(edit::of_patch::<K::Field>(&text));
-                    next.settle(Some((&row, &patch))).map_err(told)
-                });
+            let changed = edit::apply(&mut next, &patch, version).map_err(ApiError::from).and_then(|()| {
+                let told = |text: String| ApiError::bad_request(edit::of_patch::<K::Field>(&text));
+                next.settle(Some((&row, &patch))).map_err(told)
+            });
             match changed {
                 Err(refusal) => Ok(Err(refusal)),
                 Ok(()) if next == row => Ok(Ok(Some(row))),

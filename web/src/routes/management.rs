@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{GetBootDevice, SetBootDevice, SupportedBootDevices, Validate};
-use ferric_machine::BootDevice;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{BOOT_DEVICE_ARGS, NO_ARGS, VALIDATE_ARGS};
 use crate::policy::Rule;
-use crate::query::{Args, strict_bool};
+use crate::query::Args;
+use crate::routes::asked::Asked;
 use crate::routes::at;
 use crate::routes::nodes::find_for;
 use crate::server::WebState;
@@ -100,27 +100,9 @@ async fn set_boot_device(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), BOOT_DEVICE_ARGS, context.version)?;
-    let body = body.arguments(BOOT_DEVICE_ARGS, context.version)?;
-    let Some(word) = body.get("boot_device").and_then(Value::as_str).or_else(|| args.text("boot_device"))
-    else {
-        return Err(ApiError::bad_request("'boot_device' is required: pxe, disk, cdrom, bios or safe."));
-    };
-    let device: BootDevice = word.parse().map_err(|_| {
-        let all: Vec<&str> = BootDevice::ALL.iter().map(|device| device.as_str()).collect();
-        ApiError::bad_request(format!(
-            "The boot device '{word}' is not known; use one of {}.",
-            all.join(", ")
-        ))
-    })?;
-    let persistent = match body.get("persistent") {
-        Some(Value::Bool(flag)) => *flag,
-        Some(Value::String(text)) => strict_bool("persistent", text)?,
-        None | Some(Value::Null) => args.bool("persistent")?.unwrap_or(false),
-        Some(Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            return Err(ApiError::bad_request("Expected true or false in 'persistent'."));
-        }
-    };
+    let asked = Asked::read(&request, body, BOOT_DEVICE_ARGS, context.version)?;
+    let device = asked.text("boot_device")?.unwrap_or_else(|| "None".to_owned());
+    let persistent = asked.flag_if_given("persistent")?.unwrap_or(false);
     let node = find_for(&state, &context, &ident, Rule::NodeSetBootDevice).await?;
     state.directory.ask(node.uuid, SetBootDevice { device, persistent }).await?;
     Ok(HttpResponse::NoContent().finish())

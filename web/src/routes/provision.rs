@@ -130,6 +130,11 @@ async fn runbook(
         return Err(ApiError::not_found(format!("Runbook {ident} could not be found.")));
     };
     context.authorize(Rule::RunbookUse, Target { owner: runbook.owner.as_deref(), lessee: None })?;
+    if !matches!(verb, Verb::Clean | Verb::Service) {
+        return Err(ApiError::bad_request(
+            "\"runbooks\" is only valid when setting target provision state to any of ['clean', 'service']",
+        ));
+    }
     fits.push(runbook.name.clone());
     if !has.iter().any(|one| fits.contains(one)) {
         return Err(ApiError::bad_request(format!(
@@ -200,6 +205,10 @@ pub(super) fn impossible(action: &str, node: &Node, state: &str, remedy: &str) -
 fn verb(body: &Map<String, Value>, version: Version, node: &Node) -> Result<Verb> {
     let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
     let strange = |word: &str| {
+        if word == "delete" && Verb::Deleted.row_in(node.provision_state).is_some() {
+            let text = "The requested action \"delete\" could not be understood. It is called deleted.";
+            return ApiError::bad_request(text);
+        }
         let meant = did_you_mean(word, all.iter().copied());
         let remedy = format!("There is no such action; use one of {}.{meant}", all.join(", "));
         impossible(word, node, node.provision_state.as_str(), &remedy)

@@ -138,7 +138,7 @@ async fn whole_bodies_are_as_they_were() {
     let server = Server::start();
     let client = server.at(115);
     client
-        .enrol(json!({"uuid": UUID, "name": "n", "driver_info": {"ipmi_password": "hunter2"}, "owner": "o"}))
+        .enrol(json!({"uuid": UUID, "name": "n", "driver_info": {"ipmi_password": "hunter2"}}))
         .await;
     let port = json!({"uuid": PORT, "node_uuid": UUID, "address": "52:54:00:aa:bb:01"});
     client.post("/v1/ports", port).await.is(201);

@@ -151,8 +151,17 @@ impl Client {
         let mut body = json!({"driver": "fake-hardware"});
         let fields = body.as_object_mut().expect("an object");
         fields.extend(more.as_object().expect("an object").clone());
+        // who speaks for no project can give no owner until the node is there
+        let owner = fields.remove("owner");
         let node = self.post("/v1/nodes", body).await.is(201);
-        node["uuid"].as_str().expect("a uuid").to_owned()
+        let id = node["uuid"].as_str().expect("a uuid").to_owned();
+        if let Some(owner) = owner {
+            let patch = json!([{"op": "add", "path": "/owner", "value": owner}]);
+            let newest =
+                Client { base: self.base.clone(), version: Some("1.115".into()), http: self.http.clone() };
+            newest.patch(&format!("/v1/nodes/{id}"), patch).await.is(200);
+        }
+        id
     }
 
     /// Asks for a provision state and waits until the node is in `end`.
