@@ -5,13 +5,14 @@
 #                client, and the clients' proofs (tests/clients); E2E=name for one of them
 # make e2e-ipa   the same road with an unmodified ironic-python-agent from PyPI
 # make differential  the same requests to a real Ironic and to Ferric; writes the figures into docs/compatibility.md
+# make openapi   schemathesis against /openapi.json, with the newest microversion and with 1.1
 # make bench     the measurements of benches/
 # Each installs what it lacks (apt, PyPI, cargo).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: demo test lint advisories bench e2e e2e-ipa differential tools nextest
+.PHONY: openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
 
 LOGS := target/make
 
@@ -34,7 +35,7 @@ test: tools nextest
 	step build cargo build --workspace --bins --tests --locked
 	step nextest cargo nextest run --workspace --locked --profile ci
 	step parts tests/e2e/run.py build
-	step e2e cargo nextest run -p ferric --test e2e --test verbs --test clients --test differential --locked --profile e2e
+	step e2e cargo nextest run -p ferric --test e2e --test verbs --test clients --test differential --test openapi --locked --profile e2e
 	step doctest cargo test --workspace --locked --doc --quiet
 	echo "== closing lines"
 	grep -hE '^ +Summary|^ *e2e .*: ok' $(LOGS)/{nextest,e2e}.log
@@ -66,6 +67,10 @@ e2e-ipa: nextest
 differential:
 	cargo build --locked -p ferric --bins
 	tests/differential/run.py --docs
+
+openapi:
+	cargo build --locked -p ferric --bins
+	tests/openapi/run.py
 
 bench:
 	cargo bench --workspace --locked
