@@ -104,7 +104,8 @@ fn whole(value: &Value) -> Option<i64> {
 
 /// The resource as Ironic's texts name it: `deploy_template`.
 pub(crate) fn noun<F: Field>() -> String {
-    F::WHAT.to_lowercase().replace(' ', "_")
+    let what = F::WHAT.strip_prefix("Volume ").unwrap_or(F::WHAT);
+    what.to_lowercase().replace(' ', "_")
 }
 
 /// Whether null is a value of that kind.
@@ -270,8 +271,9 @@ pub(crate) fn trait_name(name: &str) -> Result<(), String> {
 
 fn runbook_name(name: &str, version: Version) -> Result<(), String> {
     if !version.has(RELAXED_RUNBOOKS) {
-        return trait_name(name)
-            .map_err(|why| not_a_trait("runbook", name, &format!("{why} Since 1.{RELAXED_RUNBOOKS} other names are too.")));
+        return trait_name(name).map_err(|why| {
+            not_a_trait("runbook", name, &format!("{why} Since 1.{RELAXED_RUNBOOKS} other names are too."))
+        });
     }
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     if !name.is_empty() && name.bytes().all(unreserved) && parse_uuid(name).is_none() {

@@ -193,7 +193,10 @@ impl ApiError {
     pub(crate) fn body_too_deep(limit: usize) -> ApiError {
         ApiError::OverLimit {
             status: StatusCode::BAD_REQUEST,
-            text: format!("Request body JSON is nested too deeply. At most {limit} levels are taken."),
+            text: format!(
+                "Request body JSON is nested too deeply. Please contact the service administrator, or nest it less: at most \
+                 {limit} levels are taken."
+            ),
         }
     }
 
@@ -223,7 +226,16 @@ impl ApiError {
     /// For resources whose late fields are unknown to older clients and not merely too new: 400 in place of 406.
     pub(crate) fn unknown_not_new(self) -> ApiError {
         match self {
-            ApiError::Refused { status: StatusCode::NOT_ACCEPTABLE, text, .. } => ApiError::bad_request(text),
+            ApiError::Refused { status: StatusCode::NOT_ACCEPTABLE, text, .. } => {
+                let named = |kind: &str| text.split_once(kind).and_then(|(_, rest)| rest.split('\'').next());
+                ApiError::bad_request(match (named("for field '"), named("for attribute '")) {
+                    (Some(name), _) => format!("Field(s) \"{name}\" are not valid. {text}"),
+                    (None, Some(name)) => format!(
+                        "Schema error for runbook: Additional properties are not allowed ('{name}' was unexpected). {text}"
+                    ),
+                    (None, None) => text,
+                })
+            }
             ApiError::Refused { .. } | ApiError::NotRouted { .. } | ApiError::OverLimit { .. } => self,
         }
     }

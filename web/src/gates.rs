@@ -269,6 +269,20 @@ fields! {
     Ports                       "ports"                         23 Never  Derived;
 }
 
+/// What Ironic says can be changed, where that is not in the order of the alphabet: by resource.
+pub const CHANGEABLE: &[(&str, &str)] = &[
+    ("Chassis", "uuid, extra, description"),
+    (
+        "Port",
+        "address, extra, is_smartnic, local_link_connection, node_ident, node_uuid, physical_network, portgroup_uuid, \
+         pxe_enabled, name, description, vendor, category, available_for_dynamic_portgroup",
+    ),
+    (
+        "Portgroup",
+        "address, extra, mode, name, node_uuid, properties, standalone_ports_supported, physical_network, category",
+    ),
+];
+
 /// The fields of a port group that older clients may neither ask for nor sort by (406).
 pub const PORTGROUP_GATED: &[PortgroupField] =
     &[PortgroupField::Mode, PortgroupField::Properties, PortgroupField::DynamicPortgroup];
@@ -517,6 +531,41 @@ pub const RULES_ARGS: &[Arg] = &[arg("phase", 1), LIMIT, MARKER, SORT_KEY, SORT_
 pub const HISTORY_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, arg("detail", 1)];
 /// `GET /drivers`.
 pub const DRIVERS_ARGS: &[Arg] = &[arg("type", 30), arg("detail", 30), arg("fields", 77)];
+/// What may be chosen of a hardware type. Ironic takes these words at every version that takes any, and says afterwards
+/// which of them the answer does not have.
+pub const DRIVER_FIELDS: &[&str] = &[
+    "hosts",
+    "links",
+    "name",
+    "default_boot_interface",
+    "enabled_boot_interfaces",
+    "default_console_interface",
+    "enabled_console_interfaces",
+    "default_deploy_interface",
+    "enabled_deploy_interfaces",
+    "default_inspect_interface",
+    "enabled_inspect_interfaces",
+    "default_management_interface",
+    "enabled_management_interfaces",
+    "default_network_interface",
+    "enabled_network_interfaces",
+    "default_power_interface",
+    "enabled_power_interfaces",
+    "default_raid_interface",
+    "enabled_raid_interfaces",
+    "default_vendor_interface",
+    "enabled_vendor_interfaces",
+    "default_storage_interface",
+    "enabled_storage_interfaces",
+    "default_rescue_interface",
+    "enabled_rescue_interfaces",
+    "default_bios_interface",
+    "enabled_bios_interfaces",
+    "default_firmware_interface",
+    "enabled_firmware_interfaces",
+    "properties",
+    "type",
+];
 /// `GET /drivers/{name}`.
 pub const DRIVER_ARGS: &[Arg] = &[arg("fields", 77)];
 /// `GET /nodes/{ident}`, `/ports/{ident}`, `/conductors/{name}`.
@@ -565,7 +614,7 @@ pub const BIOS_REGISTRY: &[&str] = &[
     "unique",
     "upper_bound",
 ];
-/// What may be chosen of a BIOS setting.
+/// What may be chosen of a BIOS setting, in Ironic's order; it forgot `upper_bound`, which may be chosen all the same.
 pub const BIOS_FIELDS: &[&str] = &[
     "allowable_values",
     "attribute_type",
@@ -575,11 +624,11 @@ pub const BIOS_FIELDS: &[&str] = &[
     "max_length",
     "min_length",
     "name",
+    "node_uuid",
     "read_only",
     "reset_required",
     "unique",
     "updated_at",
-    "upper_bound",
     "value",
 ];
 /// `GET /nodes/{ident}/firmware`.
@@ -666,6 +715,8 @@ pub const PORT_SORT_GATED: &[&str] = &[
     "category",
     "available_for_dynamic_portgroup",
 ];
+/// Port groups since.
+pub const PORTGROUPS: u16 = 23;
 /// `node_ident` in POST /ports since.
 pub const PORT_NODE_IDENT: u16 = 94;
 /// PATCH of an `inspecting` node is 409 since.

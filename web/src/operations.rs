@@ -150,9 +150,9 @@ operations! {
     PUT    "/nodes/{ident}/states/raid"    12 NotAcceptable NO_ARGS, 204 Named("RaidConfig"), Nothing, "Says which RAID configuration is wanted";
     GET    "/nodes/{ident}/states/console"  1 NotFound NO_ARGS, 200 Nothing, Named("Console"), "Tells where a node's console is";
     PUT    "/nodes/{ident}/states/console"  1 NotFound g::CONSOLE_ARGS, 202 Named("NewConsole"), Nothing, "Switches a node's console";
-    PUT    "/nodes/{ident}/states/boot_mode" 76 Unsupported g::TARGET_ARGS, 202 Named("NewBootMode"), Nothing, "Changes a node's boot mode";
-    PUT    "/nodes/{ident}/states/secure_boot" 76 Unsupported g::TARGET_ARGS, 202 Named("NewSecureBoot"), Nothing, "Switches a node's secure boot";
-    PUT    "/nodes/{ident}/management/inject_nmi" 29 Unsupported NO_ARGS, 204 Named("Empty"), Nothing, "Interrupts a node, as a button on its front would";
+    PUT    "/nodes/{ident}/states/boot_mode" 76 NotFound g::TARGET_ARGS, 202 Named("NewBootMode"), Nothing, "Changes a node's boot mode";
+    PUT    "/nodes/{ident}/states/secure_boot" 76 NotFound g::TARGET_ARGS, 202 Named("NewSecureBoot"), Nothing, "Switches a node's secure boot";
+    PUT    "/nodes/{ident}/management/inject_nmi" 29 NotFound NO_ARGS, 204 Named("Empty"), Nothing, "Interrupts a node, as a button on its front would";
     GET    "/nodes/{ident}/management/indicators" 1 NotFound NO_ARGS, 200 Nothing, Named("Indicators"), "Lists a node's lights";
     PUT    "/nodes/{ident}/management/indicators" 1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a light must be named";
     GET    "/nodes/{ident}/management/indicators/{indicator}" 1 NotFound NO_ARGS, 200 Nothing, Named("Indicator"), "Shows what a light shows";
@@ -160,7 +160,7 @@ operations! {
     GET    "/nodes/{ident}/bios"           40 NotFound g::BIOS_ARGS, 200 Nothing, Named("BiosSettings"), "Lists a node's BIOS settings as they were last read";
     GET    "/nodes/{ident}/bios/{setting}" 40 NotFound NO_ARGS, 200 Nothing, Named("OneBiosSetting"), "Shows a BIOS setting";
     GET    "/nodes/{ident}/firmware"       86 NotFound g::FIRMWARE_ARGS, 200 Nothing, Named("Firmware"), "Lists a node's firmware components as they were last seen";
-    GET    "/nodes/{ident}/vmedia"         93 Unsupported NO_ARGS, 200 Nothing, Named("Vmedia"), "Lists a node's virtual drives";
+    GET    "/nodes/{ident}/vmedia"         93 NotFound NO_ARGS, 200 Nothing, Named("Vmedia"), "Lists a node's virtual drives";
     POST   "/nodes/{ident}/vmedia"         89 NotFound NO_ARGS, 204 Named("NewVmedia"), Nothing, "Puts an image into a virtual drive";
     DELETE "/nodes/{ident}/vmedia"         89 NotFound g::VMEDIA_DETACH_ARGS, 204 Nothing, Nothing, "Empties virtual drives";
     DELETE "/nodes/{ident}/vmedia/{device_types}" 89 NotFound NO_ARGS, 204 Nothing, Nothing, "Empties virtual drives of these types";
@@ -317,8 +317,10 @@ const TOLD: &[(&str, &str)] = &[
     ("/conductors", "The API is not supported for this version"),
     ("/events", "The API is not supported for this version"),
     ("/inspection_rules", "The API version does not allow inspection rules"),
+    ("/nodes/{ident}/management/inject_nmi", "Resource could not be found"),
+    ("/nodes/{ident}/states/boot_mode", "This endpoint is supported starting with the API version 1.76"),
+    ("/nodes/{ident}/states/secure_boot", "This endpoint is supported starting with the API version 1.76"),
     ("/lookup", "Resource could not be found"),
-    ("/portgroups", "The API is not supported for this version"),
     ("/shards", "The API version does not allow shards"),
 ];
 
@@ -331,6 +333,9 @@ impl Operation {
         }
         if self.path.starts_with("/nodes/{ident}/traits") && self.method == Method::DELETE {
             return Some("Resource could not be found");
+        }
+        if self.path == "/nodes/{ident}/vmedia" && self.method == Method::GET {
+            return Some("The resource could not be found");
         }
         TOLD.iter().find(|(path, _)| self.path.starts_with(path)).map(|(_, text)| *text)
     }

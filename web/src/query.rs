@@ -64,7 +64,8 @@ fn with_value(error: ApiError, pairs: &[(String, String)]) -> ApiError {
     else {
         return error;
     };
-    let value = pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default();
+    let value =
+        pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default();
     let value: String = match strict_bool(name, value) {
         Ok(true) => "True".to_owned(),
         Ok(false) => "False".to_owned(),
@@ -226,8 +227,11 @@ pub(crate) fn unsortable<F: Field>(key: &str) -> ApiError {
 
 /// Refuses names that are no fields, where Ironic looks at them one by one; `links` may be asked for there.
 pub(crate) fn enumerated<F: Field>(list: &str) -> Result<String> {
-    let names: Vec<String> =
-        list.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
+    let names: Vec<String> = list
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
     if let Some(unknown) = names.iter().find(|name| F::named(name).is_none()) {
         let mut known: Vec<&str> = F::ALL.iter().map(|field| field.spec().name).collect();
         known.sort_unstable();

@@ -120,9 +120,6 @@ impl<T: Belonging> Handler<Change<T>> for NodeActor {
             if let Err(refusal) = (ask.apply)(&mut after, &node) {
                 return Ok(Err(refusal));
             }
-            if after == before {
-                return Ok(Ok(before));
-            }
             if after.node() != node.uuid {
                 let Some(other) = nodes::get(conn, after.node())? else {
                     let text = format!(
@@ -135,6 +132,9 @@ impl<T: Belonging> Handler<Change<T>> for NodeActor {
             }
             if let Err(refusal) = after.may_change(&before, &node, conn, now)? {
                 return Ok(Err(refusal));
+            }
+            if after == before {
+                return Ok(Ok(before));
             }
             told(after.update(conn, now), |what| after.taken(what))
         })

@@ -13,11 +13,13 @@ use crate::body::Body;
 use crate::check::check;
 use crate::context::Context;
 use crate::document::Document;
-use crate::error::Result;
-use crate::gates::{Arg, CHASSIS_ARGS, CHASSIS_NODES_ARGS, CHASSIS_NODES_DETAIL_ARGS, ChassisField};
+use crate::error::{ApiError, Result};
+use crate::gates::{
+    Arg, CHASSIS_ARGS, CHASSIS_NODES_ARGS, CHASSIS_NODES_DETAIL_ARGS, ChassisField, ITEM_ARGS,
+};
 use crate::patch::Patch;
 use crate::policy::{self, Rule, Target};
-use crate::query::Args;
+use crate::query::{self, Args};
 use crate::routes::kept::{self, Kept, Page, Policies};
 use crate::routes::{at, nodes};
 use crate::server::WebState;
@@ -28,24 +30,40 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(
         at("/chassis")
             .get(list)
-            .post(create)
+            .post(kept::create::<Chassis>)
             .patch(kept::unnamed::<Chassis>)
             .delete(kept::unnamed::<Chassis>),
     )
-    .service(at("/chassis/detail").get(list_detail))
-    .service(at("/chassis/{uuid}").get(show).patch(change).delete(delete))
+    .service(at("/chassis/detail").get(kept::list_detail::<Chassis>))
+    .service(at("/chassis/{uuid}").get(show).post(named).patch(change).delete(delete))
     .service(at("/chassis/{uuid}/nodes").get(list_nodes))
     .service(at("/chassis/{uuid}/nodes/detail").get(list_nodes_detail));
 }
 
-async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    context.authorize(Rule::ChassisGet, Target::NONE)?;
-    kept::list::<Chassis>(request, context, state).await
+/// Refuses `fields` that a chassis does not have, in the words that Ironic has here.
+fn check_fields(request: &HttpRequest, args: &'static [Arg], context: &Context) -> Result<()> {
+    let args = Args::parse(request.query_string(), args, context.version)?;
+    args.text("fields").map_or(Ok(()), |names| query::enumerated::<ChassisField>(names).map(drop))
 }
 
-async fn list_detail(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    context.authorize(Rule::ChassisGet, Target::NONE)?;
-    kept::list_detail::<Chassis>(request, context, state).await
+/// Refuses a path that names no UUID.
+fn check_uuid(uuid: &str) -> Result<()> {
+    match query::parse_uuid(uuid) {
+        Some(_) => Ok(()),
+        None => Err(ApiError::bad_request(format!("Expected UUID for chassis_uuid: {uuid}"))),
+    }
+}
+
+/// POST to one that there is: only the collection takes new ones.
+async fn named(uuid: Path<String>) -> Result<HttpResponse> {
+    Err(ApiError::bad_request(format!(
+        "Schema error for chassis: '{uuid}' is not of type 'object'. A new one is sent to the collection, /v1/chassis."
+    )))
+}
+
+async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    check_fields(&request, CHASSIS_ARGS, &context)?;
+    kept::list::<Chassis>(request, context, state).await
 }
 
 async fn show(
@@ -54,20 +72,25 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    context.authorize(Rule::ChassisGet, Target::NONE)?;
+    check_uuid(&uuid)?;
+    check_fields(&request, ITEM_ARGS, &context)?;
     kept::show::<Chassis>(request, uuid, context, state).await
 }
 
-async fn create(
-    request: HttpRequest,
-    body: Body,
-    context: Context,
-    state: Data<WebState>,
+/// `GET /chassis/{uuid}/{field}`, which shows that field.
+pub(super) async fn show_fields(
+    state: &WebState,
+    context: &Context,
+    uuid: &str,
+    list: &str,
 ) -> Result<HttpResponse> {
-    context.authorize(Rule::ChassisCreate, Target::NONE)?;
-    kept::create::<Chassis>(request, body, context, state).await
+    context.authorize(Rule::ChassisGet, Target::NONE)?;
+    check_uuid(uuid)?;
+    let fields = query::chosen::<ChassisField>(list, context.version)?;
+    kept::show_these::<Chassis>(state, context, uuid, &fields).await
 }
 
+/// Its UUID is what Ironic lets a client change, and then does not.
 async fn change(
     request: HttpRequest,
     uuid: Path<String>,
@@ -75,7 +98,10 @@ async fn change(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    context.authorize(Rule::ChassisUpdate, Target::NONE)?;
+    let changes = body.0.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if changes.iter().any(|change| change.get("path").and_then(Value::as_str) == Some("/uuid")) {
+        return Err(ApiError::bad_request("Cannot overwrite UUID for an existing Chassis."));
+    }
     kept::change::<Chassis>(request, uuid, body, context, state).await
 }
 
@@ -85,7 +111,7 @@ async fn delete(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    context.authorize(Rule::ChassisDelete, Target::NONE)?;
+    check_uuid(&uuid)?;
     kept::delete::<Chassis>(request, uuid, context, state).await
 }
 
@@ -96,6 +122,7 @@ async fn list_nodes(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), CHASSIS_NODES_ARGS, context.version)?;
+    check_uuid(&uuid)?;
     let chassis: Chassis = kept::find(&state, &context, &uuid).await?;
     nodes::list_in(&state, &context, &args, chassis.uuid, false).await
 }
@@ -107,6 +134,7 @@ async fn list_nodes_detail(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), CHASSIS_NODES_DETAIL_ARGS, context.version)?;
+    check_uuid(&uuid)?;
     let chassis: Chassis = kept::find(&state, &context, &uuid).await?;
     nodes::list_in(&state, &context, &args, chassis.uuid, true).await
 }

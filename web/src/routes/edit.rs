@@ -38,7 +38,9 @@ pub(super) fn apply<D: Document>(
         }
         if value.is_null() && !crate::check::nullable(field.spec().kind) && !patch.replaces_by_null(field) {
             let name = field.spec().name;
-            return Err(NodeError::Invalid(format!("Schema error for patch: '{name}' is a required property")));
+            return Err(NodeError::Invalid(format!(
+                "Schema error for patch: '{name}' is a required property"
+            )));
         }
         row.write(field, value, version).map_err(|text| NodeError::Invalid(of_patch::<D::Field>(&text)))?;
     }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::body::Body;
+use crate::check;
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
@@ -63,6 +64,10 @@ pub(super) trait OfNode: Belonging + Document {
     const COLUMNS: &'static str;
     /// Whether it goes by a name too.
     const NAMED: bool;
+    /// What Ironic calls the part of the path that says which one.
+    const IDENT: &'static str;
+    /// What a client is told that asks for fields and for all of them.
+    const FIELDS_OR_DETAIL: &'static str;
     /// Who may do what.
     const RULES: Rules;
     /// Fields that a patch may set to null and not take away.
@@ -126,13 +131,16 @@ impl<T: OfNode> Serialize for View<'_, T> {
 }
 
 fn missing<T: OfNode>(ident: &str) -> ApiError {
-    ApiError::not_found(format!("{} {ident} could not be found.", T::WHAT))
+    ApiError::missing(T::WHAT, ident, T::PATH)
 }
 
 /// The one that a client calls `ident` and may do with what `rule` stands for, and the node that it belongs to.
 async fn find<T: OfNode>(state: &WebState, context: &Context, ident: &str, rule: Rule) -> Result<(T, Node)> {
     if !T::NAMED && query::parse_uuid(ident).is_none() {
-        return Err(ApiError::bad_request(format!("Expected a UUID but received {ident}.")));
+        return Err(ApiError::bad_request(format!("Expected UUID for {}: {ident}", T::IDENT)));
+    }
+    if T::NAMED && !is_logical_name(ident) {
+        return Err(ApiError::no_ident(T::IDENT, ident));
     }
     let all = [Some(ident), without_json_suffix(ident, context)].into_iter().flatten();
     let all: Vec<String> = all.filter(|ident| !ident.contains('\0')).map(str::to_owned).collect();
@@ -150,6 +158,12 @@ async fn find<T: OfNode>(state: &WebState, context: &Context, ident: &str, rule:
     }
     context.authorize(rule, Target::node(&node))?;
     Ok((row, node))
+}
+
+/// Whether it may be a name at all.
+pub(super) fn is_logical_name(name: &str) -> bool {
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    !name.is_empty() && name.bytes().all(unreserved)
 }
 
 /// `GET` of the collection, and of `…/detail`.
@@ -189,9 +203,8 @@ async fn filtered<T: OfNode>(
         ));
     }
     let address = args.text("address").map(|text| {
-        crate::check::mac(text).ok_or_else(|| {
-            ApiError::bad_request(format!("Expected a MAC address in 'address' but received {text}."))
-        })
+        crate::check::mac(text)
+            .ok_or_else(|| ApiError::bad_request(format!("Schema error: '{text}' is not a 'mac-address'")))
     });
     let node = match args.text("node") {
         Some(ident) => Some(find_node(state, context, ident, Rule::NodeGet).await?.uuid),
@@ -236,7 +249,7 @@ async fn of_node<T: OfNode>(
     ident: &str,
     detail: bool,
 ) -> Result<HttpResponse> {
-    let missing = || ApiError::not_found(format!("Node {ident} could not be found."));
+    let missing = || ApiError::missing("Node", ident, "nodes");
     let uuid = query::parse_uuid(ident).ok_or_else(missing)?;
     let node = read(state, move |conn| nodes::get(conn, uuid)).await?.ok_or_else(missing)?;
     if !context.may(Rule::NodeGet, Target::node(&node)) {
@@ -263,17 +276,16 @@ async fn page<T: OfNode>(
 ) -> Result<HttpResponse> {
     wanted.project = context.list_project(T::RULES.list_all, T::RULES.list, None)?;
     let fields = match args.text("fields") {
-        Some(names) => query::list_fields::<T::Field>(args, T::reading(names, context.version)?, detail)?,
+        Some(_) if args.bool("detail")?.unwrap_or(false) => {
+            return Err(ApiError::bad_request(T::FIELDS_OR_DETAIL));
+        }
+        Some(names) => selected::<T>(names, context)?,
         None => query::list_fields::<T::Field>(args, context.version, detail)?,
     };
     let paging = Paging::parse(args, state.settings.max_limit)?;
     T::reading(&paging.sort_key, context.version)?;
     if !T::sortable(&paging.sort_key) {
-        return Err(ApiError::bad_request(format!(
-            "The sort_key value \"{}\" is an invalid field for sorting{}",
-            paging.sort_key,
-            query::sort_hint::<T::Field>(&paging.sort_key)
-        )));
+        return Err(query::unsortable::<T::Field>(&paging.sort_key));
     }
     wanted.sort_key.clone_from(&paging.sort_key);
     wanted.sort_dir = if paging.descending { SortDir::Desc } else { SortDir::Asc };
@@ -287,6 +299,26 @@ async fn page<T: OfNode>(
     Ok(HttpResponse::Ok().json(Collection { name: T::LIST, items: &items, next }))
 }
 
+/// The fields that a client asks for by name.
+fn selected<T: OfNode>(names: &str, context: &Context) -> Result<Vec<T::Field>> {
+    let names = query::enumerated::<T::Field>(names)?;
+    let at = T::reading(&names, context.version)?;
+    query::chosen(&names, at)
+}
+
+/// `GET /…/{ident}/{field}`, which shows that field.
+pub(super) async fn show_fields<T: OfNode>(
+    state: &WebState,
+    context: &Context,
+    ident: &str,
+    list: &str,
+) -> Result<HttpResponse> {
+    let at = T::reading(list, context.version)?;
+    let fields = query::chosen(list, at)?;
+    let (row, _) = find::<T>(state, context, ident, T::RULES.get).await?;
+    Ok(HttpResponse::Ok().json(View { row: &row, fields: &fields, context }))
+}
+
 pub(super) async fn show<T: OfNode>(
     request: HttpRequest,
     ident: Path<String>,
@@ -294,9 +326,8 @@ pub(super) async fn show<T: OfNode>(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
-    let at = T::reading(args.text("fields").unwrap_or_default(), context.version)?;
     let fields = match args.text("fields") {
-        Some(_) => query::item_fields::<T::Field>(&args, at)?,
+        Some(names) => selected::<T>(names, &context)?,
         None => query::all_fields(context.version),
     };
     let (row, _) = find::<T>(&state, &context, &ident, T::RULES.get).await?;
@@ -310,18 +341,27 @@ pub(super) async fn create<T: OfNode>(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
-    let mut body = body.object()?;
+    let mut body = body.object_of(&check::noun::<T::Field>())?;
     let set: Vec<(&str, bool)> = body.iter().map(|(key, value)| (key.as_str(), says(value))).collect();
     let at = T::writing(&set, context.version)?;
     check_keys::<T::Field>(&body, &Context { version: at, ..context.clone() })?;
+    // by the alphabet, as Ironic finds them
+    let lacks = T::Field::ALL
+        .iter()
+        .map(|field| field.spec())
+        .find(|spec| !check::nullable(spec.kind) && spec.write.at_create() && !body.contains_key(spec.name));
+    if let Some(spec) = lacks {
+        let noun = check::noun::<T::Field>();
+        return Err(ApiError::bad_request(format!(
+            "Schema error for {noun}: '{}' is a required property",
+            spec.name
+        )));
+    }
     let node = owner::<T>(&state, &context, &mut body).await?;
     let mut row = T::empty(node.uuid, &state);
     for field in T::Field::ALL.iter().filter(|field| field.spec().write.at_create()) {
         match body.remove(field.spec().name) {
             Some(value) => row.write(*field, value, at).map_err(ApiError::bad_request)?,
-            None if needed(*field) => {
-                return Err(ApiError::bad_request(format!("'{}' is a required property", field.spec().name)));
-            }
             None => {}
         }
     }
@@ -344,21 +384,13 @@ fn says(value: &Value) -> bool {
     }
 }
 
-/// Whether a new one cannot do without the field.
-fn needed<F: Field>(field: F) -> bool {
-    use crate::gates::Kind;
-    matches!(field.spec().kind, Kind::RequiredText(_) | Kind::Integer)
-}
-
 /// The node of a new one, whose `node_uuid` is taken out of the body.
 async fn owner<T: OfNode>(
     state: &WebState,
     context: &Context,
     body: &mut Map<String, Value>,
 ) -> Result<Node> {
-    let Some(given) = body.remove("node_uuid") else {
-        return Err(ApiError::bad_request("'node_uuid' is a required property"));
-    };
+    let given = body.remove("node_uuid").unwrap_or_default();
     let text = given.as_str().unwrap_or_default();
     let Some(uuid) = query::parse_uuid(text) else {
         return Err(ApiError::bad_request(format!("Expected UUID for node_uuid: {text}")));
@@ -440,10 +472,9 @@ pub(super) async fn change<T: OfNode>(
         )));
     }
     let patch = Patch::<T::Field>::parse(body, at)?;
-    if !patch.0.is_empty() {
-        let apply = Box::new(move |row: &mut T, _: &Node| edit::apply(row, &patch, at));
-        row = state.directory.ask(node.uuid, Change { uuid: row.uuid(), apply }).await?;
-    }
+    // an empty one is asked for too: the state of the node may forbid it
+    let apply = Box::new(move |row: &mut T, _: &Node| edit::apply(row, &patch, at));
+    row = state.directory.ask(node.uuid, Change { uuid: row.uuid(), apply }).await?;
     let fields = query::all_fields(context.version);
     Ok(HttpResponse::Ok().json(View { row: &row, fields: &fields, context: &context }))
 }
@@ -460,10 +491,20 @@ pub(super) async fn delete<T: OfNode>(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// POST to one that there is: only the collection takes new ones.
+pub(super) async fn named<T: OfNode>(ident: Path<String>) -> Result<HttpResponse> {
+    Err(ApiError::bad_request(format!(
+        "Schema error for {}: '{ident}' is not of type 'object'. A new one is sent to the collection, /v1/{}.",
+        check::noun::<T::Field>(),
+        T::PATH
+    )))
+}
+
 /// PATCH, DELETE of a whole collection: it must be said which one.
 pub(super) async fn unnamed<T: OfNode>() -> Result<HttpResponse> {
     Err(ApiError::bad_request(format!(
-        "Missing mandatory parameter: which {} is meant must stand in the path.",
+        "Missing mandatory parameter: {}. Which {} is meant must stand in the path.",
+        T::IDENT,
         T::WHAT.to_lowercase()
     )))
 }

@@ -57,7 +57,7 @@ pub(super) fn patch_port(
         matches!(state, State::Enroll | State::Inspecting | State::InspectWait | State::Manageable);
     if !pluggable && !node.maintenance && CONNECTIVITY.iter().any(|field| changed(*field)) {
         return conflict(format!(
-            "Port {} can not have any connectivity attributes (portgroup_id, pxe_enabled, local_link_connection, \
+            "Port {} can not have any connectivity attributes (pxe_enabled, local_link_connection, portgroup_id, \
              physical_network) updated unless node {} is in a enroll, inspecting, inspect wait, manageable state or in \
              maintenance mode. The current state is {state}.",
             port.uuid, node.uuid
@@ -66,11 +66,11 @@ pub(super) fn patch_port(
     Ok(())
 }
 
-/// The rules that tie fields of a new port together.
-pub(super) fn settle_new(port: &mut Port) -> Result<(), NodeError> {
+/// The rules that tie fields of a new port together. `linked`: whether the client says anything of its link.
+pub(super) fn settle_new(port: &mut Port, linked: bool) -> Result<(), NodeError> {
     settle_port(port)?;
     let link = port.local_link_connection.parse();
-    if port.is_smartnic && !(link.contains_key("port_id") && link.contains_key("hostname")) {
+    if port.is_smartnic && linked && !(link.contains_key("port_id") && link.contains_key("hostname")) {
         return Err(NodeError::Invalid(
             "Smart NIC port must have port_id and hostname in local_link_connection".to_owned(),
         ));
@@ -98,20 +98,39 @@ fn local_link(link: &mut Map<String, Value>) -> Result<(), NodeError> {
         return Ok(());
     }
     let has = |key: &str| link.contains_key(key);
-    let known = link.iter().all(|(key, value)| {
-        value.is_string() && (KEYS.contains(&key.as_str()) || VTEP_KEYS.contains(&key.as_str()))
-    });
+    let wrong = |why: &str| {
+        Err(NodeError::Invalid(format!(
+            "Schema error for local_link_connection: {why}. It needs port_id and switch_id (and may have switch_info), or \
+             port_id and hostname, or the network_type unmanaged; all values are strings."
+        )))
+    };
+    let whole = |cause: &str| {
+        let given = crate::check::shown(&Value::Object(link.clone()));
+        wrong(&format!("{given} is not valid under any of the given schemas. Possible root cause: {cause}"))
+    };
+    let unknown = |key: &&String| !KEYS.contains(&key.as_str()) && !VTEP_KEYS.contains(&key.as_str());
+    if let Some(key) = link.keys().find(unknown) {
+        return whole(&format!("Additional properties are not allowed ('{key}' was unexpected)"));
+    }
+    if let Some(value) = link.values().find(|value| !value.is_string()) {
+        return whole(&format!("{} is not of type 'string'", crate::check::shown(value)));
+    }
     let network_type = link.get("network_type").and_then(Value::as_str);
-    let kind_fits = network_type.is_none_or(|kind| kind == "managed" || kind == "unmanaged");
     let vtep = VTEP_KEYS.iter().filter(|key| has(key)).count();
     let form = has("port_id") && (has("switch_id") || has("hostname") || vtep == VTEP_KEYS.len());
-    if !known || !kind_fits || !(form || network_type == Some("unmanaged")) || vtep == 1 {
-        return Err(NodeError::Invalid(
-            "Schema error for local_link_connection: it needs port_id and switch_id (and may have switch_info), or port_id \
-             and hostname, or the network_type unmanaged; all values are strings, and network_type is managed or \
-             unmanaged."
-                .to_owned(),
-        ));
+    match network_type {
+        None | Some("managed" | "unmanaged") => {}
+        Some(kind) => return whole(&format!("'{kind}' is not one of ['managed', 'unmanaged']")),
+    }
+    if vtep == 1 {
+        return whole("the logical and the physical switch go together");
+    }
+    if !form && network_type != Some("unmanaged") {
+        return match network_type {
+            Some(kind) if link.len() == 1 => wrong(&format!("'{kind}' is not one of ['unmanaged']")),
+            _ if has("port_id") => whole("'switch_id' is a required property"),
+            _ => whole("'port_id' is a required property"),
+        };
     }
     let Some(id) = link.get("switch_id").and_then(Value::as_str) else { return Ok(()) };
     let datapath = || is_datapath_id(id).then(|| id.to_ascii_lowercase());

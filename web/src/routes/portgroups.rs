@@ -32,6 +32,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     .service(
         at("/portgroups/{ident}")
             .get(of_node::show::<Portgroup>)
+            .post(of_node::named::<Portgroup>)
             .patch(of_node::change::<Portgroup>)
             .delete(of_node::delete::<Portgroup>),
     )
@@ -79,12 +80,13 @@ impl Document for Portgroup {
             F::Extra => self.extra = object(),
             F::Mode => self.mode = text,
             F::Name => {
-                let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-                if let Some(name) = text.as_deref().filter(|name| !name.bytes().all(unreserved)) {
-                    return Err(format!(
-                        "Cannot create or change portgroup with invalid name '{name}': only A-Z, a-z, 0-9, -, ., _ and \
-                         ~ may occur in it."
-                    ));
+                let wrong = |name: &&str| !name.is_empty() && !of_node::is_logical_name(name);
+                if let Some(name) = text.as_deref().filter(wrong) {
+                    let refusal = match self.id {
+                        0 => format!("Cannot create portgroup with invalid name '{name}'"),
+                        _ => format!("Portgroup {}: Cannot change name to invalid name '{name}'", self.uuid),
+                    };
+                    return Err(format!("{refusal}: only A-Z, a-z, 0-9, -, ., _ and ~ may occur in it."));
                 }
                 self.name = text;
             }
@@ -108,6 +110,9 @@ impl OfNode for Portgroup {
     const FILTERS: usize = PORTGROUP_FILTERS;
     const COLUMNS: &'static str = "uuid,address,name";
     const NAMED: bool = true;
+    const IDENT: &'static str = "portgroup";
+    const FIELDS_OR_DETAIL: &'static str =
+        "Can not specify ?detail=True and fields in the same request. Leave one of the two away.";
     const RULES: Rules = Rules {
         list_all: Rule::PortgroupListAll,
         list: Rule::PortgroupList,

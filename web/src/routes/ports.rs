@@ -6,47 +6,71 @@ use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{CreatePort, DeletePort, UpdatePort};
 use ferric_schema::ports::{PortQuery, PortSort};
 use ferric_schema::{Node, Port, SortDir, nodes, portgroups, ports};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::mac;
+use crate::check::{self, mac};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    Field, ITEM_ARGS, LOCAL_LINK_NETWORK_TYPE, NO_ARGS, NODE_PORTS_ARGS, PORT_FILTERS, PORT_NAME_IN_PATH,
-    PORT_NODE_IDENT, PORT_REMOVAL_GATED, PORT_SORT_GATED, PORTGROUP_PORTS_ARGS, PORTS_ARGS, PortField,
-    SUB_DETAIL_ARGS, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
+    Field, ITEM_ARGS, LOCAL_LINK_NETWORK_TYPE, NO_ARGS, NODE_PORTS_ARGS, PORT_FILTERS, PORT_NODE_IDENT,
+    PORT_REMOVAL_GATED, PORT_SORT_GATED, PORTGROUP_PORTS_ARGS, PORTS_ARGS, PortField, SUB_DETAIL_ARGS,
+    VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
 };
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
 use crate::routes::nodes::{check_keys, find_for as find_node, marker, now};
-use crate::routes::of_node::resolve_node;
+use crate::routes::of_node::{is_logical_name, resolve_node};
 use crate::routes::{at, port_rules, read, without_json_suffix};
 use crate::server::WebState;
 use crate::views::{Collection, PortView};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/ports").get(list).post(create))
+    cfg.service(at("/ports").get(list).post(create).patch(unnamed).delete(unnamed))
         .service(at("/ports/detail").get(list_detail))
-        .service(at("/ports/{ident}").get(show).patch(change).delete(delete))
+        .service(at("/ports/{ident}").get(show).post(named).patch(change).delete(delete))
         .service(at("/nodes/{ident}/ports").get(list_of_node))
         .service(at("/nodes/{ident}/ports/detail").get(list_of_node_detail))
         .service(at("/portgroups/{uuid}/ports").get(list_of_portgroup))
         .service(at("/portgroups/{uuid}/ports/detail").get(list_of_portgroup_detail));
 }
 
-/// The port that a client calls `ident`: a UUID, or a name since 1.88.
+/// PATCH, DELETE of the whole collection: it must be said which one.
+async fn unnamed() -> Result<HttpResponse> {
+    Err(ApiError::bad_request(
+        "Missing mandatory parameter: port_uuid. Which port is meant must stand in the path.",
+    ))
+}
+
+/// POST to one that there is: only the collection takes new ones.
+async fn named(ident: Path<String>) -> Result<HttpResponse> {
+    Err(ApiError::bad_request(format!(
+        "Schema error for port: '{ident}' is not of type 'object'. A new one is sent to the collection, /v1/ports."
+    )))
+}
+
+/// `GET /ports/{ident}/{field}`, which shows that field.
+pub(super) async fn show_fields(
+    state: &WebState,
+    context: &Context,
+    ident: &str,
+    list: &str,
+) -> Result<HttpResponse> {
+    let fields = query::chosen::<PortField>(list, context.version)?;
+    let port = find_for(state, context, ident, Rule::PortGet).await?;
+    Ok(HttpResponse::Ok().json(PortView { port: &port, fields: &fields, context }))
+}
+
+/// The port that a client calls `ident`: a UUID or a name, whatever the version.
 async fn find(state: &WebState, context: &Context, ident: &str) -> Result<Port> {
-    let by_name = context.version.has(PORT_NAME_IN_PATH);
-    let candidates: Vec<String> = [Some(ident), without_json_suffix(ident, context)]
-        .into_iter()
-        .flatten()
-        .filter(|ident| query::parse_uuid(ident).is_some() || (by_name && !ident.contains('\0')))
-        .map(str::to_owned)
-        .collect();
+    if !is_logical_name(ident) {
+        return Err(ApiError::bad_request(format!("Expected UUID or name for port_ident: {ident}")));
+    }
+    let candidates: Vec<String> =
+        [Some(ident), without_json_suffix(ident, context)].into_iter().flatten().map(str::to_owned).collect();
     let found = read(state, move |conn| {
         for ident in candidates {
             if let Some(port) = ports::find(conn, &ident)? {
@@ -56,13 +80,13 @@ async fn find(state: &WebState, context: &Context, ident: &str) -> Result<Port> 
         Ok(None)
     })
     .await?;
-    found.ok_or_else(|| ApiError::not_found(format!("Port {ident} could not be found.")))
+    found.ok_or_else(|| ApiError::missing("Port", ident, "ports"))
 }
 
 /// [`find`], for a caller who wants to do what `rule` stands for with the port.
 async fn find_for(state: &WebState, context: &Context, ident: &str, rule: Rule) -> Result<Port> {
     let port = find(state, context, ident).await?;
-    let missing = || ApiError::not_found(format!("Port {ident} could not be found."));
+    let missing = || ApiError::missing("Port", ident, "ports");
     may(state, context, &port, rule, missing).await?;
     Ok(port)
 }
@@ -119,9 +143,8 @@ async fn filtered(state: &WebState, context: &Context, args: &Args, detail: bool
         None => None,
     };
     let address = args.text("address").map(|text| {
-        mac(text).ok_or_else(|| {
-            ApiError::bad_request(format!("Expected a MAC address in 'address' but received {text}."))
-        })
+        mac(text)
+            .ok_or_else(|| ApiError::bad_request(format!("Expected valid MAC address for address: {text}")))
     });
     let address = address.transpose()?;
     // with a node or a port group the address is not looked at, and with an address the shard is not
@@ -247,13 +270,8 @@ async fn page(
     {
         return Err(ApiError::too_new(&format!("sort_key '{}'", field.name), field.since, context.version));
     }
-    wanted.sort_key = PortSort::from_name(&paging.sort_key).ok_or_else(|| {
-        ApiError::bad_request(format!(
-            "The sort_key value \"{}\" is an invalid field for sorting{}",
-            paging.sort_key,
-            query::sort_hint::<PortField>(&paging.sort_key)
-        ))
-    })?;
+    wanted.sort_key = PortSort::from_name(&paging.sort_key)
+        .ok_or_else(|| query::unsortable::<PortField>(&paging.sort_key))?;
     wanted.sort_dir = if paging.descending { SortDir::Desc } else { SortDir::Asc };
     wanted.limit = Some(i64::from(paging.limit));
     wanted.marker = paging.marker.as_deref().map(marker).transpose()?;
@@ -286,15 +304,26 @@ async fn create(
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let version = context.version;
-    let mut body = body.object()?;
+    let mut body = body.object_of("port")?;
+    one_node(&body)?;
     let ident = body.remove("node_ident").filter(|ident| !ident.is_null());
     if ident.is_some() && !version.has(PORT_NODE_IDENT) {
         return Err(ApiError::too_new("'node_ident'", PORT_NODE_IDENT, version));
     }
     check_keys::<PortField>(&body, &context)?;
     check_local_link(body.get("local_link_connection"), &context)?;
-    if body.get("address").is_none_or(Value::is_null) {
-        return Err(ApiError::bad_request("'address' is required: the MAC address of the port."));
+    match body.get("address") {
+        None => {
+            return Err(ApiError::bad_request(
+                "Schema error for port: 'address' is a required property. It is the MAC address of the port.",
+            ));
+        }
+        Some(Value::Null) => {
+            return Err(ApiError::bad_request(
+                "Schema error for port: None is not of type 'string'. 'address' takes a MAC address.",
+            ));
+        }
+        Some(_) => {}
     }
     let node = owner(&state, &context, ident.as_ref(), body.get("node_uuid")).await?;
     context.authorize(Rule::PortCreate, Target::node(&node))?;
@@ -305,18 +334,39 @@ async fn create(
         Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
     });
 
+    let linked = body.get("local_link_connection").is_some_and(|link| !link.is_null());
     let mut port = Port::new(Uuid::new_v4(), node.uuid, "", now());
     for field in PortField::ALL {
         if let Some(value) = body.remove(field.spec().name) {
             port.write(*field, value, version).map_err(ApiError::bad_request)?;
         }
     }
-    port_rules::settle_new(&mut port).map_err(ApiError::from)?;
+    port_rules::settle_new(&mut port, linked).map_err(ApiError::from)?;
     let port = state.directory.ask(node.uuid, CreatePort { port, asked_to_boot }).await?;
     let fields = query::all_fields(version);
     let location = format!("{}/v1/ports/{}", context.base, port.uuid);
     let view = PortView { port: &port, fields: &fields, context: &context };
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(view))
+}
+
+/// Exactly one of two keys says which node a new port is on.
+fn one_node(body: &Map<String, Value>) -> Result<()> {
+    let (ident, uuid) = (body.contains_key("node_ident"), body.contains_key("node_uuid"));
+    if ident != uuid || !body.contains_key("address") {
+        return Ok(());
+    }
+    let given = check::shown(&Value::Object(body.clone()));
+    Err(ApiError::bad_request(if ident {
+        format!(
+            "Schema error for port: {given} is valid under each of {{'required': ['node_uuid']}}, {{'required': \
+             ['node_ident']}}. Give one of the two."
+        )
+    } else {
+        format!(
+            "Schema error for port: {given} is not valid under any of the given schemas. Possible root cause: 'node_ident' \
+             is a required property. It or 'node_uuid' says which node the port is on."
+        )
+    }))
 }
 
 /// The node that a new port is on, from exactly one of `node_ident` and `node_uuid`.
@@ -332,13 +382,13 @@ async fn owner(
         (None, Some(uuid)) => uuid,
         (None, None) | (Some(_), Some(_)) => {
             return Err(ApiError::bad_request(
-                "Exactly one of 'node_uuid' and 'node_ident' must say which node the port is on.",
+                "Schema error for port: exactly one of 'node_uuid' and 'node_ident' must say which node the port is on.",
             ));
         }
     };
     let text = given.as_str().unwrap_or_default().to_owned();
     if uuid.is_some() && query::parse_uuid(&text).is_none() {
-        return Err(ApiError::bad_request("Expected a UUID in 'node_uuid'."));
+        return Err(ApiError::bad_request(format!("Expected UUID for node_uuid: {text}")));
     }
     let missing = ApiError::bad_request(format!("Node {text} could not be found."));
     match find_node(state, context, &text, Rule::NodeGet).await {
@@ -424,7 +474,7 @@ async fn delete(
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let Some(uuid) = query::parse_uuid(&ident) else {
         return Err(ApiError::bad_request(format!(
-            "Expected a UUID but received {ident}: a port is deleted by its UUID."
+            "Expected UUID for port_uuid: {ident}. A port is deleted by its UUID."
         )));
     };
     let missing = || ApiError::not_found(format!("Port {uuid} could not be found."));

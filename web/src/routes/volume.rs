@@ -37,6 +37,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(
             at("/volume/connectors/{uuid}")
                 .get(of_node::show::<Connector>)
+                .post(of_node::named::<Connector>)
                 .patch(of_node::change::<Connector>)
                 .delete(of_node::delete::<Connector>),
         )
@@ -50,6 +51,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(
             at("/volume/targets/{uuid}")
                 .get(of_node::show::<Target>)
+                .post(of_node::named::<Target>)
                 .patch(of_node::change::<Target>)
                 .delete(of_node::delete::<Target>),
         )
@@ -106,6 +108,8 @@ fn no_node(given: &str) -> String {
     )
 }
 
+const FIELDS_OR_DETAIL: &str = "Can't fetch a subset of fields with 'detail' set: leave one of the two away.";
+
 const RULES: Rules = Rules {
     list_all: Rule::VolumeListAll,
     list: Rule::VolumeList,
@@ -157,6 +161,8 @@ impl OfNode for Connector {
     const FILTERS: usize = 1;
     const COLUMNS: &'static str = "uuid,node_uuid,type,connector_id";
     const NAMED: bool = false;
+    const IDENT: &'static str = "connector_uuid";
+    const FIELDS_OR_DETAIL: &'static str = FIELDS_OR_DETAIL;
     const RULES: Rules = RULES;
 
     fn empty(node: Uuid, _: &WebState) -> Connector {
@@ -254,6 +260,8 @@ impl OfNode for Target {
     const FILTERS: usize = 1;
     const COLUMNS: &'static str = "uuid,node_uuid,volume_type,boot_index,volume_id";
     const NAMED: bool = false;
+    const IDENT: &'static str = "target_uuid";
+    const FIELDS_OR_DETAIL: &'static str = FIELDS_OR_DETAIL;
     const RULES: Rules = RULES;
 
     fn empty(node: Uuid, _: &WebState) -> Target {

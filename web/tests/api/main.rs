@@ -7,6 +7,7 @@ mod belongings;
 mod bodies;
 mod chassis;
 mod client;
+mod documents;
 mod events;
 mod hardware;
 mod inspection;
