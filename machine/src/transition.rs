@@ -52,8 +52,10 @@ impl Facts {
 pub enum InspectionMark {
     /// `inspection_started_at` := now, `inspection_finished_at` := null.
     Started,
-    /// `inspection_finished_at` := now.
+    /// `inspection_finished_at` := now, `inspection_started_at` := null.
     Finished,
+    /// `inspection_started_at` := null.
+    Stopped,
 }
 
 /// What is to be written in one commit, and what to start after it.
@@ -136,6 +138,8 @@ fn inspection(row: &Row) -> Option<InspectionMark> {
         Some(InspectionMark::Started)
     } else if row.on == Event::Done && row.from.activity() == Some(Activity::Inspect) {
         Some(InspectionMark::Finished)
+    } else if row.to == State::InspectFailed && row.from.activity() == Some(Activity::Inspect) {
+        Some(InspectionMark::Stopped)
     } else {
         None
     }

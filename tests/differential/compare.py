@@ -16,6 +16,12 @@ HEADERS = [
 PRESENT = ["x-openstack-request-id", "openstack-request-id"]
 
 
+SETS = {f"enabled_{kind}_interfaces" for kind in (
+    "bios", "boot", "console", "deploy", "firmware", "inspect", "management", "network", "power", "raid", "rescue",
+    "storage", "vendor",
+)}
+
+
 class Names:
     """The ids of one side. One that the client did not choose is named after the place where it was seen first, or
     after what the list calls it."""
@@ -30,7 +36,11 @@ class Names:
 def normal(value, names, place):
     """`value` with its ids, times and ports replaced."""
     if isinstance(value, dict):
-        return {text(key, names, place): normal(inner, names, f"{place}/{key}") for key, inner in value.items()}
+        out = {text(key, names, place): normal(inner, names, f"{place}/{key}") for key, inner in value.items()}
+        # Ironic keeps these as sets: their order is chance
+        for key in out.keys() & SETS:
+            out[key] = sorted(out[key]) if isinstance(out[key], list) else out[key]
+        return out
     if isinstance(value, list):
         return [normal(inner, names, f"{place}/{at}") for at, inner in enumerate(value)]
     if isinstance(value, str):

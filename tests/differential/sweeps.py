@@ -14,6 +14,11 @@ NODE = [
     ("secure_boot", 75, "true"), ("shard", 82, '"s"'), ("parent_node", 83, '"$parent"'),
     ("firmware_interface", 86, '"no-firmware"'), ("disable_power_off", 95, "true"), ("instance_name", 104, '"i"'),
 ]
+# what Ironic answers 500 to, or stores null for; nodes.req has them
+NOT_TAKEN_AWAY = {
+    "automated_clean", "conductor_group", "retired", "disable_power_off", "pxe_enabled", "is_smartnic",
+    "available_for_dynamic_portgroup",
+}
 # only shown, or only patched
 NODE_SHOWN = [
     ("driver_internal_info", 3), ("inspection_started_at", 6), ("inspection_finished_at", 6), ("clean_step", 7),
@@ -31,7 +36,7 @@ NODE_FILTERS = [
 PORT = [
     ("local_link_connection", 19, '{"switch_id": "aa:bb:cc:dd:ee:ff", "port_id": "1"}'), ("pxe_enabled", 19, "true"),
     ("portgroup_uuid", 24, '"$g"'), ("physical_network", 34, '"p"'), ("is_smartnic", 53, "false"),
-    ("local_link_connection", 53, '{"port_id": "1", "hostname": "h"}'), ("local_link_connection", 64, '{"network_type": "managed"}'),
+    ("local_link_connection", 53, '{"port_id": "1", "hostname": "h"}'), ("local_link_connection", 64, '{"network_type": "unmanaged"}'),
     ("name", 88, '"%name"'),
     ("local_link_connection", 90, '{"port_id": "1", "vtep-logical-switch": "a", "vtep-physical-switch": "b"}'),
     ("local_link_connection", 105, '{"port_id": "1", "vtep-logical-switch": "a", "vtep-physical-switch": "b"}'),
@@ -49,8 +54,8 @@ VERBS = [
     ("deleted", 1), ("delete", 73), ("verify", 1), ("hold", 85), ("available", 1),
 ]
 VERB_BODIES = {
-    "clean": ', "clean_steps": [{"interface": "raid", "step": "x"}]', "rescue": ', "rescue_password": "pw"',
-    "service": ', "service_steps": [{"interface": "raid", "step": "x"}]',
+    "clean": ', "clean_steps": [{"interface": "vendor", "step": "log_passthrough"}]', "rescue": ', "rescue_password": "pw"',
+    "service": ', "service_steps": [{"interface": "vendor", "step": "log_passthrough"}]',
 }
 # method, path, minor, body
 ENDPOINTS = [
@@ -97,7 +102,8 @@ def fields():
         yield f'POST /nodes @{minor - 1} {{"driver": "fake-hardware", "{name}": null}}'
         if name not in ("boot_mode", "secure_boot"):
             yield f'PATCH /nodes/$n {around(minor)} [{{"op": "add", "path": "/{name}", "value": {value}}}]'
-            yield f'PATCH /nodes/$n @{minor - 1} [{{"op": "remove", "path": "/{name}"}}]'
+            if name not in NOT_TAKEN_AWAY:
+                yield f'PATCH /nodes/$n @{minor - 1} [{{"op": "remove", "path": "/{name}"}}]'
     for name, minor, value in NODE_PATCHED:
         yield f'PATCH /nodes/$n {around(minor)} [{{"op": "replace", "path": "/{name}", "value": {value}}}]'
     for name, minor in [(name, minor) for name, minor, _ in NODE] + NODE_SHOWN:
@@ -117,7 +123,8 @@ def belongings():
     for name, minor, value in PORT:
         yield f'POST /ports {around(minor)} {{"node_uuid": "$n", "address": "%mac", "{name}": {value}}}'
         yield f'PATCH /ports/$p {around(minor)} [{{"op": "replace", "path": "/{name}", "value": {value}}}]'
-        yield f'PATCH /ports/$p @{minor - 1} [{{"op": "remove", "path": "/{name}"}}]'
+        if name not in NOT_TAKEN_AWAY:
+            yield f'PATCH /ports/$p @{minor - 1} [{{"op": "remove", "path": "/{name}"}}]'
     for name, minor in sorted({(name, minor) for name, minor, _ in PORT} | set(PORT_SHOWN)):
         yield f"GET /ports/$p?fields={name} {around(minor)}"
     for query, minor in PORT_FILTERS:

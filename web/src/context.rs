@@ -82,9 +82,9 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
     };
 
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let at_root = matches!(request.path(), "/" | "/healthz" | "/readyz");
+    let at_root = matches!(request.path(), "/healthz" | "/readyz");
     let negotiated = match version::negotiate(header, max) {
-        // the root document tells what there is, so it ignores what cannot be had
+        // these have no versions
         Err(_) if at_root => Ok(Version::MIN),
         other => other,
     };
@@ -103,7 +103,12 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
             (response.map_into_left_body(), shown)
         }
         Err(out_of_range) => {
-            let response = ApiError::no_version(out_of_range.to_string()).error_response();
+            let text = out_of_range.to_string();
+            let refusal = match request.path() {
+                "/" => ApiError::not_acceptable(text),
+                _ => ApiError::no_version(text),
+            };
+            let response = refusal.error_response();
             (request.into_response(response).map_into_right_body(), None)
         }
     };

@@ -80,7 +80,7 @@ impl Handler<Heartbeat> for NodeActor {
                 // a ramdisk that was left running after its work calls until its machine is switched off
                 tracing::debug!(node = %self.uuid(), state = %self.state(), "heartbeat of a ramdisk without work");
             }
-            let text = "Agent token is missing or does not match the node's; reboot the node so that its ramdisk \
+            let text = "Invalid or missing agent token received. Reboot the node so that its ramdisk \
                         looks up again.";
             return self.refuse(NodeError::Invalid(text.into()));
         }

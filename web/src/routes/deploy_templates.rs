@@ -57,6 +57,9 @@ impl Document for Template {
         version: Version,
     ) -> std::result::Result<(), String> {
         use TemplateField as F;
+        if field == F::Steps && value.is_null() {
+            return Err("Schema error for deploy_template: 'steps' is a required property".to_owned());
+        }
         let value = check(field, value, version)?;
         match field {
             F::Extra => self.extra = value.as_object().map(JsonText::from).unwrap_or_default(),

@@ -296,9 +296,6 @@ fn check_runbook(body: &Map<String, Value>, verb: Verb, version: Version) -> Res
     if !version.has(RUNBOOK) {
         return Err(ApiError::too_new("'runbook'", RUNBOOK, version));
     }
-    if !matches!(verb, Verb::Clean | Verb::Service) {
-        return Err(ApiError::bad_request("'runbook' goes with the targets clean and service only."));
-    }
     let some = |key: &str| body.get(key).and_then(Value::as_array).is_some_and(|steps| !steps.is_empty());
     if some("clean_steps") || some("service_steps") {
         let steps = if verb == Verb::Clean { "clean_steps" } else { "service_steps" };

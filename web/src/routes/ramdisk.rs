@@ -39,7 +39,9 @@ async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -
     };
     let wants_token = context.version.has(LOOKUP_TOKEN);
     let found = state.directory.ask(node, Lookup { wants_token }).await.map_err(|error| match error {
-        NodeError::NotFound { .. } => not_found(&format!("Node {node} is not there, or waits for no ramdisk.")),
+        NodeError::NotFound { .. } => {
+            not_found(&format!("Node {node} is not there, or waits for no ramdisk."))
+        }
         other => other.into(),
     })?;
     Ok(HttpResponse::Ok().json(answer(found, &context.base, &state.settings)))
@@ -65,6 +67,11 @@ pub(super) fn answer(found: LookedUp, base: &str, settings: &WebSettings) -> Loo
             })),
             metrics_statsd: object(json!({"statsd_host": "localhost", "statsd_port": 8125})),
             heartbeat_timeout: found.heartbeat_timeout.as_secs(),
+            agent_containers: object(json!({
+                "allow_arbitrary_containers": false, "allowed_containers": [], "runner": "podman", "pull_options": [],
+                "container_steps_file": "/etc/ironic-python-agent.d/mysteps.yaml",
+                "run_options": ["--rm", "--network=host"],
+            })),
             agent_token: found.agent_token.map(Secret::new),
             agent_token_required: true,
             agent_md5_checksum_enable: settings.allow_md5_checksum,
@@ -136,7 +143,9 @@ async fn heartbeat(
 
 fn check(message: &Heartbeat, require_tls: bool) -> Result<()> {
     if message.agent_token.as_deref().is_none_or(str::is_empty) {
-        return Err(ApiError::bad_request("Agent token is required for heartbeat processing. It comes with the first lookup."));
+        return Err(ApiError::bad_request(
+            "Agent token is required for heartbeat processing. It comes with the first lookup.",
+        ));
     }
     if message.agent_version.is_none() && message.agent_status.is_none() {
         return Err(ApiError::bad_request(

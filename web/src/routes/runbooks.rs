@@ -80,6 +80,9 @@ impl Document for Book {
             let remedy = format!("'{}' takes true or false.", field.spec().name);
             return Err(not_of_type("runbook", &value, "'boolean', 'null'", &remedy));
         }
+        if field == F::Steps && value.is_null() {
+            return Err("Schema error for runbook: 'steps' is a required property".to_owned());
+        }
         let value = check(field, value, version)?;
         let text = value.as_str().map(str::to_owned);
         let row = &mut self.row;

@@ -59,7 +59,8 @@ pub(super) fn of_body(
             continue;
         };
         if !goes {
-            let verbs: Vec<&str> = list.verbs.iter().map(|verb| verb.as_str()).collect();
+            let others = list.verbs.iter().filter(|verb| **verb != Verb::Deploy);
+            let verbs: Vec<&str> = others.map(|verb| verb.as_str()).collect();
             if steps.as_array().is_some_and(Vec::is_empty) {
                 continue;
             }
