@@ -70,7 +70,7 @@ fn list_of(field: AllocationField, value: &Value) -> std::result::Result<&[Value
 fn unnamed_schema(error: ApiError) -> ApiError {
     match error {
         ApiError::Refused { status, text, retry_after } => {
-            let told = ["Schema error for allocation:", "Schema error for body:"];
+            let told = ["Schema error for allocation:", "Schema error for body:", "Schema error for patch:"];
             let text = match told.iter().find_map(|start| text.strip_prefix(start)) {
                 Some(rest) => format!("Schema error:{rest}"),
                 None => text,
@@ -126,6 +126,11 @@ impl Document for Allocation {
                     trait_name(name).map_err(|why| not_a_trait("allocation", name, &why))?;
                 }
                 self.traits = JsonList::from(list_of(field, &value)?);
+                return Ok(());
+            }
+            // whether it can be one is said of the whole
+            F::Name if value.is_string() => {
+                self.name = value.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
                 return Ok(());
             }
             F::CreatedAt | F::Extra | F::LastError | F::Links | F::Name | F::NodeUuid | F::Owner => {}
@@ -187,7 +192,7 @@ fn target(row: &Allocation) -> Target<'_> {
 }
 
 fn missing(ident: &str) -> ApiError {
-    ApiError::not_found(format!("Allocation {ident} could not be found."))
+    ApiError::missing("Allocation", ident, "allocations")
 }
 
 /// The allocation that a client calls `ident`, for what `rule` stands for: 404 if the caller may not see it, 403 if it
@@ -449,7 +454,7 @@ async fn change(
     let version = context.version;
     let mut row = find(&state, &context, &ident, Rule::AllocationUpdate).await?;
     only_patchable(body.0.as_ref())?;
-    let patch = Patch::<AllocationField>::parse(body.0, version).map_err(ApiError::unknown_not_new)?;
+    let patch = Patch::<AllocationField>::parse(body.0, version).map_err(unnamed_schema)?;
     let mut tries = 0;
     let row = loop {
         tries += 1;
@@ -489,6 +494,14 @@ fn only_patchable(patch: Option<&Value>) -> Result<()> {
         if path.starts_with('/') && !known.is_some_and(|field| field.spec().write.by_patch()) {
             return Err(ApiError::bad_request(format!(
                 "Cannot patch /{root}. Only the following can be updated: name, extra"
+            )));
+        }
+    }
+    for change in changes.iter().filter(|change| change.get("path").is_some_and(|path| path == "/name")) {
+        if let Some(value) = change.get("value").filter(|value| !value.is_null() && !value.is_string()) {
+            return Err(ApiError::bad_request(format!(
+                "Cannot update allocation with invalid name '{}'",
+                shown(value)
             )));
         }
     }

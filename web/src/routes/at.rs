@@ -64,12 +64,25 @@ impl HttpServiceFactory for At {
         let rows = self.rows;
         let others = rows.clone();
         let no_method = move |context: Context| {
-            let allowed = allowed(&others, context.version);
-            async move { Err::<HttpResponse, ApiError>(ApiError::no_method_but(&allowed)) }
+            let refusal = match hidden(&others, context.version) {
+                Some(since) => ApiError::path_too_new(since, context.version),
+                None => ApiError::no_method_but(&allowed(&others, context.version)),
+            };
+            async move { Err::<HttpResponse, ApiError>(refusal) }
         };
         let gated = from_fn(move |request, next| gate(rows.clone(), request, next));
         self.resource.default_service(web::to(no_method)).wrap(gated).register(config);
     }
+}
+
+/// What belongs to a node is not there at all for older clients, whichever the method: the minor version that brought
+/// it. What stands below `states` and `management` is there, and merely has no such method.
+fn hidden(rows: &[&'static Operation], version: Version) -> Option<u16> {
+    let path = rows.first()?.path;
+    let belongs = path.starts_with("/volume/") || path.starts_with("/nodes/{ident}/");
+    let verbs = path.starts_with("/nodes/{ident}/states") || path.starts_with("/nodes/{ident}/management");
+    let absent = |row: &&Operation| matches!(row.gate(version), Some((_, Below::NotFound)));
+    (belongs && !verbs && rows.iter().all(absent)).then(|| rows.iter().map(|row| row.since).min()).flatten()
 }
 
 /// The methods that a path has at that version, as in `Allow`.

@@ -7,7 +7,7 @@ use ferric_schema::nodes;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::gates::NO_ARGS;
 use crate::policy::{Rule, Target};
 use crate::query::Args;
@@ -15,7 +15,13 @@ use crate::routes::{at, read};
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/shards").get(list));
+    cfg.service(at("/shards").get(list)).service(at("/shards/{name}").get(one));
+}
+
+async fn one() -> Result<HttpResponse> {
+    Err(ApiError::not_found(
+        "The resource could not be found. GET /v1/shards counts the nodes of each shard.",
+    ))
 }
 
 /// The largest first; the nodes of no shard stand under the name that Python gives to nothing.
