@@ -30,7 +30,7 @@ pub use error::NodeError;
 pub use ferric_drivers::flow::Asked;
 pub use ferric_drivers::inspect::rules::validate_rule as validate_inspection_rule;
 pub use ferric_drivers::interface::{IndicatorState, Kind, VendorMethod, VmediaAsk};
-pub use ferric_drivers::{DriverError, Secret};
+pub use ferric_drivers::{DriverError, Secret, python};
 pub use message::DriverInfo;
 pub use node::{NodeActor, belongings, vifs_of};
 pub use settings::Settings;

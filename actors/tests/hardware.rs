@@ -292,7 +292,7 @@ async fn a_raid_configuration_is_checked_stored_and_built_by_a_manual_clean() {
     let good = object(json!({"logical_disks": [{"size_gb": 10, "raid_level": "1"}]}));
     world.directory.ask(id, SetTargetRaidConfig(good.clone())).await.expect("stored");
     let node = world.cleans(id, "raid", "create_configuration", json!({})).await;
-    assert_eq!((node.target_raid_config.parse(), node.last_error), (good, None));
+    assert_eq!((node.raid_config.parse(), node.last_error), (good, None));
 }
 
 #[actix::test]

@@ -217,8 +217,13 @@ impl Handler<SetBootDevice> for NodeActor {
             }
             let job = job?;
             job.bound.management.validate(&job.view)?;
+            let known = job.bound.management.supported_boot_devices();
+            let device = ask.device.parse().ok().filter(|device| known.contains(device));
+            let Some(device) = device else {
+                return Err(job.bound.management.refused_boot_device(&ask.device).into());
+            };
             let mode = job.view.boot_mode(mode);
-            let set = SetDevice { job, device: ask.device, persistent: ask.persistent, mode };
+            let set = SetDevice { job, device, persistent: ask.persistent, mode };
             Ok(answered("setting the boot device", power.send(set).timeout(2 * QUESTION).await)?)
         })
     }

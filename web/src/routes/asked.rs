@@ -27,11 +27,15 @@ impl Asked {
         Ok(Asked { body: body.arguments(allowed, version)?, query })
     }
 
-    /// The argument; a body wins over the query. 400 when neither has it. It may be null.
-    pub(super) fn required(&self, name: &str) -> Result<Value> {
+    /// The argument; a body wins over the query. It may be null.
+    fn given(&self, name: &str) -> Option<Value> {
         let found = self.body.get(name).cloned();
-        let found = found.or_else(|| self.query.text(name).map(|text| Value::String(text.to_owned())));
-        found.ok_or_else(|| missing(name))
+        found.or_else(|| self.query.text(name).map(|text| Value::String(text.to_owned())))
+    }
+
+    /// As [`Asked::given`]; 400 when neither has it.
+    fn required(&self, name: &str) -> Result<Value> {
+        self.given(name).ok_or_else(|| missing(name))
     }
 
     /// A text; null is `None`.
@@ -47,13 +51,22 @@ impl Asked {
 
     /// A boolean in any of Ironic's words; null is `None`.
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>> {
-        match self.required(name)? {
-            Value::Null => Ok(None),
-            Value::Bool(flag) => Ok(Some(flag)),
-            Value::String(text) => strict_bool(name, &text).map(Some),
-            other @ (Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                strict_bool(name, &other.to_string()).map(Some)
-            }
+        flag(name, self.required(name)?)
+    }
+
+    /// As [`Asked::flag`]; what is not there is `None` too.
+    pub(super) fn flag_if_given(&self, name: &str) -> Result<Option<bool>> {
+        self.given(name).map_or(Ok(None), |value| flag(name, value))
+    }
+}
+
+fn flag(name: &str, value: Value) -> Result<Option<bool>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Bool(flag) => Ok(Some(flag)),
+        Value::String(text) => strict_bool(name, &text).map(Some),
+        other @ (Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            strict_bool(name, &other.to_string()).map(Some)
         }
     }
 }

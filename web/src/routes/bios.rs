@@ -7,12 +7,13 @@ use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{BIOS_ARGS, BIOS_FIELDS, BIOS_REGISTRY, NO_ARGS};
+use crate::gates::{BIOS_ARGS, BIOS_FIELDS, BIOS_REGISTRY};
 use crate::policy::Rule;
 use crate::query::Args;
 use crate::routes::nodes::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
+use crate::version::Version;
 use crate::views::Iso;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -21,6 +22,10 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 
 /// What a list shows unless asked otherwise.
 const LISTED: &[&str] = &["name", "value"];
+
+fn known_field(name: &str) -> bool {
+    BIOS_FIELDS.contains(&name) || BIOS_REGISTRY.contains(&name)
+}
 
 /// A setting on the wire: times and links, and what is asked for.
 fn view(setting: &Setting, ident: &str, fields: &[&str], base: &str) -> Value {
@@ -50,12 +55,27 @@ fn view(setting: &Setting, ident: &str, fields: &[&str], base: &str) -> Value {
             "reset_required" => json!(known.reset_required),
             "unique" => json!(known.unique),
             "upper_bound" => json!(known.upper_bound),
-            // created_at, updated_at, links: they are there already
+            // created_at, updated_at, links: they are there already; node_uuid: the links tell it
             _ => continue,
         };
         map.insert((*field).to_owned(), value);
     }
     Value::Object(map)
+}
+
+/// The arguments that a list takes since a version. Ironic refuses them in a schema's words, those that it knows from
+/// nowhere in its own.
+fn arguments(request: &HttpRequest, since: u16, context: &Context) -> Result<Args> {
+    let args = Args::parse(request.query_string(), BIOS_ARGS, Version::MAX)?;
+    let early =
+        BIOS_ARGS.iter().find(|arg| args.text(arg.name).is_some()).filter(|_| !context.version.has(since));
+    match early {
+        None => Ok(args),
+        Some(arg) => Err(ApiError::bad_request(format!(
+            "Schema error: Additional properties are not allowed ('{}' was unexpected)",
+            arg.name
+        ))),
+    }
 }
 
 async fn list(
@@ -64,10 +84,10 @@ async fn list(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), BIOS_ARGS, context.version)?;
+    let args = arguments(&request, BIOS_ARGS[0].since, &context)?;
     let detail = args.bool("detail")?.unwrap_or(false);
     let chosen = args.list("fields");
-    if let Some(strange) = chosen.iter().flatten().find(|name| !BIOS_FIELDS.contains(&name.as_str())) {
+    if let Some(strange) = chosen.iter().flatten().find(|name| !known_field(name)) {
         return Err(ApiError::bad_request(format!(
             "Schema error: '{strange}' is not one of ['{}']",
             BIOS_FIELDS.join("', '")
@@ -93,7 +113,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    arguments(&request, u16::MAX, &context)?;
     let (ident, name) = path.into_inner();
     let node = find_for(&state, &context, &ident, Rule::NodeBiosGet).await?.uuid;
     let wanted = name.clone();

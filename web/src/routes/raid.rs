@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::SetTargetRaidConfig;
-use ferric_actors::{DriverError, NodeError};
+use ferric_actors::{DriverError, NodeError, python};
 use serde_json::{Map, Value};
 
 use crate::body::Body;
@@ -32,10 +32,13 @@ async fn want(
     let config = match body.0 {
         None => Map::new(),
         Some(Value::Object(config)) => config,
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            return Err(ApiError::bad_request(
-                "Expected types <class 'dict'> for target_raid_config: send a JSON object, {} for none.",
-            ));
+        Some(
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)),
+        ) => {
+            let told: String = python::str(&other).chars().take(200).collect();
+            return Err(ApiError::bad_request(format!(
+                "Expected types <class 'dict'> for target_raid_config: {told}. Send a JSON object, {{}} for none."
+            )));
         }
     };
     let node = find_for(&state, &context, &ident, Rule::NodeSetRaidState).await?;

@@ -118,12 +118,17 @@ async fn driver_methods(
     Ok(listed(&methods))
 }
 
-async fn called(name: &str, call: CallVendor, context: &Context, state: &WebState) -> Result<HttpResponse> {
+async fn called(
+    name: &str,
+    call: impl FnOnce() -> Result<CallVendor>,
+    context: &Context,
+    state: &WebState,
+) -> Result<HttpResponse> {
     context.authorize(Rule::DriverVendorPassthru, Target::NONE)?;
     if state.directory.driver(name).is_none() {
         return Err(unknown_driver(name, state));
     }
-    Ok(answered(state.directory.call_driver_vendor(name, call).await?))
+    Ok(answered(state.directory.call_driver_vendor(name, call()?).await?))
 }
 
 async fn call_driver(
@@ -135,7 +140,7 @@ async fn call_driver(
 ) -> Result<HttpResponse> {
     Args::parse(request.query_string(), NO_ARGS, context.version)?;
     let (name, method) = path.into_inner();
-    called(&name, call_of(&request, method, body)?, &context, &state).await
+    called(&name, || call_of(&request, method, body), &context, &state).await
 }
 
 async fn call_driver_by_query(
@@ -146,5 +151,5 @@ async fn call_driver_by_query(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let method = asked_by_query(&request, &context)?;
-    called(&name, call_of(&request, method, body)?, &context, &state).await
+    called(&name, || call_of(&request, method, body), &context, &state).await
 }

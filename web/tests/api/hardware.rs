@@ -47,7 +47,7 @@ async fn a_raid_configuration_is_wanted_checked_and_built() {
     let clean = json!({"target": "clean", "clean_steps": steps});
     client.put(&format!("{path}/states/provision"), clean).await.is(202);
     let node = client.until(&id, "provision_state", &json!("manageable")).await;
-    assert_eq!(node["last_error"], Value::Null);
+    assert_eq!((&node["last_error"], &node["raid_config"]), (&Value::Null, &wanted));
     // no body at all takes the wish back
     client.send(Method::PUT, &raid, None).await.is(204);
     assert_eq!(client.get(&path).await.is(200)["target_raid_config"], json!({}));
