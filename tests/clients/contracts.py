@@ -12,7 +12,7 @@ import time
 
 from crew import carry_out
 from pattern import ANY, GONE, SOME, Both, Has, Like, OneOf
-from player import Ask, Row, play
+from player import FERRIC, IRONIC, Ask, Row, play
 
 # gophercloud reads times in this form and no other, or null.
 WHEN = OneOf((None, Like(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)$")))
@@ -102,7 +102,7 @@ NOVA = [
     ask("GET /v1/volume/connectors?node=$node&detail=True", version="1.32", holds={"connectors": []}),
     ask("POST /v1/volume/targets", {"node_uuid": "$node", "volume_type": "iscsi", "properties": {"target_iqn": "iqn.2026-01.org.example:vol"}, "volume_id": "vol-$run", "boot_index": 0}, 201, {"uuid": UUID, "node_uuid": "$node"}, version="1.32", keep={"target": "uuid"}),
     # its trait is not the node's: the deployment is refused, as nova's placement should have known
-    ask("PUT /v1/nodes/$node/states/provision", {"target": "active", "configdrive": DRIVE}, 400, {"error_message": Like("CUSTOM_NOVA|trait")}, peer=True),
+    ask("PUT /v1/nodes/$node/states/provision", {"target": "active", "configdrive": DRIVE}, 400, {"error_message": Like("CUSTOM_NOVA|trait")}),
     Ask("PUT /v1/nodes/$node/traits/CUSTOM_NOVA", status=204),
     ask("GET /v1/nodes/$node/validate", holds={"deploy": {"result": True}, "power": {"result": True}, "storage": {"result": OneOf((True, None))}}),
     provision("$node", "active", configdrive=DRIVE),
@@ -130,7 +130,7 @@ NOVA = [
     ask(NOVA_GET, holds=NOVA_NODE | {"provision_state": "active"}, until=True, never={"provision_state": "unrescue failed"}),
     # rebuild; a real Ironic 39.0.0 without authentication answers 500
     ask("PATCH /v1/nodes/$node", [add("/instance_info/preserve_ephemeral", False)]),
-    dataclasses.replace(provision("$node", "rebuild", configdrive=DRIVE), peer=False),
+    dataclasses.replace(provision("$node", "rebuild", configdrive=DRIVE), on=FERRIC),
     ask(NOVA_GET, holds=NOVA_NODE | {"provision_state": "active", "target_provision_state": None}, until=True, never={"provision_state": "deploy failed"}),
     # destroy
     provision("$node", "deleted"),
@@ -203,10 +203,12 @@ def metal3(version: str) -> list[Row]:
         provision("$node", "clean", clean_steps=[{"interface": "bios", "step": "apply_configuration", "args": {"settings": [{"name": "numlock", "value": "off"}]}}]),
         reaches(METAL3_GET, "manageable", last_error=None, clean_step=OneOf((None, {}))),
         ask("GET /v1/nodes/$node/bios?detail=true", holds={"bios": Has({"name": "numlock", "value": "off", "attribute_type": ANY, "allowable_values": ANY, "read_only": ANY})}),
-        provision("$node", "clean", clean_steps=[{"interface": "bios", "step": "no_such_step"}]),
-        reaches(METAL3_GET, "clean failed", last_error=Like("no_such_step"), maintenance=ANY),
+        # decision 21: Ferric refuses at once what Ironic fails at later
+        ask("PUT /v1/nodes/$node/states/provision", {"target": "clean", "clean_steps": [{"interface": "bios", "step": "no_such_step"}]}, 400, {"error_message": Like("no_such_step")}, on=FERRIC),
+        dataclasses.replace(provision("$node", "clean", clean_steps=[{"interface": "bios", "step": "no_such_step"}]), on=IRONIC),
+        dataclasses.replace(reaches(METAL3_GET, "clean failed", last_error=Like("no_such_step")), on=IRONIC),
         ask("DELETE /v1/nodes/$node/maintenance", status=202),
-        provision("$node", "manage"),
+        dataclasses.replace(provision("$node", "manage"), on=IRONIC),
         reaches(METAL3_GET, "manageable"),
         # capacity
         ask("GET /v1/nodes?fields=uuid,name,provision_state,boot_interface", holds={"nodes": Has({"uuid": "$node", "name": METAL3_NAME, "provision_state": "manageable", "boot_interface": "fake", "driver": GONE})}),
@@ -229,7 +231,7 @@ def metal3(version: str) -> list[Row]:
         ask("DELETE /v1/nodes/$node/maintenance", status=202),
         ask(METAL3_GET, holds={"maintenance": False, "maintenance_reason": None}),
         # service
-        provision("$node", "service", service_steps=[{"interface": "bios", "step": "apply_configuration", "args": {"settings": [{"name": "numlock", "value": "on"}]}}]),
+        provision("$node", "service", service_steps=[{"interface": "vendor", "step": "log_passthrough"}]),
         reaches(METAL3_GET, "active", last_error=None),
         # subscriptions and virtual media are Redfish's: fake hardware says so
         ask("POST /v1/nodes/$node/vendor_passthru?method=create_subscription", {"Destination": "https://example.org"}, 400),
