@@ -168,3 +168,11 @@ fn priorities_of_steps_are_read_as_a_table_a_list_and_text() {
         refusal("", &[], &[&format!("conductor.clean_step_priority_override={bad}")]);
     }
 }
+
+#[test]
+fn a_release_can_be_pinned_that_there_was() {
+    let loaded = Loaded::read(None, [], &["api.pin_release_version=18.2".to_owned()]).unwrap();
+    assert_eq!(loaded.config.api.pin_release_version.as_deref(), Some("18.2"));
+    let text = refusal("[api]\npin_release_version = \"18.9\"\n", &[], &[]);
+    assert!(text.contains("18.9") && text.contains("18.2") && text.contains("39.0"), "{text}");
+}

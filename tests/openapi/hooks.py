@@ -30,7 +30,7 @@ def before_call(context, case, kwargs):
         return
     collection = path.removeprefix("/v1/").removeprefix("ferric/").split("/{")[0]
     for name, value in (case.path_parameters or {}).items():
-        known = OBJECTS.get(f"{collection}:{name}") or (name in WHOLE and OBJECTS.get(collection))
+        known = OBJECTS.get(f"{path}:{name}") or OBJECTS.get(f"{collection}:{name}") or (name in WHOLE and OBJECTS.get(collection))
         # the same case is changed the same way each time
         number = hashlib.sha256(f"{case.operation.label} {name} {value!r}".encode()).digest()
         if known and number[0] % 6:

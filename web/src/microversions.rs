@@ -1,7 +1,7 @@
 //! What each microversion adds, gathered from the tables that run: for the page `docs/generated/microversions.md`, and to
 //! be held against the reference.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ferric_machine::{PowerTarget, State, Verb};
@@ -36,6 +36,7 @@ values! {
     STARTS_IN_ENROLL        "a new node starts in `enroll`; in `available` before";
     STATES_RAID             "`…/states` shows raid_config and target_raid_config";
     DRIVER_PROPERTIES_LINK  "drivers link their properties";
+    PORTGROUPS              "port groups";
     UNSET_CHASSIS           "chassis_uuid can be unset; 406 before, if it was set";
     DRIVER_TYPE             "drivers show their type and their interfaces";
     INSPECT_WAIT_NAMED      "the state `inspect wait` has its name; `inspecting` before";
@@ -117,7 +118,7 @@ pub fn gated(minor: u16) -> BTreeSet<String> {
     fields::<g::RunbookField>("runbook", minor, &mut all);
     fields::<g::RuleField>("rule", minor, &mut all);
     let begun = |row: &&Operation| row.since == minor;
-    all.extend(OPERATIONS.iter().filter(begun).map(|row| format!("{:?} {}", row.method, row.path)));
+    all.extend(OPERATIONS.iter().filter(begun).map(|row| named(row)));
     for row in OPERATIONS {
         // what came with the path itself is not told again
         let late = row.query.iter().filter(|arg| arg.since == minor && arg.since > row.since);
@@ -166,10 +167,7 @@ pub fn markdown() -> String {
     );
     for minor in Version::MIN.0..=Version::MAX.0 {
         let release = RELEASES.iter().find(|(_, newest)| *newest >= minor).map_or("", |(name, _)| *name);
-        let mut lines: Vec<String> = Vec::new();
-        for item in gated(minor).iter().filter(|item| minor > 1 || item.starts_with("value ")) {
-            lines.push(line(item, minor));
-        }
+        let mut lines = lines_of(minor);
         lines.extend(MARKERS.iter().filter(|(at, _)| *at == minor).map(|(_, what)| (*what).to_owned()));
         if minor == 1 {
             lines.insert(0, "everything that is not named below".to_owned());
@@ -179,17 +177,36 @@ pub fn markdown() -> String {
     page
 }
 
-fn line(item: &str, minor: u16) -> String {
-    if let Some(name) = item.strip_prefix("value ") {
-        let value = VALUES.iter().find(|value| value.name == name);
-        return value.map_or_else(String::new, |value| value.what.to_owned());
+/// What a version adds, in words: operations with what older clients get, fields by what they are of, arguments by
+/// their names, and whatever is a word of its own.
+fn lines_of(minor: u16) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut arguments: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for item in gated(minor).into_iter().filter(|item| minor > 1 || item.starts_with("value ")) {
+        let row = OPERATIONS.iter().find(|row| row.since == minor && item == named(row));
+        if let Some(row) = row {
+            let gate = row.gate(Version(minor - 1)).map_or("", |(_, kind)| below(kind));
+            lines.push(format!("`{item}` ({gate})"));
+        } else if let Some(name) = item.strip_prefix("value ") {
+            lines.extend(VALUES.iter().filter(|value| value.name == name).map(|value| value.what.to_owned()));
+        } else if let Some((paths, name)) = item.split_once('?') {
+            arguments.entry(name.to_owned()).or_default().push(paths.to_owned());
+        } else if let Some((noun, name)) = item.split_once('.') {
+            fields.entry(noun.to_owned()).or_default().push(name.to_owned());
+        } else {
+            lines.push(format!("`{item}`"));
+        }
     }
-    let row =
-        OPERATIONS.iter().find(|row| row.since == minor && item == format!("{:?} {}", row.method, row.path));
-    match row {
-        Some(row) => format!("`{item}` ({})", below(row.below)),
-        None => format!("`{item}`"),
-    }
+    lines.extend(fields.into_iter().map(|(noun, names)| format!("fields of a {noun}: `{}`", names.join("`, `"))));
+    lines.extend(
+        arguments.into_iter().map(|(name, paths)| format!("argument `{name}` of `{}`", paths.join("`, `"))),
+    );
+    lines
+}
+
+fn named(row: &Operation) -> String {
+    format!("{:?} {}", row.method, row.path)
 }
 
 #[cfg(test)]

@@ -171,7 +171,8 @@ const INTERFACES: &[&str] = &["vendor", "power", "management", "firmware", "depl
 /// A condition or an action: each operator with its arguments, by name or in their order.
 fn rule_part(of_actions: bool) -> Value {
     let part = |(name, needs, takes): (&str, &[&str], &[&str])| {
-        let args: Map<String, Value> = needs.iter().chain(takes).map(|arg| ((*arg).to_owned(), json!({}))).collect();
+        let args: Map<String, Value> =
+            needs.iter().chain(takes).map(|arg| ((*arg).to_owned(), json!({}))).collect();
         let mut properties = json!({
             "op": if of_actions { json!({"const": name}) } else { json!({"enum": [name, format!("!{name}")]}) },
             "args": {"anyOf": [

@@ -106,6 +106,9 @@ pub(super) fn of_argument(name: &str) -> Value {
         "limit" => json!({"type": "integer", "minimum": 1}),
         "operations" => json!({"type": "integer", "minimum": 1, "maximum": 50}),
         "after" => json!({"type": "integer", "minimum": 0}),
+        "microversion" => {
+            json!({"type": "string", "pattern": "^(latest|1\\.[1-9][0-9]?)$", "examples": ["latest", "1.31"]})
+        }
         "sort_dir" => one_of(["asc", "desc"]),
         "type" => one_of(["classic", "dynamic"]),
         "associated" | "maintenance" | "retired" | "sharded" | "include_children" | "detail"
