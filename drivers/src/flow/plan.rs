@@ -33,7 +33,7 @@ pub(super) fn validate(node: &NodeView, bound: &Bound, order: &Order) -> Result<
         }
         Activity::Inspect => {
             offered(node, bound, Kind::Inspect, order.activity)?;
-            if bound.names.get(&Kind::Inspect).is_some_and(|name| name == "agent") {
+            if bound.steps_of(Kind::Inspect).is_some_and(|steps| steps.requires_boot()) {
                 bound.boot.validate(node)?;
             }
             Ok(())

@@ -1,7 +1,7 @@
 //! Inspect interface `agent`: in-band, by the ramdisk.
 
 use async_trait::async_trait;
-use ferric_machine::{Activity, PowerState, PowerTarget};
+use ferric_machine::{Activity, BootDevice, BootMode, PowerState, PowerTarget};
 use serde_json::Value;
 
 use super::INSPECT;
@@ -36,14 +36,32 @@ impl AgentInspect {
     }
 
     async fn start(&self, context: &StepContext) -> Result<StepOutcome> {
-        if self.settings.require_managed_boot {
-            context.bound.boot.validate(&context.node)?;
-        }
+        let managed = match context.bound.boot.validate(&context.node) {
+            Ok(()) => true,
+            Err(DriverError::Missing { .. } | DriverError::MissingParameter { .. })
+                if !self.settings.require_managed_boot =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
         if context.asks.power_state().await? != PowerState::Off {
             context.asks.set_power(PowerTarget::Off).await?;
         }
-        context.asks.boot_ramdisk(RamdiskPurpose::Inspect).await?;
+        if managed {
+            context.asks.boot_ramdisk(RamdiskPurpose::Inspect).await?;
+        } else {
+            self.start_unmanaged(context).await?;
+        }
         Ok(waiting())
+    }
+
+    /// Whatever the network has for a machine that nobody knows yet is booted: the operator's inspection ramdisk.
+    async fn start_unmanaged(&self, context: &StepContext) -> Result<()> {
+        let mode = context.node.boot_mode(BootMode::Uefi);
+        let management = &context.bound.management;
+        management.set_boot_device(&context.node, BootDevice::Pxe, false, mode).await?;
+        context.asks.set_power(PowerTarget::On).await.map(|_| ())
     }
 
     async fn process(&self, context: &StepContext) -> Result<StepOutcome> {
@@ -84,6 +102,10 @@ fn waiting() -> StepOutcome {
 
 #[async_trait]
 impl Steps for AgentInspect {
+    fn requires_boot(&self) -> bool {
+        self.settings.require_managed_boot
+    }
+
     fn validate_for(&self, node: &NodeView, activity: Activity) -> Result<()> {
         let boots = node.ports.iter().any(|port| port.pxe_enabled);
         if activity == Activity::Inspect && self.settings.require_managed_boot && !boots {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::DriverError;
+use crate::boot::{PortIndex, PxeBoot, PxeSettings};
 use crate::interface::{Found, Json, Kind, NodeChange, NodeView, PortView, Step, StepOutcome, Steps};
 use crate::testing::{World, json as object};
 
@@ -318,4 +319,22 @@ async fn the_ramdisk_is_started_once_and_only_its_report_ends_the_wait() {
     assert!(error.to_string().contains("pxe_enabled"), "{error}");
     let unmanaged = InspectSettings { require_managed_boot: false, ..Default::default() };
     AgentInspect::new(unmanaged).unwrap().validate_for(&world.node, Activity::Inspect).unwrap();
+}
+
+#[tokio::test]
+async fn where_boot_need_not_be_managed_a_machine_without_ports_boots_what_the_network_has() {
+    let mut world = World::new().await;
+    world.node.ports.clear();
+    let (settings, index) = (Arc::new(PxeSettings::default()), Arc::new(PortIndex::default()));
+    world.bound.boot = Arc::new(PxeBoot::new(settings, index));
+    let step = Step::new("inspect", "inspect_hardware", 0);
+    for (require_managed_boot, asked) in [(true, vec![]), (false, vec!["power power on"])] {
+        let inspect =
+            AgentInspect::new(InspectSettings { require_managed_boot, ..Default::default() }).unwrap();
+        assert_eq!(inspect.requires_boot(), require_managed_boot);
+        let started = inspect.execute(&world.context(Activity::Inspect, &step)).await;
+        assert_eq!(matches!(started, Ok(StepOutcome::Wait(_))), !require_managed_boot, "{started:?}");
+        let done: Vec<_> = world.asked().into_iter().filter(|what| !what.contains("off")).collect();
+        assert_eq!(done, asked);
+    }
 }

@@ -250,6 +250,10 @@ pub trait Steps: Send + Sync {
     async fn execute(&self, context: &StepContext) -> Result<StepOutcome>;
     /// Looks at a step that answered [`StepOutcome::Wait`], or that was under way with [`Resume::Reattach`].
     async fn poll(&self, context: &StepContext) -> Result<StepOutcome>;
+    /// Whether the boot interface has to be fit for use, too, before this work is accepted (inspection only).
+    fn requires_boot(&self) -> bool {
+        false
+    }
     /// Whether work of this kind can be stopped while it waits (inspection only).
     fn can_abort(&self) -> bool {
         true
