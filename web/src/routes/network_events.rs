@@ -38,20 +38,22 @@ async fn post(request: HttpRequest, body: Body, context: Context) -> Result<Http
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The events of a body, each of them well formed; the error is in the words of a JSON schema.
+/// The events of a body, each of them well formed; the error is in the words of a JSON schema, and in its order: first
+/// what is wrong with what is there, then what is not there, then what should not be.
 fn checked(body: Value) -> std::result::Result<Vec<Value>, String> {
     let Value::Object(mut body) = body else {
         return Err(format!("{} is not of type 'object'", shown(&body)));
     };
-    let events = body.remove("events").ok_or("'events' is a required property")?;
-    strange(body.keys())?;
-    let Value::Array(events) = events else {
-        return Err(format!("{} is not of type 'array'", shown(&events)));
+    let events = match body.remove("events") {
+        None => return Err("'events' is a required property".to_owned()),
+        Some(Value::Array(events)) => events,
+        Some(other) => return Err(format!("{} is not of type 'array'", shown(&other))),
     };
     if events.is_empty() {
         return Err("[] should be non-empty".to_owned());
     }
     events.iter().try_for_each(event)?;
+    strange(body.keys())?;
     Ok(events)
 }
 
@@ -69,12 +71,9 @@ fn event(event: &Value) -> std::result::Result<(), String> {
     let Some(map) = event.as_object() else {
         return Err(format!("{} is not of type 'object'", shown(event)));
     };
-    if let Some(key) = REQUIRED.iter().find(|key| !map.contains_key(**key)) {
-        return Err(format!("'{key}' is a required property"));
-    }
-    strange(map.keys().filter(|key| !REQUIRED.contains(&key.as_str()) && !OPTIONAL.contains(&key.as_str())))?;
-    for (key, value) in map {
-        let optional = OPTIONAL.contains(&key.as_str());
+    for key in REQUIRED.iter().chain(&OPTIONAL) {
+        let Some(value) = map.get(*key) else { continue };
+        let optional = OPTIONAL.contains(key);
         if optional && value.is_null() {
             continue;
         }
@@ -82,7 +81,7 @@ fn event(event: &Value) -> std::result::Result<(), String> {
             let kinds = if optional { "'string', 'null'" } else { "'string'" };
             return Err(format!("{} is not of type {kinds}", shown(value)));
         };
-        match key.as_str() {
+        match *key {
             "event" if !KINDS.contains(&text) => {
                 let all: Vec<String> = KINDS.iter().map(|kind| format!("'{kind}'")).collect();
                 return Err(format!("'{text}' is not one of [{}]", all.join(", ")));
@@ -94,7 +93,10 @@ fn event(event: &Value) -> std::result::Result<(), String> {
             _ => {}
         }
     }
-    Ok(())
+    if let Some(key) = REQUIRED.iter().find(|key| !map.contains_key(**key)) {
+        return Err(format!("'{key}' is a required property"));
+    }
+    strange(map.keys().filter(|key| !REQUIRED.contains(&key.as_str()) && !OPTIONAL.contains(&key.as_str())))
 }
 
 /// A UUID as Python reads one: with braces or hyphens or without.

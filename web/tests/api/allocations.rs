@@ -85,7 +85,7 @@ async fn an_allocation_is_answered_first_and_done_afterwards() {
     assert_eq!(client.get("/v1/nodes/n").await.is(200)["instance_uuid"], Value::Null);
     assert_eq!(client.get("/v1/nodes/n/allocation").await.fails(404), "Allocation for node n was not found");
     client.delete("/v1/nodes/n/allocation").await.fails(404);
-    assert_eq!(client.get("/v1/allocations/a").await.fails(404), "Allocation a could not be found.");
+    assert!(client.get("/v1/allocations/a").await.fails(404).starts_with("Allocation a could not be found."));
     // a node that is nobody's is a bad filter of the one, and not there for the other
     client.get("/v1/nodes/none/allocation").await.fails(400);
     client.delete("/v1/nodes/none/allocation").await.fails(404);
