@@ -53,14 +53,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Run:
-    """`openstack WORDS`. Where an object or a list has to come out, `-f json` is added. `fails`: it ends with an error
-    that holds this."""
+    """`openstack WORDS`, in a child of this process; or the `program` of this name, as a shell runs it. Where an object
+    or a list has to come out, `-f json` is added. `fails`: it ends with an error that holds this."""
 
     words: str
     holds: object = None
     keep: dict = field(default_factory=dict)
     fails: str | None = None
     on: str = ""
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,17 +177,17 @@ def request(url: str, method: str, headers: dict, body: object) -> tuple[int, ob
 
 
 def _run(row: Run, names: dict) -> None:
-    from shell import openstack  # only what runs commands loads the client
+    from shell import openstack, program  # only what runs commands loads the client
 
     words = [filled(word, names) for word in shlex.split(row.words)]
     words = [json.dumps(word) if isinstance(word, (dict, list)) else str(word) for word in words]
-    structured = isinstance(row.holds, (dict, list)) or (row.holds is not None and getattr(row.holds, "structured", False))
-    if structured or row.keep:
+    structured = bool(row.keep) or isinstance(row.holds, (dict, list)) or getattr(row.holds, "structured", False)
+    if structured:
         words += ["-f", "json"]
-    what = "openstack " + shlex.join(words)
+    what = f"{row.program or 'openstack'} {shlex.join(words)}"
     deadline = time.monotonic() + WITHIN
     while True:
-        said = openstack(names["url"], words)
+        said = program(row.program, names["url"], words) if row.program else openstack(names["url"], words)
         if STUMBLE not in said.err or time.monotonic() > deadline:
             break
     got = f"  got {said.code}\n  {said.out.strip()[:3000]}\n  {said.err.strip()[:3000]}"
@@ -198,7 +199,7 @@ def _run(row: Run, names: dict) -> None:
     if said.code != 0:
         raise Broken(f"{what}\n  expected it to go well\n{got}")
     answer = said.out
-    if structured or row.keep:
+    if structured:
         try:
             answer = json.loads(said.out)
         except ValueError as why:

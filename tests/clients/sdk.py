@@ -1,7 +1,7 @@
 """openstacksdk's own functional tests for bare metal, unchanged, against an endpoint.
 
     sdk.py URL           every test that sdk_passes.txt names has to pass; exit 1 and the traces when one does not
-    sdk.py URL --write   writes sdk_passes.txt: what passes there (a real Ironic, see peer.sh)
+    sdk.py URL --write   writes sdk_passes.txt: what passes there, on a real Ironic
 
 The SDK's source distribution and its wheel hold the same tests (openstack/tests/functional/baremetal). Most of their
 time is the SDK's own two-second poll, so they run side by side, each in a child of its own.

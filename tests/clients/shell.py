@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import ironicclient.osc.plugin  # noqa: F401  (loaded here, once)
 import ironicclient.v1.client  # noqa: F401
@@ -54,6 +56,13 @@ def openstack(url: str, words: list[str]) -> Said:
             file.seek(0)
             texts.append(file.read())
     return Said(code, *texts)
+
+
+def program(name: str, url: str, words: list[str]) -> Said:
+    """Runs `NAME WORDS…` of this Python's environment, as a shell would."""
+    path = Path(sys.executable).with_name(name)
+    ended = subprocess.run([path, *words], env={**os.environ, **environment(url)}, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return Said(ended.returncode, ended.stdout, ended.stderr)
 
 
 def warm(url: str) -> None:

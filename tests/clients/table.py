@@ -45,6 +45,9 @@ def manageable(*options: str) -> list[Row]:
     return [*node(*options), Run(f"{NODE} manage $node --wait 30"), state("manageable", target_provision_state=None)]
 
 
+# `--wait` of what takes long looks every ten seconds, of the rest every two; so rows seldom use it.
+
+
 def powered_off() -> list[Row]:
     """Its power state is known, which fake hardware's is not before it is asked for one."""
     return [Run(f"{NODE} power off $node"), is_({"power_state": "power off", "target_power_state": None})]
@@ -52,7 +55,7 @@ def powered_off() -> list[Row]:
 
 def available(*options: str) -> list[Row]:
     """A node that is available."""
-    return [*manageable(*options), Run(f"{NODE} provide $node --wait 30"), state("available", target_provision_state=None)]
+    return [*manageable(*options), Run(f"{NODE} provide $node"), state("available", target_provision_state=None)]
 
 
 def active(*options: str) -> list[Row]:
@@ -203,7 +206,7 @@ SCENARIOS: dict[str, list[Row]] = {
     ],
     "bios settings": [
         *manageable("--bios-interface fake"),
-        Run(f"{NODE} clean $node --wait 30 --clean-steps " + steps(step("bios", "apply_configuration", settings=[{"name": "mode", "value": "quick"}]))),
+        Run(f"{NODE} clean $node --clean-steps " + steps(step("bios", "apply_configuration", settings=[{"name": "mode", "value": "quick"}]))),
         state("manageable"),
         Run(f"{NODE} bios setting list $node", [{"name": "mode", "value": "quick"}]),
         Run(f"{NODE} bios setting list $node --long", Has({"name": "mode", "value": "quick"})),
@@ -382,7 +385,7 @@ SCENARIOS |= {
         state("manageable"),
         Run(f"{NODE} inspect $node --wait 30"),
         state("manageable", inspection_finished_at=SOME),
-        Run(f"{NODE} clean $node --wait 30 --clean-steps " + steps(step("bios", "factory_reset"))),
+        Run(f"{NODE} clean $node --clean-steps " + steps(step("bios", "factory_reset"))),
         state("manageable", last_error=None),
         # decision 21: refused at once
         Run(f"{NODE} clean $node --clean-steps " + steps(step("raid", "no_such_step")), fails="(HTTP 400)", on=FERRIC),
@@ -397,16 +400,16 @@ SCENARIOS |= {
         Run(f"{NODE} set $node --protected --protected-reason payroll"),
         Run(f"{NODE} undeploy $node", fails="(HTTP 403)"),
         Run(f"{NODE} unset $node --protected"),
-        Run(f"{NODE} rescue $node --wait 30 --rescue-password secret"),
+        Run(f"{NODE} rescue $node --rescue-password secret"),
         state("rescue", instance_info={"rescue_password": ANY}),
-        Run(f"{NODE} unrescue $node --wait 30"),
+        Run(f"{NODE} unrescue $node"),
         state("active"),
         # a real Ironic 39.0.0 without authentication answers 500 (conductor/deployments.py, auto_lessee)
-        Run(f"{NODE} rebuild $node --wait 30", on=FERRIC),
+        Run(f"{NODE} rebuild $node", on=FERRIC),
         state("active"),
-        Run(f"{NODE} service $node --wait 30 --service-steps " + steps(step("vendor", "log_passthrough"))),
+        Run(f"{NODE} service $node --service-steps " + steps(step("vendor", "log_passthrough"))),
         state("active"),
-        Run(f"{NODE} undeploy $node --wait 30"),
+        Run(f"{NODE} undeploy $node"),
         state("available", instance_info={}, target_provision_state=None),
         Run(f"{NODE} abort $node", fails="(HTTP 400)"),
         Run(f"{NODE} delete $node"),
@@ -415,7 +418,7 @@ SCENARIOS |= {
     "adoption": [
         *manageable(),
         Run(f"{NODE} set $node --instance-info image_source=http://127.0.0.1/image"),
-        Run(f"{NODE} adopt $node --wait 30"),
+        Run(f"{NODE} adopt $node"),
         state("active"),
     ],
     FERRIC_ONLY: [
@@ -452,5 +455,13 @@ SCENARIOS |= {
         Run(f"{NODE} inventory save $node", Like('"physical_mb": 2048')),
         Run(f"{NODE} inventory save $node --file $folder/inventory"),
         Ask("GET /v1/nodes/$node/inventory", holds={"inventory": {"memory": {"physical_mb": 2048}}, "plugin_data": ANY}),
+    ],
+    # what the others run inside one process, as a person does
+    "the programs themselves": [
+        Run("baremetal node create --driver fake-hardware --name program-$run", {"uuid": SOME, "name": "program-$run"}, keep={"node": "uuid"}, program="openstack"),
+        Run("node list", Has({"uuid": "$node", "name": "program-$run"}), program="baremetal"),
+        Run("baremetal node show nothing-$run", fails="Node nothing-$run could not be found.", program="openstack"),
+        Run("node delete $node", Like("Deleted node $node"), program="baremetal"),
+        Ask("GET /v1/nodes/$node", status=404),
     ],
 }
