@@ -1,6 +1,6 @@
 #!/bin/bash
-# install.sh [DIR]: a real Keystone and a small server for it, from PyPI. Does nothing, quickly, when it is there.
-# Prints the Python of its environment; serve.py and people.py run with that.
+# install.sh [DIR]: a real Keystone and a small server for it, from PyPI, and a folder with people in it. Does nothing,
+# quickly, when it is there. Prints DIR; serve.py and people.py run with DIR/venv/bin/python on copies of DIR/template.
 set -eu
 cd "$(dirname "$0")"
 dir=${1:-${FERRIC_KEYSTONE:-$PWD/../../target/keystone}}
@@ -25,6 +25,20 @@ if [ "$(cat "$dir/stamp" 2> /dev/null)" != "$packages" ]; then
   # shellcheck disable=SC2086  # word splitting is meant
   "$dir/venv/bin/pip" install --quiet --disable-pip-version-check $packages >&2
   "$dir/venv/bin/python" -c 'import keystone, cheroot' >&2
+  rm -rf "$dir/template"
   echo "$packages" > "$dir/stamp"
 fi
-echo "$dir/venv/bin/python"
+# A Keystone with its people, which tests copy: making them takes longer than any test.
+if [ ! -e "$dir/template/people" ]; then
+  rm -rf "$dir/template"
+  coproc SERVE { exec "$dir/venv/bin/python" serve.py "$dir/template" 0 2> "$dir/template.log"; }
+  pid=$SERVE_PID
+  trap 'kill "$pid" 2> /dev/null' EXIT
+  read -r _ url <&"${SERVE[0]}" || { cat "$dir/template.log" >&2; exit 1; }
+  "$dir/venv/bin/python" people.py "$url" make >&2
+  kill "$pid"
+  wait "$pid" 2> /dev/null || true
+  trap - EXIT
+  touch "$dir/template/people"
+fi
+echo "$dir"

@@ -44,19 +44,24 @@ struct Keystone {
 }
 
 impl Keystone {
-    /// `seconds`: how long tokens last.
-    fn start(seconds: u32) -> Keystone {
+    /// A copy of the one that `install.sh` makes, with these people logged in. `seconds`: how long tokens last.
+    fn start(seconds: u32, people: &[&str]) -> Keystone {
         let installed = Command::new(here("install.sh")).stderr(Stdio::inherit()).output().unwrap();
         assert!(installed.status.success(), "Keystone cannot be installed");
-        let python = String::from_utf8(installed.stdout).unwrap().trim().to_owned();
+        let there = String::from_utf8(installed.stdout).unwrap();
+        let there = Path::new(there.trim());
         let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("keystone");
+        let copied = Command::new("cp").arg("-a").args([&there.join("template"), &copy]).status().unwrap();
+        assert!(copied.success());
+        let python = there.join("venv/bin/python").display().to_string();
         let mut keystone =
             Keystone { process: None, python, folder, url: String::new(), people: BTreeMap::new() };
         keystone.run(0, seconds);
-        let people =
-            Command::new(&keystone.python).args([&here("people.py"), &keystone.url]).output().unwrap();
-        assert!(people.status.success(), "{}", String::from_utf8_lossy(&people.stderr));
-        keystone.people = serde_json::from_slice(&people.stdout).unwrap();
+        let mut login = Command::new(&keystone.python);
+        let login = login.args([&here("people.py"), &keystone.url, "login"]).args(people).output().unwrap();
+        assert!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
+        keystone.people = serde_json::from_slice(&login.stdout).unwrap();
         keystone
     }
 
@@ -66,13 +71,19 @@ impl Keystone {
             .arg(self.folder.path().join("keystone"))
             .args([port.to_string(), seconds.to_string()])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(self.folder.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.process = Some(Process(child));
-        self.url = line.strip_prefix("ready ").unwrap_or_else(|| panic!("{line}")).trim().to_owned();
+        self.url = line
+            .strip_prefix("ready ")
+            .unwrap_or_else(|| {
+                panic!("{line}{}", std::fs::read_to_string(self.folder.path().join("stderr")).unwrap())
+            })
+            .trim()
+            .to_owned();
     }
 
     fn of(&self, name: &str, key: &str) -> &str {
@@ -210,7 +221,25 @@ fn names(list: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn everybody_may_what_their_roles_say_and_sees_what_is_theirs() {
-    let keystone = Keystone::start(3600);
+    let keystone = Keystone::start(
+        3600,
+        &[
+            "system-reader",
+            "system-member",
+            "system-admin",
+            "system-service",
+            "one-reader",
+            "one-member",
+            "one-manager",
+            "one-admin",
+            "one-service",
+            "two-reader",
+            "two-admin",
+            "service-service",
+            "service-admin",
+            "unscoped",
+        ],
+    );
     let ferric = Ferric::start(&keystone, &[]).await;
     let (one, two) = (keystone.project("one").to_owned(), keystone.project("two").to_owned());
     let root = keystone.token("system-admin");
@@ -335,7 +364,21 @@ async fn everybody_may_what_their_roles_say_and_sees_what_is_theirs() {
 
 #[tokio::test]
 async fn projects_have_nodes_of_their_own_and_fields_have_policies_of_their_own() {
-    let keystone = Keystone::start(3600);
+    let keystone = Keystone::start(
+        3600,
+        &[
+            "system-member",
+            "system-admin",
+            "one-reader",
+            "one-member",
+            "one-manager",
+            "one-admin",
+            "two-reader",
+            "two-member",
+            "two-admin",
+            "unscoped",
+        ],
+    );
     let ferric = Ferric::start(&keystone, &[]).await;
     let one = keystone.project("one").to_owned();
     let two = keystone.project("two").to_owned();
@@ -381,7 +424,7 @@ async fn projects_have_nodes_of_their_own_and_fields_have_policies_of_their_own(
 
 #[tokio::test]
 async fn tokens_are_believed_as_long_as_keystone_stands_by_them() {
-    let mut keystone = Keystone::start(3600);
+    let mut keystone = Keystone::start(3600, &["one-reader"]);
     let cached = Ferric::start(&keystone, &["keystone_authtoken.token_cache_time=3600"]).await;
     let asking = Ferric::start(
         &keystone,
@@ -439,7 +482,7 @@ async fn tokens_are_believed_as_long_as_keystone_stands_by_them() {
 #[tokio::test]
 async fn a_token_ends_when_it_says_and_ours_is_renewed() {
     // a token of ours is not used in its last thirty seconds: with these, each question takes a new one
-    let keystone = Keystone::start(35);
+    let keystone = Keystone::start(35, &[]);
     let ferric = Ferric::start(&keystone, &[]).await;
     let token = keystone.log_in(&ferric.http, "one-reader").await;
     assert_eq!(ferric.get("/v1/nodes", &token).await.0, 200);
@@ -455,7 +498,10 @@ async fn a_token_ends_when_it_says_and_ours_is_renewed() {
 
 #[tokio::test]
 async fn a_policy_file_overrides_and_is_read_again_and_the_service_role_may_be_elevated() {
-    let keystone = Keystone::start(3600);
+    let keystone = Keystone::start(
+        3600,
+        &["system-reader", "system-admin", "one-admin", "one-service", "service-service"],
+    );
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("policy.yaml");
     std::fs::write(&file, "\"baremetal:driver:get\": \"role:admin\"\n").unwrap();

@@ -1,8 +1,8 @@
-"""People of a Keystone that serve.py runs: people.py URL prints {name: {token, user, project}} as JSON.
+"""People of a Keystone that serve.py runs.
 
-Projects one, two and service; for each project and for the system a user of every role, named like one-reader or
-system-admin; ferric, whom Ferric logs in as (password secret, service and admin in the project service); somebody
-without any role, whose token has no scope.
+people.py URL make          projects one, two and service; for each of them and for the system a user of every role,
+                            named like one-reader or system-admin; ferric, whom Ferric logs in as. Passwords: secret.
+people.py URL login NAME…   logs these in (unscoped: one-reader without a scope), prints {name: {token, user, project}}
 """
 import json
 import sys
@@ -11,6 +11,8 @@ import urllib.request
 
 URL = sys.argv[1].rstrip("/") + "/v3"
 ROLES = ("reader", "member", "manager", "admin", "service")
+PROJECTS = ("one", "two", "service")
+SYSTEM = {"system": {"all": True}}
 
 
 def call(method, path, body=None, token=None):
@@ -28,55 +30,50 @@ def login(user, scope=None):
                          "password": {"user": {"name": user, "domain": {"id": "default"}, "password": "secret"}}}}
     if scope:
         auth["scope"] = scope
-    headers, _ = call("POST", "/auth/tokens", {"auth": auth})
-    return headers["X-Subject-Token"]
+    headers, answer = call("POST", "/auth/tokens?nocatalog", {"auth": auth})
+    token = answer["token"]
+    return {"token": headers["X-Subject-Token"], "user": token["user"]["id"],
+            "project": token.get("project", {}).get("id")}
 
 
 def in_project(name):
     return {"project": {"name": name, "domain": {"id": "default"}}}
 
 
-SYSTEM = {"system": {"all": True}}
-root = login("admin", SYSTEM)
-roles = {role["name"]: role["id"] for role in call("GET", "/roles", token=root)[1]["roles"]}
-for role in ROLES:
-    if role not in roles:
-        roles[role] = call("POST", "/roles", {"role": {"name": role}}, root)[1]["role"]["id"]
+def scope(name):
+    """What the token of somebody with this name is for."""
+    if name == "ferric":
+        return in_project("service")
+    place = name.split("-")[0]
+    return SYSTEM if place == "system" else in_project(place)
 
 
-def existing(kind, name):
-    found = call("GET", f"/{kind}s?name={name}", token=root)[1][f"{kind}s"]
-    return found[0]["id"] if found else None
-
-
-def made(kind, body):
-    return existing(kind, body["name"]) or call("POST", f"/{kind}s", {kind: body}, root)[1][kind]["id"]
-
-
-def user(name):
-    return made("user", {"name": name, "password": "secret", "domain_id": "default"})
-
-
-projects = {name: made("project", {"name": name, "domain_id": "default"}) for name in ("one", "two", "service")}
-people = {}
-
-
-def grant(who, role, project=None):
-    where = f"/projects/{projects[project]}" if project else "/system"
-    call("PUT", f"{where}/users/{who}/roles/{roles[role]}", token=root)
-
-
-for place in (None, *projects):
+def make():
+    root = login("admin", SYSTEM)["token"]
+    roles = {role["name"]: role["id"] for role in call("GET", "/roles", token=root)[1]["roles"]}
     for role in ROLES:
-        name = f"{place or 'system'}-{role}"
-        who = user(name)
-        grant(who, role, place)
-        token = login(name, in_project(place) if place else SYSTEM)
-        people[name] = {"token": token, "user": who, "project": projects.get(place)}
+        if role not in roles:
+            roles[role] = call("POST", "/roles", {"role": {"name": role}}, root)[1]["role"]["id"]
 
-ferric = user("ferric")
-grant(ferric, "service", "service")
-grant(ferric, "admin", "service")
-people["ferric"] = {"token": login("ferric", in_project("service")), "user": ferric, "project": projects["service"]}
-people["unscoped"] = {"token": login("one-reader"), "user": people["one-reader"]["user"], "project": None}
-print(json.dumps(people, indent=1))
+    def made(kind, **body):
+        return call("POST", f"/{kind}s", {kind: body | {"domain_id": "default"}}, root)[1][kind]["id"]
+
+    projects = {name: made("project", name=name) for name in PROJECTS}
+
+    def grant(who, role, project=None):
+        where = f"/projects/{projects[project]}" if project else "/system"
+        call("PUT", f"{where}/users/{who}/roles/{roles[role]}", token=root)
+
+    for place in (None, *PROJECTS):
+        for role in ROLES:
+            grant(made("user", name=f"{place or 'system'}-{role}", password="secret"), role, place)
+    # Keystone shows tokens to who has the role service; project-service is whom a real Ironic logs in as
+    grant(made("user", name="ferric", password="secret"), "service", "service")
+    grant(made("user", name="project-service", password="x"), "service", "service")
+
+
+if sys.argv[2] == "make":
+    make()
+else:
+    people = {name: login("one-reader") if name == "unscoped" else login(name, scope(name)) for name in sys.argv[3:]}
+    print(json.dumps(people, indent=1))

@@ -4,6 +4,7 @@ Makes the database, the keys and an administrator (admin / secret, of the projec
 when they are not there, prints "ready http://127.0.0.1:PORT" and serves until it is killed. PORT 0 takes a free one.
 """
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,13 @@ port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 3600
 config = folder / "keystone.conf"
 
-if not (folder / "made").exists():
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("fernet", "credential", "log"):
-        (folder / name).mkdir(exist_ok=True)
-    (folder / "fernet").chmod(0o700)
-    (folder / "credential").chmod(0o700)
-    config.write_text(f"""
+folder.mkdir(parents=True, exist_ok=True)
+for name in ("fernet", "credential", "log"):
+    (folder / name).mkdir(exist_ok=True)
+(folder / "fernet").chmod(0o700)
+(folder / "credential").chmod(0o700)
+# written each time: the folder may be a copy of another, with other lifetimes
+config.write_text(f"""
 [DEFAULT]
 log_file = {folder}/log/keystone.log
 [database]
@@ -38,6 +39,7 @@ key_repository = {folder}/credential
 [fernet_receipts]
 key_repository = {folder}/fernet
 """)
+if not (folder / "made").exists():
     manage = [str(Path(sys.executable).with_name("keystone-manage")), "--config-file", str(config)]
     me = ["--keystone-user", str(os.getuid()), "--keystone-group", str(os.getgid())]
     for command in (["db_sync"], ["fernet_setup", *me], ["credential_setup", *me],
@@ -57,6 +59,11 @@ sys.argv = sys.argv[:1]
 from cheroot import wsgi  # noqa: E402
 from keystone.server.wsgi import initialize_public_application  # noqa: E402
 
+if port == 0:
+    # cheroot lets an address be used again only when it was asked for by its number
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
 server = wsgi.Server(("127.0.0.1", port), initialize_public_application(), numthreads=4)
 server.prepare()
 print(f"ready http://127.0.0.1:{server.bind_addr[1]}", flush=True)
