@@ -1,22 +1,26 @@
 //! What is asked of a machine's hardware: under the node's lock, answered before it is done, told in the node's fields.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ferric_actors::message::{
-    CallVendor, Describe, GetConsole, GetIndicators, GetVendorMethods, InjectNmi, Provision, SetBootMode,
-    SetConsole, SetSecureBoot, SetTargetRaidConfig, Validate, VendorAnswer, Wanted,
+    CallVendor, Describe, GetConsole, GetIndicators, GetVendorMethods, Heartbeat, InjectNmi, Lookup,
+    Provision, SetBootMode, SetConsole, SetSecureBoot, SetTargetRaidConfig, Validate, VendorAnswer, Wanted,
 };
 use ferric_actors::{Asked, Directory, Kind, NodeError, Settings};
 use ferric_drivers::fakes::{self, FakeDelays};
 use ferric_drivers::interface::{
-    ConsoleInterface, DriverError, Interface, Json, ManagementInterface, NodeView, Property, Result,
+    AgentOffer, AgentSteps, ConsoleInterface, DriverError, Found, Interface, Json, ManagementInterface,
+    NodeChange, NodeView, Property, Result, Step, StepContext, StepOutcome, Steps,
 };
 use ferric_drivers::protocol::dhcp::PortIndex;
+use ferric_drivers::raid::AgentRaid;
 use ferric_drivers::{Parts, Registry, RegistrySettings};
-use ferric_machine::{BootDevice, BootMode, State, Timestamp, Verb};
+use ferric_machine::{Activity, BootDevice, BootMode, State, Timestamp, Verb};
 use ferric_schema::{JsonText, Node, Store, StoreOptions, bios, history};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -58,6 +62,30 @@ impl ManagementInterface for Bmc {
     }
     async fn inject_nmi(&self, _: &NodeView) -> Result<()> {
         panic!("a bug in the driver")
+    }
+}
+
+/// An agent that builds what it is told to.
+struct Builder;
+
+#[async_trait]
+impl Steps for Builder {
+    fn steps(&self, _: &NodeView, _: Activity) -> Vec<Step> {
+        Vec::new()
+    }
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome> {
+        let built = NodeChange::RaidConfig(context.node.target_raid_config.clone());
+        Ok(StepOutcome::Found(Box::new(Found { node: vec![built], ..Found::default() })))
+    }
+    async fn poll(&self, _: &StepContext) -> Result<StepOutcome> {
+        Ok(StepOutcome::Done)
+    }
+}
+
+#[async_trait]
+impl AgentSteps for Builder {
+    async fn offer(&self, _: &StepContext) -> Result<AgentOffer> {
+        Ok(AgentOffer::default())
     }
 }
 
@@ -105,6 +133,10 @@ impl World {
     }
 
     async fn over(folder: tempfile::TempDir) -> World {
+        World::with(folder, |_| ()).await
+    }
+
+    async fn with(folder: tempfile::TempDir, change: impl FnOnce(&mut Parts)) -> World {
         let path = folder.path().join("ferric.sqlite");
         let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
         let bmc = Arc::new(Bmc::default());
@@ -113,6 +145,7 @@ impl World {
         // names of other hardware, which fake-hardware takes too
         parts.management.insert("ipmitool", bmc.clone());
         parts.console.insert("fake", Arc::new(Console));
+        change(&mut parts);
         let names = RegistrySettings {
             hardware_types: vec!["fake-hardware".into()],
             enabled: [(Kind::Management, vec!["fake".to_owned(), "ipmitool".to_owned()])].into(),
@@ -293,6 +326,57 @@ async fn a_raid_configuration_is_checked_stored_and_built_by_a_manual_clean() {
     world.directory.ask(id, SetTargetRaidConfig(good.clone())).await.expect("stored");
     let node = world.cleans(id, "raid", "create_configuration", json!({})).await;
     assert_eq!((node.raid_config.parse(), node.last_error), (good, None));
+}
+
+#[actix::test]
+async fn an_agent_builds_the_part_of_the_raid_configuration_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let world = World::with(folder, |parts| {
+        parts.deploy.insert("fake", Arc::new(common::agent::WithRamdisk));
+        parts.raid.insert("agent", Arc::new(AgentRaid));
+        parts.steps.insert((Kind::Raid, "agent"), Arc::new(AgentRaid));
+        parts.agent_steps = Some(Arc::new(Builder));
+    })
+    .await;
+    let id = world.node(|node| node.raid_interface = Some("agent".into())).await;
+    world.manageable(id).await;
+    let disk = |root: bool| json!({"size_gb": 10, "raid_level": "1", "is_root_volume": root});
+    let wanted = object(json!({"logical_disks": [disk(true), disk(false)]}));
+    world.directory.ask(id, SetTargetRaidConfig(wanted)).await.expect("stored");
+    let asked = Asked {
+        interface: "raid".into(),
+        step: "create_configuration".into(),
+        args: object(json!({"create_nonroot_volumes": false})),
+        ..Asked::default()
+    };
+    let wanted = Wanted { steps: vec![asked], ..Wanted::default() };
+    world.verb(id, Verb::Clean, wanted).await.expect("clean");
+    let (mut token, deadline) = (None, Instant::now() + Duration::from_secs(20));
+    let node = loop {
+        let node = world.directory.ask(id, Describe).await.expect("described");
+        if node.provision_state == State::Manageable {
+            break node;
+        }
+        assert!(Instant::now() < deadline, "{}: {:?}", node.provision_state, node.last_error);
+        // its agent looks itself up, and calls
+        if let Ok(found) = world.directory.ask(id, Lookup { wants_token: true }).await {
+            token = found.agent_token.filter(|token| token != "******").or(token);
+        }
+        let beat = Heartbeat {
+            callback_url: "http://127.0.0.1:9999".into(),
+            agent_token: token.clone(),
+            agent_version: Some("1".into()),
+            agent_verify_ca: None,
+            agent_status: None,
+            agent_status_message: None,
+        };
+        let _ = world.directory.ask(id, beat).await; // refused while there is no token yet
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(
+        (node.raid_config.parse(), node.last_error),
+        (object(json!({"logical_disks": [disk(true)]})), None)
+    );
 }
 
 #[actix::test]

@@ -169,7 +169,8 @@ impl Handler<GetIndicators> for NodeActor {
     type Result = ResponseFuture<Result<Indicators, NodeError>>;
 
     fn handle(&mut self, _: GetIndicators, _: &mut Context<Self>) -> Self::Result {
-        self.question("listing the indicators", self.managed(false), |job| async move {
+        // which there may be is said without looking at driver_info, as in Ironic
+        self.question("listing the indicators", self.job().map(Arc::new), |job| async move {
             job.bound.management.indicators(&job.view, None).await
         })
     }

@@ -359,3 +359,59 @@ async fn told<T>(
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use ferric_drivers::fakes::{self, FakeDelays};
+    use ferric_drivers::interface::{ConsoleInterface, Interface, NodeView};
+    use ferric_drivers::{Parts, Registry, RegistrySettings};
+    use ferric_machine::Timestamp;
+    use ferric_schema::Node;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A console behind a BMC that never answers.
+    struct Silent;
+
+    impl Interface for Silent {}
+
+    #[async_trait]
+    impl ConsoleInterface for Silent {
+        async fn start(&self, _: &NodeView) -> Result<(), DriverError> {
+            std::future::pending().await
+        }
+        async fn stop(&self, _: &NodeView) -> Result<(), DriverError> {
+            std::future::pending().await
+        }
+        async fn console(&self, _: &NodeView) -> Result<Json, DriverError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_to_a_bmc_that_never_answers_is_given_up() {
+        let mut parts = Parts::default();
+        fakes::install(&mut parts, &FakeDelays::default());
+        parts.console.insert("fake", Arc::new(Silent));
+        let settings =
+            RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };
+        let registry = Registry::new(settings, parts).expect("a registry");
+        let node = Node::new(Uuid::new_v4(), "fake-hardware", Timestamp(0));
+        let job = Job {
+            view: Arc::new(view::node_view(&node, &[])),
+            bound: Arc::new(registry.bind(&node.driver, &view::chosen(&node)).expect("bound")),
+            cancel: CancellationToken::new(),
+            keeps_power: false,
+            powered_by: None,
+        };
+        let governor = Governor::new(Duration::from_secs(1), Duration::from_secs(8));
+        let begun = tokio::time::Instant::now();
+        let result = Order::Console(true).run(&job, &governor).await;
+        assert!(matches!(result, Err(DriverError::Unreachable { .. })), "{result:?}");
+        assert_eq!(begun.elapsed(), QUESTION);
+    }
+}

@@ -61,10 +61,10 @@ pub(super) async fn validate_by_query(
 ) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), VALIDATE_ARGS, context.version)?;
     match (args.text("node"), args.uuid("node_uuid")?) {
-        (Some(ident), None) => validate(ident, &context, &state).await,
+        (Some(ident), _) => validate(ident, &context, &state).await,
         (None, Some(uuid)) => validate(&uuid.to_string(), &context, &state).await,
-        (None, None) | (Some(_), Some(_)) => Err(ApiError::bad_request(
-            "Exactly one of 'node' and 'node_uuid' must say which node to validate.",
+        (None, None) => Err(ApiError::bad_request(
+            "Expected a logical name or UUID but received None. Say in 'node' which node to validate.",
         )),
     }
 }

@@ -118,6 +118,10 @@ async fn elsewhere(
     }
     if reading && let Some((ident, tail)) = path.strip_prefix("nodes/").and_then(|rest| rest.split_once('/'))
     {
+        // what has parts and is none itself
+        if tail == "management" || tail.starts_with("firmware/") {
+            return Err(ApiError::no_method_but(""));
+        }
         return nodes::show_fields(&state, &context, ident, &tail.replace('/', ",")).await;
     }
     let below = |noun: &str| {
