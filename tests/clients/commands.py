@@ -1,6 +1,6 @@
 """Every `openstack baremetal …` subcommand once, against an endpoint.
 
-    commands.py URL [--peer] [--only TEXT]     `--peer`: a real Ironic, one scenario after the other
+commands.py URL [--peer] [--only TEXT]     `--peer`: a real Ironic, one scenario after the other
 """
 
 import argparse
@@ -33,7 +33,9 @@ def uncovered() -> list[str]:
     known, covered = subcommands(), set()
     for rows in SCENARIOS.values():
         for row, after in zip(rows, [*rows[1:], None]):
-            proven = isinstance(row, Run) and (row.holds is not None or row.fails or (after is not None and after.holds is not None))
+            proven = isinstance(row, Run) and (
+                row.holds is not None or row.fails or (after is not None and after.holds is not None)
+            )
             if proven and (name := subcommand(row.words, known)):
                 covered.add(name)
     return sorted(known - covered)
@@ -47,7 +49,11 @@ def main() -> int:
     asked = parser.parse_args()
     began = time.monotonic()
     shell.warm(asked.url)
-    chosen = {name: rows for name, rows in SCENARIOS.items() if asked.only in name and not (asked.peer and name == FERRIC_ONLY)}
+    chosen = {
+        name: rows
+        for name, rows in SCENARIOS.items()
+        if asked.only in name and not (asked.peer and name == FERRIC_ONLY)
+    }
     work = [(name, lambda rows=rows: play(rows, asked.url, peer=asked.peer)) for name, rows in chosen.items()]
     broken = {name: said for name, said in carry_out(1 if asked.peer else CREW, work).items() if said}
     for name, said in broken.items():
@@ -58,7 +64,9 @@ def main() -> int:
     commands = sum(isinstance(row, Run) for rows in chosen.values() for row in rows)
     requests = sum(isinstance(row, Ask) for rows in chosen.values() for row in rows)
     took = time.monotonic() - began
-    print(f"commands: {len(subcommands()) - len(missing)} of {len(subcommands())} subcommands, {commands} commands and {requests} requests in {len(chosen)} scenarios, {len(broken)} broken, in {took:.0f} s")
+    print(
+        f"commands: {len(subcommands()) - len(missing)} of {len(subcommands())} subcommands, {commands} commands and {requests} requests in {len(chosen)} scenarios, {len(broken)} broken, in {took:.0f} s"
+    )
     return 1 if broken or missing else 0
 
 

@@ -40,7 +40,10 @@ impl Ferric {
             }
         }
         command.arg("serve").arg("--config").arg(tests().join("differential/ferric.toml"));
-        command.arg("--data-dir").arg(folder.path().join("data")).args(["--set", &format!("api.port={port}")]);
+        command
+            .arg("--data-dir")
+            .arg(folder.path().join("data"))
+            .args(["--set", &format!("api.port={port}")]);
         let streams = (log.try_clone().expect("a log"), log);
         let started = command.stdin(Stdio::null()).stdout(streams.0).stderr(streams.1).spawn();
         let mut ferric = Self { process: started.expect("ferric starts"), folder, port };

@@ -92,11 +92,13 @@ class Has(Word):
         short = repr(value)[:600]
         said = [
             f"{at}: expected an item like {one}, got {short}"
-            for one in self.patterns if all(differences(one, item, at) for item in value)
+            for one in self.patterns
+            if all(differences(one, item, at) for item in value)
         ]
         return said + [
             f"{at}: expected no item like {one}, got {short}"
-            for one in self.never if any(not differences(one, item, at) for item in value)
+            for one in self.never
+            if any(not differences(one, item, at) for item in value)
         ]
 
 

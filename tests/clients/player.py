@@ -78,7 +78,14 @@ Row = Ask | Run | Write
 def play(rows: list[Row], url: str, version: str | None = None, peer: bool = False, **more: object) -> str:
     """Plays the rows; "" when all of them hold, else the first that does not, and what came before it."""
     run = uuid.uuid4().hex[:10]
-    names = {"url": url, "uuid": str(uuid.uuid4()), "run": run, "RUN": run.upper(), "mac": ":".join((run[0:2], run[2:4], run[4:6])), **more}
+    names = {
+        "url": url,
+        "uuid": str(uuid.uuid4()),
+        "run": run,
+        "RUN": run.upper(),
+        "mac": ":".join((run[0:2], run[2:4], run[4:6])),
+        **more,
+    }
     done = []
     with tempfile.TemporaryDirectory() as folder:
         names["folder"] = folder

@@ -41,8 +41,12 @@ def configure(url: str, folder: Path) -> None:
     for name in [name for name in os.environ if name.startswith("OS_")]:
         del os.environ[name]
     os.environ.update(
-        OS_CLIENT_CONFIG_FILE=str(path), OS_TEST_TIMEOUT="120", OPENSTACKSDK_FUNC_TEST_TIMEOUT="60",
-        OS_LOG_CAPTURE="1", NO_PROXY="*", no_proxy="*",
+        OS_CLIENT_CONFIG_FILE=str(path),
+        OS_TEST_TIMEOUT="120",
+        OPENSTACKSDK_FUNC_TEST_TIMEOUT="60",
+        OS_LOG_CAPTURE="1",
+        NO_PROXY="*",
+        no_proxy="*",
     )
 
 
@@ -55,7 +59,7 @@ def tests(suite: unittest.TestSuite) -> list[unittest.TestCase]:
 
 
 def run(test: unittest.TestCase) -> str:
-    """"" when it passed; else what happened."""
+    """ "" when it passed; else what happened."""
     result = unittest.TestResult()
     test.run(result)
     for what in ("errors", "failures", "unexpectedSuccesses"):
@@ -106,7 +110,10 @@ def main() -> int:
 
         place = os.path.dirname(package.__file__)
         root = place.removesuffix(SUITE.replace(".", "/"))
-        found = {test.id().removeprefix(SUITE + "."): test for test in tests(unittest.TestLoader().discover(place, top_level_dir=root))}
+        found = {
+            test.id().removeprefix(SUITE + "."): test
+            for test in tests(unittest.TestLoader().discover(place, top_level_dir=root))
+        }
         found = {name: test for name, test in sorted(found.items()) if asked.only in name}
         began = time.monotonic()
         outcome = run_all(found, asked.write)
@@ -122,7 +129,9 @@ def main() -> int:
             print(f"== {name}\n{said}\n")
     for name in broken:
         print(f"FAILED {name}" + ("" if name in outcome else " (the SDK has no such test)"))
-    print(f"sdk: {len(passed)} of {len(found)} tests pass, {len(required) - len(broken)} of the {len(required)} that have to, in {took:.0f} s")
+    print(
+        f"sdk: {len(passed)} of {len(found)} tests pass, {len(required) - len(broken)} of the {len(required)} that have to, in {took:.0f} s"
+    )
     return 1 if broken or not required else 0
 
 

@@ -61,7 +61,9 @@ def openstack(url: str, words: list[str]) -> Said:
 def program(name: str, url: str, words: list[str]) -> Said:
     """Runs `NAME WORDS…` of this Python's environment, as a shell would."""
     path = Path(sys.executable).with_name(name)
-    ended = subprocess.run([path, *words], env={**os.environ, **environment(url)}, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    ended = subprocess.run(
+        [path, *words], env={**os.environ, **environment(url)}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     return Said(ended.returncode, ended.stdout, ended.stderr)
 
 

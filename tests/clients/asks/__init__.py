@@ -1,0 +1,1 @@
+"""What each client of Ironic asks of it, and relies on."""
