@@ -6,6 +6,7 @@
 pub mod absent;
 pub mod agent_steps;
 pub mod boot;
+mod bound;
 mod capabilities;
 pub mod console;
 pub mod delayed;

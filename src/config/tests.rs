@@ -69,7 +69,13 @@ fn a_value_of_the_wrong_kind_is_refused_with_the_right_one() {
     assert!(refusal("[dhcp]\nmode = \"on\"\n", &[], &[]).contains("off, full, proxy"));
     assert!(refusal("", &[], &["api.port"]).contains("section.key=value"));
     assert!(refusal("", &[], &["dhcp.mode=full"]).contains("dhcp.interface"));
-    assert!(refusal("", &[], &["hardware.enabled_hardware_types=ilo"]).contains("ipmi, manual-management"));
+    assert!(
+        refusal("", &[], &["hardware.enabled_hardware_types=ilo"])
+            .contains("ipmi, redfish, manual-management")
+    );
+    for wrong in ["fake.power_delay=soon", "fake.power_delay=5,3", "fake.power_delay=-1"] {
+        assert!(refusal("", &[], &[wrong]).contains("5 or 3,10"), "{wrong}");
+    }
     assert!(
         refusal("", &[], &["conductor.clean_step_priority_override=erase:5"])
             .contains("deploy.erase_devices")

@@ -1,6 +1,9 @@
 //! The interfaces `redfish`: they know what driver_info must say; the protocol itself is not part of this release, so
 //! whatever would speak it answers [`DriverError::NotInRelease`].
 
+mod boot;
+mod vendor;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +12,15 @@ use ferric_machine::{Activity, BootDevice, BootMode, PowerState, PowerTarget};
 use reqwest::Url;
 use serde_json::Value;
 
+pub use self::boot::VirtualMedia;
+pub use self::vendor::RedfishVendor;
 use crate::boot::PxeSettings;
+use crate::bound::Parts;
 use crate::error::DriverError;
 use crate::interface::{
-    BootInterface, IndicatorState, Indicators, Interface, Json, Kind, ManagementInterface, NodeView,
-    PowerInterface, Property, RaidInterface, RamdiskParams, Result, Step, StepContext, StepOutcome, Steps,
-    VendorInterface, VendorMethod, VmediaAsk,
+    IndicatorState, Indicators, Interface, Json, Kind, ManagementInterface, NodeView, PowerInterface,
+    Property, RaidInterface, Result, Step, StepContext, StepOutcome, Steps, VmediaAsk,
 };
-use crate::registry::Parts;
 use crate::{properties, python, raid_config};
 
 fn not_yet<T>() -> Result<T> {
@@ -249,89 +253,6 @@ impl RaidInterface for RedfishRaid {
     }
 }
 
-const fn sync(name: &'static str, http: &'static [&'static str], description: &'static str) -> VendorMethod {
-    VendorMethod { http_methods: http, is_async: false, ..VendorMethod::post(name, description) }
-}
-
-static METHODS: &[VendorMethod] = &[
-    sync(
-        "create_subscription",
-        &["POST"],
-        "Creates a subscription on a node. Required argument: a dictionary of {'Destination': 'destination_url'}",
-    ),
-    sync(
-        "delete_subscription",
-        &["DELETE"],
-        "Delete a subscription on a node. Required argument: a dictionary of {'id': 'subscription_bmc_id'}",
-    ),
-    VendorMethod::post(
-        "eject_vmedia",
-        "Eject a virtual media device. If no device is provided then all attached devices will be ejected. \
-         Optional arguments: 'boot_device' - the boot device to eject, either 'cd', 'dvd', 'usb', or 'floppy'",
-    ),
-    sync("get_all_subscriptions", &["GET"], "Returns all subscriptions on the node."),
-    sync(
-        "get_subscription",
-        &["GET"],
-        "Get a subscription on the node. Required argument: a dictionary of {'id': 'subscription_bmc_id'}",
-    ),
-];
-
-/// The vendor interface `redfish`.
-pub struct RedfishVendor;
-
-impl Interface for RedfishVendor {}
-
-#[async_trait]
-impl VendorInterface for RedfishVendor {
-    fn methods(&self) -> &'static [VendorMethod] {
-        METHODS
-    }
-
-    fn validate_call(&self, _node: &NodeView, method: &VendorMethod, args: &Json) -> Result<()> {
-        match method.name {
-            "create_subscription" => {
-                let text = |key: &str| args.get(key).filter(|value| !value.is_string());
-                if let Some(context) = text("Context") {
-                    return Err(invalid(format!("Context {} is not a valid string", python::str(context))));
-                }
-                if let Some(protocol) = text("Protocol") {
-                    return Err(invalid(format!("Protocol {} is not a string", python::str(protocol))));
-                }
-                if let Some(headers) = args.get("HttpHeaders").filter(|all| !all.is_null() && !all.is_array())
-                {
-                    let headers = python::str(headers);
-                    return Err(invalid(format!("HttpHeaders {headers} is not a list of headers")));
-                }
-                let destination = args.get("Destination");
-                let is_url = |url: Url| url.host_str().is_some_and(|host| !host.is_empty());
-                if destination.and_then(Value::as_str).is_some_and(|text| Url::parse(text).is_ok_and(is_url))
-                {
-                    return Ok(());
-                }
-                let shown = destination.map_or_else(|| "None".to_owned(), python::str);
-                Err(invalid(format!("Destination {shown} is not a valid URI")))
-            }
-            "delete_subscription" => {
-                let given = args.get("id").is_some_and(|id| !id.is_null() && id.as_str() != Some(""));
-                if given { Ok(()) } else { Err(invalid("id can't be None".into())) }
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn call(
-        &self,
-        node: &NodeView,
-        _method: &VendorMethod,
-        _http: &str,
-        _args: &Json,
-    ) -> Result<Value> {
-        validate(node)?;
-        not_yet()
-    }
-}
-
 #[async_trait]
 impl Steps for Redfish {
     fn validate_for(&self, node: &NodeView, activity: Activity) -> Result<()> {
@@ -360,68 +281,6 @@ impl Steps for Redfish {
 
     async fn poll(&self, _context: &StepContext) -> Result<StepOutcome> {
         not_yet()
-    }
-}
-
-/// The boot interface `redfish-virtual-media`.
-pub struct VirtualMedia {
-    settings: Arc<PxeSettings>,
-}
-
-static VIRTUAL_MEDIA: &[Property] = &[
-    ("deploy_kernel", "URL or Glance UUID of the deployment kernel. Required if deploy_iso is not set."),
-    (
-        "deploy_ramdisk",
-        "URL or Glance UUID of the ramdisk that is mounted at boot time. Required if deploy_iso is not set.",
-    ),
-    (
-        "deploy_iso",
-        "URL or Glance UUID of the deployment ISO to use. Required if deploy_kernel/deploy_ramdisk are not set.",
-    ),
-];
-
-#[async_trait]
-impl BootInterface for VirtualMedia {
-    fn properties(&self) -> &'static [Property] {
-        VIRTUAL_MEDIA
-    }
-
-    fn validate(&self, node: &NodeView) -> Result<()> {
-        let given = |key: &str| node.driver_str(key).is_some();
-        if !given("deploy_iso") && !given("redfish_deploy_iso") {
-            let mut missing = Vec::new();
-            for (key, default) in [
-                ("deploy_kernel", &self.settings.deploy_kernel),
-                ("deploy_ramdisk", &self.settings.deploy_ramdisk),
-            ] {
-                if !given(key) && default.is_none() {
-                    missing.push(key);
-                }
-            }
-            if !missing.is_empty() {
-                return Err(DriverError::MissingParameter {
-                    reason: format!(
-                        "Error validating Redfish virtual media. Some parameters were missing in node's \
-                         driver_info. Missing are: {}",
-                        python::list(&missing)
-                    ),
-                });
-            }
-        }
-        validate(node)
-    }
-
-    fn ramdisk_device(&self) -> BootDevice {
-        BootDevice::Cdrom
-    }
-
-    async fn prepare_ramdisk(&self, _node: &NodeView, _params: &RamdiskParams) -> Result<()> {
-        not_yet()
-    }
-
-    /// Nothing was laid out: nothing to take away.
-    async fn clean_up_ramdisk(&self, _node: &NodeView) -> Result<()> {
-        Ok(())
     }
 }
 
