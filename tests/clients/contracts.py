@@ -10,9 +10,10 @@ import time
 
 from asks.words import ENROLLED, at
 from crew import carry_out
+from network import serve
 from asks.gophercloud import GOPHERCLOUD
 from asks.metal3 import metal3
-from asks.metalsmith import METALSMITH
+from asks.metalsmith import ITSELF, METALSMITH
 from asks.nova import NOVA
 from pattern import Like, OneOf
 from player import Ask, Row, play
@@ -45,6 +46,7 @@ CONTRACTS: dict[str, list[Row]] = {
     "Metal3 with 1.93": metal3("1.93"),
     "Metal3 with 1.89": metal3("1.89"),
     "metalsmith": [*ENROLLED, *at("1.109", METALSMITH, sdk=True)],
+    "metalsmith itself": [*ENROLLED, *ITSELF],
     "gophercloud": at("1.80", GOPHERCLOUD),
     "versions": NEGOTIATION,
 }
@@ -57,8 +59,12 @@ def main() -> int:
     parser.add_argument("--only", default="")
     asked = parser.parse_args()
     began = time.monotonic()
+    network = serve()
     chosen = {name: rows for name, rows in CONTRACTS.items() if asked.only.lower() in name.lower()}
-    work = [(name, lambda rows=rows: play(rows, asked.url, peer=asked.peer)) for name, rows in chosen.items()]
+    work = [
+        (name, lambda rows=rows: play(rows, asked.url, peer=asked.peer, network=network))
+        for name, rows in chosen.items()
+    ]
     broken = {name: said for name, said in carry_out(1 if asked.peer else len(work), work).items() if said}
     for name, said in broken.items():
         print(f"FAILED {name}\n{said}\n")

@@ -77,6 +77,7 @@ Row = Ask | Run | Write
 
 def play(rows: list[Row], url: str, version: str | None = None, peer: bool = False, **more: object) -> str:
     """Plays the rows; "" when all of them hold, else the first that does not, and what came before it."""
+    more.setdefault("network", "")
     run = uuid.uuid4().hex[:10]
     names = {
         "url": url,
@@ -190,11 +191,15 @@ def _run(row: Run, names: dict) -> None:
     words = [json.dumps(word) if isinstance(word, (dict, list)) else str(word) for word in words]
     structured = bool(row.keep) or isinstance(row.holds, (dict, list)) or getattr(row.holds, "structured", False)
     if structured:
-        words += ["-f", "json"]
+        words = ["-f", "json", *words] if row.program == "metalsmith" else [*words, "-f", "json"]
     what = f"{row.program or 'openstack'} {shlex.join(words)}"
     deadline = time.monotonic() + WITHIN
     while True:
-        said = program(row.program, names["url"], words) if row.program else openstack(names["url"], words)
+        said = (
+            program(row.program, names["url"], words, names["network"])
+            if row.program
+            else openstack(names["url"], words)
+        )
         if STUMBLE not in said.err or time.monotonic() > deadline:
             break
     got = f"  got {said.code}\n  {said.out.strip()[:3000]}\n  {said.err.strip()[:3000]}"

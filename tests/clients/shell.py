@@ -23,9 +23,10 @@ class Said:
     err: str
 
 
-def environment(url: str) -> dict[str, str]:
-    """The environment of a client without authentication."""
-    return {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": url, "NO_PROXY": "*", "no_proxy": "*"}
+def environment(url: str, network: str = "") -> dict[str, str]:
+    """The environment of a client without authentication; `network`: where its network service is, if it wants one."""
+    more = {"OS_NETWORK_ENDPOINT_OVERRIDE": network} if network else {}
+    return more | {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": url, "NO_PROXY": "*", "no_proxy": "*"}
 
 
 def openstack(url: str, words: list[str]) -> Said:
@@ -58,11 +59,15 @@ def openstack(url: str, words: list[str]) -> Said:
     return Said(code, *texts)
 
 
-def program(name: str, url: str, words: list[str]) -> Said:
+def program(name: str, url: str, words: list[str], network: str = "") -> Said:
     """Runs `NAME WORDS…` of this Python's environment, as a shell would."""
     path = Path(sys.executable).with_name(name)
     ended = subprocess.run(
-        [path, *words], env={**os.environ, **environment(url)}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [path, *words],
+        env={**os.environ, **environment(url, network)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     return Said(ended.returncode, ended.stdout, ended.stderr)
 

@@ -2,6 +2,7 @@
 
 from asks.words import IMAGE, UUID, VIF, add, ask, provision, reaches
 from pattern import Has, Like, OneOf
+from player import Ask, Run
 
 METALSMITH = [
     ask(
@@ -106,4 +107,22 @@ METALSMITH = [
     provision("$node", "deleted"),
     reaches("GET /v1/nodes/$node", "available", instance_uuid=None, allocation_uuid=None, instance_info={}),
     ask("GET /v1/allocations/$allocation", status=404, version="1.60"),
+]
+
+# The program itself, as it is on PyPI.
+WORDS = "deploy --image http://127.0.0.1/image.raw --image-checksum 0123456789abcdef0123456789abcdef --root-size 20"
+ITSELF = [
+    Run(
+        f"{WORDS} --resource-class class-$run --hostname vm-$run --wait 40",
+        {"hostname": "vm-$run", "state": "active", "allocation": {"state": "active"}},
+        program="metalsmith",
+    ),
+    Ask("GET /v1/allocations/vm-$run", holds={"state": "active", "node_uuid": "$node"}),
+    Ask("GET /v1/nodes/$node", holds={"provision_state": "active", "instance_info": {"root_gb": 20}}),
+    Run("list", {"vm-$run": {"hostname": "vm-$run", "state": "active"}}, program="metalsmith"),
+    Run("show vm-$run", {"vm-$run": {"hostname": "vm-$run"}}, program="metalsmith"),
+    Run(f"{WORDS} --resource-class class-$run", fails="class-$run", program="metalsmith"),
+    Run("undeploy --wait 40 vm-$run", program="metalsmith"),
+    Ask("GET /v1/nodes/$node", holds={"provision_state": "available", "instance_uuid": None, "extra": {}}, until=True),
+    Ask("GET /v1/allocations/vm-$run", status=404),
 ]

@@ -108,6 +108,9 @@ SCENARIOS: dict[str, list[Row]] = {
                 "instance_uuid": None,
             },
         ),
+        # a real Ironic 39.0.0 answers 500 (KeyError: 'value')
+        Run(f"{NODE} unset $node --automated-clean", on=FERRIC),
+        Run(f"{NODE} show $node", {"automated_clean": None}, on=FERRIC),
         Run(f"{NODE} maintenance set $node --reason 'a fan'"),
         Run(f"{NODE} show $node", {"maintenance": True, "maintenance_reason": "a fan", "fault": None}),
         Run(f"{NODE} maintenance unset $node"),
