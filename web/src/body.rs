@@ -190,10 +190,6 @@ pub(crate) fn check_names<'a>(
 pub(crate) fn below(below: Below, what: &str, since: u16, version: Version) -> ApiError {
     match below {
         Below::NotAcceptable => ApiError::too_new(what, since, version),
-        Below::BadRequest if what == "'detail'" => ApiError::bad_request(format!(
-            "Invalid query parameter ?detail=True received. It needs API version 1.{since} or newer, this request uses \
-             {version}."
-        )),
         Below::BadRequest => ApiError::bad_request(format!(
             "Invalid query parameter ?{}: it needs API version 1.{since} or newer, this request uses {version}.",
             what.trim_matches('\'')

@@ -468,18 +468,16 @@ pub const PORTS_DETAIL_ARGS: &[Arg] = PORTS_ARGS.split_at(PORTS_ARGS.len() - 2).
 /// How many of [`PORTS_ARGS`] are filters.
 pub const PORT_FILTERS: usize = 7;
 
-/// `GET /nodes/{uuid}/ports`.
-pub const NODE_PORTS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// Lists without filters.
+pub const PLAIN_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
 /// `…/detail` below another resource.
-pub const SUB_DETAIL_ARGS: &[Arg] = NODE_PORTS_ARGS.split_at(NODE_PORTS_ARGS.len() - 2).0;
+pub const SUB_DETAIL_ARGS: &[Arg] = PLAIN_ARGS.split_at(PLAIN_ARGS.len() - 2).0;
 /// `GET /v1/ferric/events`.
 pub const EVENTS_ARGS: &[Arg] = &[arg("after", 1), arg("node", 1), arg("kind", 1)];
 /// `GET /v1/ferric/nodes/{ident}/steps`.
 pub const STEPS_ARGS: &[Arg] = &[arg("operations", 1)];
-/// `GET /portgroups/{uuid}/ports`.
-pub const PORTGROUP_PORTS_ARGS: &[Arg] = NODE_PORTS_ARGS;
 /// `GET /chassis`.
-pub const CHASSIS_ARGS: &[Arg] = NODE_PORTS_ARGS;
+pub const CHASSIS_ARGS: &[Arg] = PLAIN_ARGS;
 /// `GET /chassis/{uuid}/nodes`: the chassis is named by the path.
 pub const CHASSIS_NODES_ARGS: &[Arg] = NODES_ARGS.split_at(1).1;
 /// `GET /chassis/{uuid}/nodes/detail`.
@@ -495,7 +493,7 @@ pub const PORTGROUP_FILTERS: usize = 4;
 /// `GET /portgroups/detail`.
 pub const PORTGROUPS_DETAIL_ARGS: &[Arg] = PORTGROUPS_ARGS.split_at(PORTGROUPS_ARGS.len() - 2).0;
 /// `GET /nodes/{uuid}/portgroups`.
-pub const NODE_PORTGROUPS_ARGS: &[Arg] = NODE_PORTS_ARGS;
+pub const NODE_PORTGROUPS_ARGS: &[Arg] = PLAIN_ARGS;
 /// `GET /volume/connectors`, `/volume/targets`; the first is a filter.
 pub const VOLUMES_ARGS: &[Arg] =
     &[arg("node", 1), LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, arg("detail", 1)];

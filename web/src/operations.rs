@@ -176,8 +176,8 @@ operations! {
     GET    "/nodes/{ident}/history/{line}" 78 NotFound NO_ARGS, 200 Nothing, Named("HistoryLine"), "Shows one thing that happened to a node";
     GET    "/nodes/{ident}/inventory"      81 NotFound NO_ARGS, 200 Nothing, Named("Inventory"), "Shows what an inspection found";
     GET    "/nodes/{ident}/children"       83 NotFound NO_ARGS, 200 Nothing, Named("Children"), "Lists a node's children";
-    GET    "/nodes/{ident}/ports"           1 NotFound g::NODE_PORTS_ARGS, 200 Nothing, List(Port), "Lists a node's ports";
-    GET    "/nodes/{ident}/ports/detail"    1 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Port), "Lists a node's ports with all fields";
+    GET    "/nodes/{ident}/ports"           1 NotFound g::PORTS_ARGS, 200 Nothing, List(Port), "Lists a node's ports";
+    GET    "/nodes/{ident}/ports/detail"    1 NotFound g::PORTS_DETAIL_ARGS, 200 Nothing, List(Port), "Lists a node's ports with all fields";
 
     GET    "/ports"                         1 NotFound g::PORTS_ARGS, 200 Nothing, List(Port), "Lists ports";
     POST   "/ports"                         1 NotFound NO_ARGS, 201 New(Port), Item(Port), "Creates a port";
@@ -210,8 +210,8 @@ operations! {
     POST   "/portgroups/{ident}"           23 Unsupported NO_ARGS, 400 Nothing, Nothing, "Always refused: the collection takes new port groups";
     PATCH  "/portgroups/{ident}"           23 Unsupported NO_ARGS, 200 Patch(Portgroup), Item(Portgroup), "Changes a port group";
     DELETE "/portgroups/{ident}"           23 Unsupported NO_ARGS, 204 Nothing, Nothing, "Removes a port group that has no ports";
-    GET    "/portgroups/{uuid}/ports"      24 NotFound g::PORTGROUP_PORTS_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group";
-    GET    "/portgroups/{uuid}/ports/detail" 24 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group with all fields";
+    GET    "/portgroups/{uuid}/ports"      24 NotFound g::PORTS_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group";
+    GET    "/portgroups/{uuid}/ports/detail" 24 NotFound g::PORTS_DETAIL_ARGS, 200 Nothing, List(Port), "Lists the ports of a port group with all fields";
     GET    "/nodes/{ident}/portgroups"     24 NotFound g::NODE_PORTGROUPS_ARGS, 200 Nothing, List(Portgroup), "Lists a node's port groups";
     GET    "/nodes/{ident}/portgroups/detail" 24 NotFound g::SUB_DETAIL_ARGS, 200 Nothing, List(Portgroup), "Lists a node's port groups with all fields";
 
@@ -320,6 +320,7 @@ const TOLD: &[(&str, &str)] = &[
     ("/nodes/{ident}/management/inject_nmi", "Resource could not be found"),
     ("/nodes/{ident}/states/boot_mode", "This endpoint is supported starting with the API version 1.76"),
     ("/nodes/{ident}/states/secure_boot", "This endpoint is supported starting with the API version 1.76"),
+    ("/heartbeat", "Resource could not be found"),
     ("/lookup", "Resource could not be found"),
     ("/shards", "The API version does not allow shards"),
 ];

@@ -71,7 +71,10 @@ fn with_value(error: ApiError, pairs: &[(String, String)]) -> ApiError {
         Ok(false) => "False".to_owned(),
         Err(_) => value.chars().take(64).collect(),
     };
-    ApiError::bad_request(format!("Invalid query parameter ?{name}={value} received.{rest}"))
+    ApiError::bad_request(format!(
+        "Invalid query parameter ?{name}={value} received. {}",
+        crate::error::capitalised(rest.trim())
+    ))
 }
 
 /// A boolean as Ironic reads it from text.
@@ -157,8 +160,14 @@ impl Paging {
         };
         if args.text("detail").is_some_and(|detail| strict_bool("detail", detail).unwrap_or(false)) {
             put("detail", "True");
-        } else if let Some(fields) = args.text("fields").or(columns) {
-            put("fields", fields);
+        } else {
+            // Ironic's volumes alone forget that it was asked for
+            if args.text("detail").is_some() && !path.contains("volume/") {
+                put("detail", "False");
+            }
+            if let Some(fields) = args.text("fields").or(columns) {
+                put("fields", fields);
+            }
         }
         for filter in filters {
             if let Some(value) = args.text(filter.name) {

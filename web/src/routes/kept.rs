@@ -284,7 +284,10 @@ async fn page_of<K: Kept>(
         sort_key: paging.sort_key.clone(),
         sort_dir: if paging.descending { SortDir::Desc } else { SortDir::Asc },
         limit: i64::from(paging.limit),
-        marker: paging.marker.as_deref().map(marker).transpose()?,
+        marker: match paging.marker.as_deref() {
+            Some(text) if K::NAMED && query::parse_uuid(text).is_none() => return Err(missing::<K>(text)),
+            other => other.map(marker).transpose()?,
+        },
         filter,
     };
     let rows = read(state, move |conn| K::page(conn, &page)).await?;

@@ -261,9 +261,12 @@ async fn of_node<T: OfNode>(
 }
 
 /// A marker of a list.
-pub(super) fn marker(text: &str) -> Result<Uuid> {
-    query::parse_uuid(text)
-        .ok_or_else(|| ApiError::bad_request(format!("Expected a UUID for 'marker' but received {text}.")))
+fn marker<T: OfNode>(text: &str) -> Result<Uuid> {
+    let refusal = || match T::NAMED {
+        true => format!("Schema error: '{text}' is not a 'uuid'"),
+        false => format!("Expected UUID for marker: {text}"),
+    };
+    query::parse_uuid(text).ok_or_else(|| ApiError::bad_request(refusal()))
 }
 
 async fn page<T: OfNode>(
@@ -282,6 +285,9 @@ async fn page<T: OfNode>(
         Some(names) => selected::<T>(names, context)?,
         None => query::list_fields::<T::Field>(args, context.version, detail)?,
     };
+    if let Some(other) = args.text("sort_dir").filter(|dir| !["asc", "desc"].contains(dir)) {
+        return Err(ApiError::bad_request(format!("Schema error: '{other}' is not one of ['asc', 'desc']")));
+    }
     let paging = Paging::parse(args, state.settings.max_limit)?;
     T::reading(&paging.sort_key, context.version)?;
     if !T::sortable(&paging.sort_key) {
@@ -290,7 +296,7 @@ async fn page<T: OfNode>(
     wanted.sort_key.clone_from(&paging.sort_key);
     wanted.sort_dir = if paging.descending { SortDir::Desc } else { SortDir::Asc };
     wanted.limit = Some(i64::from(paging.limit));
-    wanted.marker = paging.marker.as_deref().map(marker).transpose()?;
+    wanted.marker = paging.marker.as_deref().map(marker::<T>).transpose()?;
     let rows = read(state, move |conn| T::page(conn, &wanted)).await?;
     let last = rows.last().filter(|_| rows.len() == paging.limit as usize).map(|row| row.uuid().to_string());
     let columns = (!detail).then_some(T::COLUMNS);
@@ -360,9 +366,8 @@ pub(super) async fn create<T: OfNode>(
     let node = owner::<T>(&state, &context, &mut body).await?;
     let mut row = T::empty(node.uuid, &state);
     for field in T::Field::ALL.iter().filter(|field| field.spec().write.at_create()) {
-        match body.remove(field.spec().name) {
-            Some(value) => row.write(*field, value, at).map_err(ApiError::bad_request)?,
-            None => {}
+        if let Some(value) = body.remove(field.spec().name) {
+            row.write(*field, value, at).map_err(ApiError::bad_request)?;
         }
     }
     let row = state.directory.ask(node.uuid, Create(row)).await?;

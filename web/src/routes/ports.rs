@@ -15,9 +15,8 @@ use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    Field, ITEM_ARGS, LOCAL_LINK_NETWORK_TYPE, NO_ARGS, NODE_PORTS_ARGS, PORT_FILTERS, PORT_NODE_IDENT,
-    PORT_REMOVAL_GATED, PORT_SORT_GATED, PORTGROUP_PORTS_ARGS, PORTS_ARGS, PortField, SUB_DETAIL_ARGS,
-    VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
+    Field, ITEM_ARGS, LOCAL_LINK_NETWORK_TYPE, NO_ARGS, PORT_FILTERS, PORT_NODE_IDENT, PORT_REMOVAL_GATED,
+    PORT_SORT_GATED, PORTS_ARGS, PORTS_DETAIL_ARGS, PortField, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
 };
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
@@ -109,38 +108,69 @@ async fn may(
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
-    filtered(&state, &context, &args, false).await
+    filtered(&state, &context, &args, Within::Nothing, false).await
 }
 
 async fn list_detail(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
     let without_fields = &PORTS_ARGS[..PORTS_ARGS.len() - 2];
     let args = Args::parse(request.query_string(), without_fields, context.version)?;
-    filtered(&state, &context, &args, true).await
+    filtered(&state, &context, &args, Within::Nothing, true).await
 }
 
-async fn filtered(state: &WebState, context: &Context, args: &Args, detail: bool) -> Result<HttpResponse> {
+/// What a list of ports is below.
+#[derive(Clone, Copy)]
+enum Within {
+    Nothing,
+    Node(Uuid),
+    Portgroup(Uuid),
+}
+
+impl Within {
+    fn path(self, detail: bool) -> String {
+        let tail = if detail { "ports/detail" } else { "ports" };
+        match self {
+            Within::Nothing => tail.to_owned(),
+            Within::Node(uuid) => format!("nodes/{uuid}/{tail}"),
+            Within::Portgroup(uuid) => format!("portgroups/{uuid}/{tail}"),
+        }
+    }
+}
+
+async fn filtered(
+    state: &WebState,
+    context: &Context,
+    args: &Args,
+    within: Within,
+    detail: bool,
+) -> Result<HttpResponse> {
     let by_node = args.text("node").or(args.text("node_uuid"));
     let given = |name: &str| args.text(name).is_some_and(|text| !text.is_empty());
-    let exclusive = [by_node.is_some(), given("portgroup"), given("shard")];
+    let of_node = by_node.is_some() || matches!(within, Within::Node(_));
+    let of_group = given("portgroup") || matches!(within, Within::Portgroup(_));
+    let exclusive = [of_node, of_group, given("shard")];
     if exclusive.iter().filter(|given| **given).count() > 1 {
         return Err(ApiError::forbidden(
             "Operation not permitted. Only one of 'node', 'portgroup' and 'shard' can be given.",
         ));
     }
-    if given("conductor_groups") && (by_node.is_some() || given("portgroup") || given("address")) {
+    if given("conductor_groups") && (of_node || of_group || given("address")) {
         return Err(ApiError::bad_request(
             "Filtering by conductor_groups cannot be combined with node_ident, portgroup_ident, or node address \
              filters.",
         ));
     }
     args.uuid("node_uuid")?;
-    let portgroup = match args.text("portgroup").filter(|ident| !ident.is_empty()) {
-        Some(ident) => Some(portgroup_named(state, ident).await?),
-        None => None,
+    let portgroup = match (within, args.text("portgroup").filter(|ident| !ident.is_empty())) {
+        (Within::Portgroup(uuid), _) => Some(uuid),
+        (Within::Nothing | Within::Node(_), Some(ident)) => Some(portgroup_named(state, ident).await?),
+        (Within::Nothing | Within::Node(_), None) => None,
     };
-    let node = match by_node {
-        Some(ident) => Some(find_node(state, context, ident, Rule::NodeGet).await?.uuid),
-        None => None,
+    let node = match (within, by_node) {
+        (Within::Node(uuid), _) => Some(uuid),
+        (Within::Nothing | Within::Portgroup(_), Some(ident)) => {
+            Some(find_node(state, context, ident, Rule::NodeGet).await?.uuid)
+        }
+        (Within::Nothing | Within::Portgroup(_), None) => None,
     };
     let address = args.text("address").map(|text| {
         mac(text)
@@ -158,8 +188,7 @@ async fn filtered(state: &WebState, context: &Context, args: &Args, detail: bool
         description_contains: args.text("description_contains").map(str::to_owned),
         ..PortQuery::default()
     };
-    let path = if detail { "ports/detail" } else { "ports" };
-    page(state, context, args, wanted, detail, path).await
+    page(state, context, args, wanted, detail, &within.path(detail)).await
 }
 
 /// The port group that a filter names.
@@ -176,7 +205,7 @@ async fn list_of_portgroup(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PORTGROUP_PORTS_ARGS, context.version)?;
+    let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
     of_portgroup(&state, &context, &args, &ident, false).await
 }
 
@@ -186,7 +215,7 @@ async fn list_of_portgroup_detail(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), SUB_DETAIL_ARGS, context.version)?;
+    let args = Args::parse(request.query_string(), PORTS_DETAIL_ARGS, context.version)?;
     of_portgroup(&state, &context, &args, &ident, true).await
 }
 
@@ -208,9 +237,7 @@ async fn of_portgroup(
     if !context.may(Rule::PortgroupGet, Target::node(&node)) {
         return Err(missing());
     }
-    let wanted = PortQuery { portgroup: Some(uuid), ..PortQuery::default() };
-    let path = format!("portgroups/{uuid}/ports{}", if detail { "/detail" } else { "" });
-    page(state, context, args, wanted, detail, &path).await
+    filtered(state, context, args, Within::Portgroup(uuid), detail).await
 }
 
 async fn list_of_node(
@@ -219,7 +246,7 @@ async fn list_of_node(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), NODE_PORTS_ARGS, context.version)?;
+    let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
     of_node(&state, &context, &args, &ident, false).await
 }
 
@@ -229,8 +256,7 @@ async fn list_of_node_detail(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let without_fields = &NODE_PORTS_ARGS[..NODE_PORTS_ARGS.len() - 2];
-    let args = Args::parse(request.query_string(), without_fields, context.version)?;
+    let args = Args::parse(request.query_string(), PORTS_DETAIL_ARGS, context.version)?;
     of_node(&state, &context, &args, &ident, true).await
 }
 
@@ -248,9 +274,7 @@ async fn of_node(
     if !context.may(Rule::NodeGet, Target::node(&node)) {
         return Err(missing());
     }
-    let wanted = PortQuery { node: Some(uuid), ..PortQuery::default() };
-    let path = format!("nodes/{uuid}/ports{}", if detail { "/detail" } else { "" });
-    page(state, context, args, wanted, detail, &path).await
+    filtered(state, context, args, Within::Node(uuid), detail).await
 }
 
 async fn page(
@@ -439,6 +463,9 @@ async fn change(
     if let Some(field) = gated.iter().map(|field| field.spec()).find(|field| !version.has(field.since)) {
         return Err(ApiError::too_new(&format!("attribute '{}'", field.name), field.since, version));
     }
+    if let Some(ident) = set_to(&body, "/portgroup_uuid").filter(|ident| query::parse_uuid(ident).is_none()) {
+        return Err(ApiError::bad_request(format!("Portgroup {ident} could not be found.")));
+    }
     let patch = Patch::<PortField>::parse(body, version)?;
     if !patch.0.is_empty() {
         let apply =
@@ -453,6 +480,13 @@ async fn change(
 fn names(patch: &Option<Value>, path: &str) -> bool {
     let changes = patch.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     changes.iter().any(|change| change.get("path").and_then(Value::as_str) == Some(path))
+}
+
+/// The text that a patch sets at that very path.
+fn set_to<'a>(patch: &'a Option<Value>, path: &str) -> Option<&'a str> {
+    let changes = patch.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let at = |change: &&Value| change.get("path").and_then(Value::as_str) == Some(path);
+    changes.iter().filter(at).find_map(|change| change.get("value").and_then(Value::as_str))
 }
 
 /// Fields that may not even be taken away by clients of older versions.

@@ -242,6 +242,9 @@ async fn ports_fit_their_group() {
     server.at(23).get(&format!("/v1/portgroups/{UUID}/ports")).await.fails(404);
     client.get("/v1/ports?portgroup=nobody").await.fails(404);
     client.get("/v1/ports?portgroup=g&node=n").await.fails(403);
+    client.get(&format!("/v1/portgroups/{UUID}/ports?node=n")).await.fails(403);
+    let all = client.get(&format!("/v1/nodes/{node}/ports?address={MAC}9")).await.is(200);
+    assert_eq!(all["ports"].as_array().map(Vec::len), Some(3), "the node is enough");
     server.at(23).get("/v1/ports?portgroup=g").await.fails(406);
 
     let text = client.delete(&path).await.fails(400);

@@ -103,7 +103,11 @@ async fn what_cannot_be_a_port_is_refused() {
         (63, body(json!({"local_link_connection": {"network_type": "managed"}})), 406),
         (18, body(json!({"pxe_enabled": true})), 406),
         (115, body(json!({"physical_network": ""})), 400),
-        (115, body(json!({"is_smartnic": true, "local_link_connection": {"network_type": "unmanaged"}})), 400),
+        (
+            115,
+            body(json!({"is_smartnic": true, "local_link_connection": {"network_type": "unmanaged"}})),
+            400,
+        ),
         (
             105,
             body(json!({"local_link_connection": {
