@@ -41,7 +41,7 @@ fn missing<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     assert!(matches!(result, Err(StoreError::NotFound { .. })), "{result:?}");
 }
 
-/// Every page of `limit` rows, one after the other, must make the whole list.
+/// Every page of two rows, one after the other, must make the whole list.
 macro_rules! pages {
     ($s:ident, $module:ident, $query:ident, $sort:ident, $all:expr) => {
         for &sort_key in $sort::ALL {
@@ -50,8 +50,8 @@ macro_rules! pages {
                 let all = page($query { sort_key, sort_dir, ..$query::default() });
                 let (mut seen, mut marker) = (Vec::new(), None);
                 loop {
-                    let part =
-                        page($query { sort_key, sort_dir, limit: Some(2), marker, ..$query::default() });
+                    let whole = $query { sort_key, sort_dir, ..$query::default() };
+                    let part = page($query { limit: Some(2), marker, ..whole });
                     let Some(last) = part.last() else { break };
                     marker = Some(last.uuid);
                     seen.extend(part);
@@ -157,7 +157,7 @@ pub fn port_groups_are_guarded_and_filtered(s: Store) {
 
     let port = Port { portgroup_uuid: Some(id), ..Port::new(Uuid::new_v4(), a, "52:54:00:00:00:02", T0) };
     let port = s.write_blocking(move |c| ports::insert(c, &port)).unwrap();
-    assert_eq!(s.read_blocking(move |c| ports::of_portgroup(c, id)).unwrap(), [port.clone()]);
+    assert_eq!(s.read_blocking(move |c| ports::of_portgroup(c, id)).unwrap(), std::slice::from_ref(&port));
     let theirs = PortQuery { project: Some("p".into()), ..PortQuery::default() };
     assert_eq!(s.read_blocking(move |c| ports::list(c, &theirs)).unwrap(), [port]);
 
