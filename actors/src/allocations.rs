@@ -6,6 +6,7 @@
 //! allocations that want the same node, the second finds it taken and tries the next one.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,9 +54,19 @@ pub(crate) struct Allocator {
 pub(crate) struct AllocatorSlot {
     arbiter: ArbiterHandle,
     address: Mutex<Option<Addr<Allocator>>>,
+    /// The process stops: the nodes' actors are going, and what is open is the next process's.
+    leaving: AtomicBool,
 }
 
 impl AllocatorSlot {
+    /// Nothing is begun any more, and nothing that goes wrong from now on is an allocation's failure.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        if let Some(address) = self.address.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            address.do_send(Stop);
+        }
+    }
+
     fn revive(&self, world: &Arc<World>) -> Addr<Allocator> {
         let mut held = self.address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = held.as_ref().filter(|address| address.connected()) {
@@ -68,6 +79,11 @@ impl AllocatorSlot {
         held.insert(address).clone()
     }
 }
+
+/// The process stops.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stop;
 
 /// There is something to do.
 #[derive(Message)]
@@ -85,6 +101,7 @@ impl Actor for Allocator {
     fn stopped(&mut self, _: &mut Context<Self>) {
         if std::thread::panicking()
             && let Some(slot) = self.world.allocator.get()
+            && !slot.leaving.load(Ordering::Acquire)
         {
             tracing::error!("the allocator died; it starts anew from the database");
             slot.revive(&self.world);
@@ -139,6 +156,14 @@ impl Allocator {
     }
 }
 
+impl Handler<Stop> for Allocator {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
 impl Handler<Look> for Allocator {
     type Result = ();
 
@@ -168,6 +193,9 @@ enum Failure {
 }
 
 async fn fail(world: &World, id: Uuid, failure: &Failure) {
+    if world.allocator.get().is_some_and(|slot| slot.leaving.load(Ordering::Acquire)) {
+        return;
+    }
     let text = match failure {
         Failure::Unexpected(_) => failure.to_string(),
         Failure::NoneOfClass(_)
@@ -325,7 +353,11 @@ fn shuffle(nodes: &mut [Uuid]) {
 impl Directory {
     /// Starts the allocator, which takes up what is open.
     pub(crate) fn start_allocator(&self, arbiter: &ArbiterHandle) {
-        let slot = AllocatorSlot { arbiter: arbiter.clone(), address: Mutex::new(None) };
+        let slot = AllocatorSlot {
+            arbiter: arbiter.clone(),
+            address: Mutex::new(None),
+            leaving: AtomicBool::new(false),
+        };
         self.world().allocator.get_or_init(|| slot).revive(self.world());
     }
 
@@ -355,7 +387,9 @@ impl Directory {
         let id = allocation.uuid;
         let made = self.store().write(move |conn| allocations::insert(conn, &row)).await.map_err(told)?;
         let Some(node) = backfill else {
-            if let Some(slot) = self.world().allocator.get() {
+            if let Some(slot) = self.world().allocator.get()
+                && !slot.leaving.load(Ordering::Acquire)
+            {
                 slot.revive(self.world()).do_send(Look(id));
             }
             return Ok(made);

@@ -501,6 +501,9 @@ impl Directory {
 
     /// Ends all actors and says goodbye in the conductors table. What was under way is taken up by the next start.
     pub async fn stop(&self) {
+        if let Some(slot) = self.inner.world.allocator.get() {
+            slot.leave();
+        }
         for entry in &self.inner.nodes {
             entry.value().do_send(Leave);
         }

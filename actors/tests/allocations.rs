@@ -236,3 +236,15 @@ async fn an_allocation_can_be_made_afterwards_for_what_runs() {
         "{other}"
     );
 }
+
+#[actix::test]
+async fn what_a_stopping_process_does_not_finish_is_not_failed() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let node = free(&world, "n").await;
+    world.directory.stop().await;
+    // its nodes' actors are gone: asked now, none would answer
+    let made = world.directory.create_allocation(asks(), None).await.expect("written");
+    let world = world.restarts(Interfaces::default(), settings()).await;
+    let row = settled(&world, made.uuid).await;
+    assert_eq!((row.state, row.node_uuid), (AllocationState::Active, Some(node)));
+}
