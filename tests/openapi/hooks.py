@@ -23,6 +23,12 @@ def before_call(context, case, kwargs):
     for key in ("marker", "sort_key", "fields"):
         if key in (case.query or {}) and hashlib.sha256(f"{case.operation.label} {case.query}".encode()).digest()[0] % 6:
             case.query.pop(key)
+    if (case.method, path) == ("POST", "/v1/nodes") and isinstance(case.body, dict) and len(str(case.body)) % 6:
+        case.body["driver"] = "fake-hardware"
+        for key in [key for key in case.body if key.endswith("_interface") or key in ("conductor_group", "chassis_uuid", "parent_node", "owner")]:
+            del case.body[key]
+    if path.endswith("/vendor_passthru") and case.query:
+        case.query["method"] = OBJECTS["drivers:method" if "drivers" in path else "nodes:method"][len(str(case.body)) % 2]
     # what is taken away should not be what everything else works with
     if case.method == "DELETE" and path.count("/") < 4:
         if path == "/v1/inspection_rules":

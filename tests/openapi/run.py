@@ -59,14 +59,14 @@ class Api:
             sys.exit(f"openapi: POST {path} {body}: {status} {answer}")
         return answer
 
-    def wait(self, node, state):
+    def wait(self, node, state, field="provision_state"):
         deadline = time.monotonic() + 30
         while True:
             _, found = self.ask("GET", f"/v1/nodes/{node}")
-            if found["provision_state"] == state:
+            if found[field] == state:
                 return
             if time.monotonic() > deadline:
-                sys.exit(f"openapi: node {node} is {found['provision_state']}, not {state}: {found['last_error']}")
+                sys.exit(f"openapi: node {node} is {found[field]}, not {state}: {found['last_error']}")
             time.sleep(0.05)
 
     def verb(self, node, verb, state):
@@ -83,6 +83,9 @@ def furnish(api):
         api.make("/v1/nodes", driver="fake-hardware", name=f"node-{number}", resource_class="small", chassis_uuid=chassis)["uuid"]
         for number in range(5)
     ]
+    for node in nodes[:2] + nodes[3:4]:
+        api.ask("PUT", f"/v1/nodes/{node}/states/power", {"target": "power off"})
+        api.wait(node, "power off", "power_state")
     for node in nodes[:2]:
         api.verb(node, "manage", "manageable")
     api.verb(nodes[1], "provide", "available")
@@ -112,7 +115,6 @@ def furnish(api):
     step = {"interface": "deploy", "step": "erase_devices_metadata", "args": {}}
     rule = {"op": "set-attribute", "args": {"path": "/extra/a", "value": 1}}
     volume = {"node_uuid": nodes[3]}
-    api.ask("PUT", f"/v1/nodes/{nodes[3]}/states/power", {"target": "power off"})
     allocations = [api.make("/v1/allocations", resource_class=name, name=name)["uuid"] for name in ("small", "none-such")]
     deadline = time.monotonic() + 30
     while (allocated := api.ask("GET", f"/v1/allocations/{allocations[0]}")[1])["state"] != "active":

@@ -167,6 +167,8 @@ pub fn markdown() -> String {
     );
     for minor in Version::MIN.0..=Version::MAX.0 {
         let release = RELEASES.iter().find(|(_, newest)| *newest >= minor).map_or("", |(name, _)| *name);
+        // the table begins with this one
+        let release = if release == RELEASES[0].0 { format!("≤ {release}") } else { release.to_owned() };
         let mut lines = lines_of(minor);
         lines.extend(MARKERS.iter().filter(|(at, _)| *at == minor).map(|(_, what)| (*what).to_owned()));
         if minor == 1 {
@@ -198,7 +200,9 @@ fn lines_of(minor: u16) -> Vec<String> {
             lines.push(format!("`{item}`"));
         }
     }
-    lines.extend(fields.into_iter().map(|(noun, names)| format!("fields of a {noun}: `{}`", names.join("`, `"))));
+    lines.extend(
+        fields.into_iter().map(|(noun, names)| format!("fields of a {noun}: `{}`", names.join("`, `"))),
+    );
     lines.extend(
         arguments.into_iter().map(|(name, paths)| format!("argument `{name}` of `{}`", paths.join("`, `"))),
     );

@@ -43,7 +43,10 @@ fn told(name: &str, version: Version) -> Option<Value> {
             );
             closed(version, &[("indicators", 1, list(one))])
         }
-        "Indicator" => body(version, &["state"], &[("state", 1, text())]),
+        "Indicator" => {
+            let lights = one_of(ferric_actors::IndicatorState::ALL.iter().map(|light| light.as_str()));
+            body(version, &["state"], &[("state", 1, lights)])
+        }
         "BiosSettings" => closed(version, &[("bios", 1, list(bios_setting(version)))]),
         "OneBiosSetting" => json!({
             "type": "object", "additionalProperties": bios_setting(version), "minProperties": 1, "maxProperties": 1,
@@ -162,7 +165,7 @@ fn networks(name: &str, version: Version) -> Option<Value> {
                 &[
                     ("event", 1, one_of(["network.bind_port", "network.unbind_port", "network.delete_port"])),
                     ("port_id", 1, uuid()),
-                    ("mac_address", 1, text()),
+                    ("mac_address", 1, super::values::mac()),
                     ("status", 1, text()),
                     ("device_id", 1, or_null(uuid())),
                     ("binding:host_id", 1, or_null(uuid())),

@@ -39,6 +39,11 @@ pub(super) fn power_state() -> Value {
     one_of(PowerState::ALL.iter().map(|state| state.as_str()))
 }
 
+/// A MAC address.
+pub(super) fn mac() -> Value {
+    json!({"type": "string", "pattern": "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$"})
+}
+
 /// The name of a trait.
 pub(super) fn trait_name() -> Value {
     json!({"type": "string", "maxLength": 255, "examples": ["CUSTOM_GOLD"]})

@@ -13,6 +13,7 @@ use crate::gates::{
     DRIVER_ARGS, DRIVER_FIELDS, DRIVER_INTERFACES, DRIVER_PROPERTIES_ARGS, DRIVER_PROPERTIES_LINK,
     DRIVER_TYPE, DRIVERS_ARGS, NO_ARGS,
 };
+use crate::nearest::{did_you_mean, ended};
 use crate::policy::{Rule, Target};
 use crate::query::Args;
 use crate::routes::asked::missing;
@@ -77,7 +78,11 @@ fn choose(mut map: Map<String, Value>, fields: Option<&str>) -> Result<Map<Strin
     let strange: Vec<&str> =
         wanted.iter().map(String::as_str).filter(|name| !map.contains_key(*name)).collect();
     if !strange.is_empty() {
-        return Err(ApiError::bad_request(format!("Field(s) \"{}\" are not valid", strange.join(", "))));
+        let hint = ended(did_you_mean(strange[0], map.keys().map(String::as_str)));
+        return Err(ApiError::bad_request(format!(
+            "Field(s) \"{}\" are not valid{hint}",
+            strange.join(", ")
+        )));
     }
     map.retain(|key, _| key == "links" || wanted.contains(key));
     Ok(map)

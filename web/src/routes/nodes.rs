@@ -185,6 +185,16 @@ async fn list_with(
     let paging = Paging::parse(args, state.settings.max_limit)?;
     let project = context.list_project(Rule::NodeListAll, Rule::NodeList, args.text("project"))?;
     let mut wanted = filters(args)?;
+    wanted.parent_node = match args.text("parent_node") {
+        None => None,
+        // a parent that is not there has no children
+        Some(ident) => Some(match query::parse_uuid(ident) {
+            Some(id) => id,
+            None => {
+                find_for(state, context, ident, Rule::NodeGet).await.map_or(Uuid::nil(), |node| node.uuid)
+            }
+        }),
+    };
     wanted.project = project;
     if let Some(id) = wanted.chassis_uuid
         && read(state, move |conn| chassis::get(conn, id)).await?.is_none()
@@ -248,8 +258,6 @@ fn sort_key_shown(key: &str) -> String {
 
 fn filters(args: &Args) -> Result<NodeQuery> {
     let text = |name: &str| args.text(name).map(str::to_owned);
-    // compared as it stands: what is no UUID is nobody's parent
-    let parent_node = args.text("parent_node").map(|ident| query::parse_uuid(ident).unwrap_or(Uuid::nil()));
     Ok(NodeQuery {
         instance_uuid: args.uuid("instance_uuid")?,
         associated: args.bool("associated")?,
@@ -266,7 +274,6 @@ fn filters(args: &Args) -> Result<NodeQuery> {
         shard: args.list("shard"),
         sharded: args.bool("sharded")?,
         include_children: args.bool("include_children")?.unwrap_or(false),
-        parent_node,
         instance_name: text("instance_name"),
         chassis_uuid: args.uuid("chassis_uuid")?,
         ..NodeQuery::default()
@@ -314,7 +321,13 @@ fn one_field(error: ApiError) -> ApiError {
 }
 
 /// What clients are told whose node has what another has already.
-fn taken(error: NodeError, node: Uuid) -> ApiError {
+fn taken(state: &WebState, error: NodeError, node: Uuid) -> ApiError {
+    if let NodeError::NoValidHost { driver, .. } = &error {
+        let mut known: Vec<String> = state.directory.drivers().into_iter().map(|one| one.name).collect();
+        known.sort_unstable();
+        let meant = did_you_mean(driver, known.iter().map(String::as_str));
+        return ApiError::bad_request(format!("{error} Enabled are: {}.{meant}", known.join(", ")));
+    }
     let NodeError::Store(StoreError::Duplicate { what, value }) = &error else { return error.into() };
     let text = match *what {
         "name" => format!("A node with name {value} already exists."),
@@ -409,7 +422,7 @@ async fn create(
     check_relations(&state, &context, &node, node.owner.as_deref()).await?;
 
     let id = node.uuid;
-    let node = state.directory.create(node).await.map_err(|error| taken(error, id))?;
+    let node = state.directory.create(node).await.map_err(|error| taken(&state, error, id))?;
     let location = format!("{}/v1/nodes/{}", context.base, node.uuid);
     let mut response = HttpResponse::Created();
     response.insert_header((header::LOCATION, location));
@@ -522,9 +535,10 @@ async fn check_relations(
     if let Some(parent) = node.parent_node {
         let found = read(state, move |conn| nodes::get(conn, parent)).await?;
         // whether there is one that may not be seen, or that is another's, is not told
-        let fits = found.is_some_and(|parent| {
-            context.may(Rule::NodeGet, Target::node(&parent)) && parent.owner.as_deref() == owner
-        });
+        let fits = parent != node.uuid
+            && found.is_some_and(|parent| {
+                context.may(Rule::NodeGet, Target::node(&parent)) && parent.owner.as_deref() == owner
+            });
         if !fits {
             return Err(ApiError::bad_request(format!(
                 "Unable to apply the requested parent_node '{parent}'. Requested value was invalid."
@@ -604,7 +618,7 @@ async fn change(
     let apply = Box::new(move |node: &mut Node| edit::patch_node(node, &patch, &rules));
     let update = Update { apply, reset_interfaces: reset_interfaces.unwrap_or(false) };
     let id = node.uuid;
-    let node = state.directory.ask(id, update).await.map_err(|error| taken(error, id))?;
+    let node = state.directory.ask(id, update).await.map_err(|error| taken(&state, error, id))?;
     answer(&state, &context, node, &fields, HttpResponse::Ok()).await
 }
 

@@ -10,6 +10,7 @@ use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{NO_ARGS, VENDOR_ARGS};
+use crate::nearest::did_you_mean;
 use crate::policy::{Rule, Target};
 use crate::query::Args;
 use crate::routes::asked::missing;
@@ -103,7 +104,8 @@ async fn call_by_query(
 pub(super) fn unknown_driver(name: &str, state: &WebState) -> ApiError {
     let mut known: Vec<String> = state.directory.drivers().into_iter().map(|driver| driver.name).collect();
     known.sort();
-    ApiError::not_found(format!("The driver '{name}' is unknown. Enabled are: {}.", known.join(", ")))
+    let meant = did_you_mean(name, known.iter().map(String::as_str));
+    ApiError::not_found(format!("The driver '{name}' is unknown. Enabled are: {}.{meant}", known.join(", ")))
 }
 
 async fn driver_methods(

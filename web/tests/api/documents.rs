@@ -80,6 +80,11 @@ async fn a_slip_is_told_what_was_probably_meant() {
     let text =
         client.post("/v1/nodes", json!({"driver": "fake-hardware", "resource_clas": "x"})).await.fails(400);
     assert!(text.contains("Did you mean 'resource_class'?"), "{text}");
+    let text = client.post("/v1/nodes", json!({"driver": "fake-hardwere"})).await.fails(400);
+    assert!(
+        text.starts_with("No valid host was found.") && text.contains("Did you mean 'fake-hardware'?"),
+        "{text}"
+    );
     let text = client.get("/v1/nodes/nobody").await.fails(404);
     assert!(text.starts_with("Node nobody could not be found") && text.contains("GET /v1/nodes"), "{text}");
     let text = server.at(1).get("/v1/nodes/nobody").await.fails(404);
