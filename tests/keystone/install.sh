@@ -11,6 +11,7 @@ dir=$(cd "$dir" && pwd)
 exec 8> "$dir/install.lock"
 flock 8
 if [ "$(cat "$dir/stamp" 2> /dev/null)" != "$packages" ]; then
+  python3 -c 'import venv, ensurepip' 2> /dev/null || ../../scripts/apt.sh python3 python3-venv >&2 8>&-
   python=""
   # Keystone 30 needs Python 3.11
   for candidate in python3.12 python3.13 python3.11 "$HOME"/.pyenv/versions/3.1[123]*/bin/python3 python3; do

@@ -482,7 +482,7 @@ async fn tokens_are_believed_as_long_as_keystone_stands_by_them() {
 #[tokio::test]
 async fn a_token_ends_when_it_says_and_ours_is_renewed() {
     // a token of ours is not used in its last thirty seconds: with these, each question takes a new one
-    let keystone = Keystone::start(35, &[]);
+    let keystone = Keystone::start(15, &[]);
     let ferric = Ferric::start(&keystone, &[]).await;
     let token = keystone.log_in(&ferric.http, "one-reader").await;
     assert_eq!(ferric.get("/v1/nodes", &token).await.0, 200);

@@ -2,6 +2,7 @@
 
 people.py URL make          projects one, two and service; for each of them and for the system a user of every role,
                             named like one-reader or system-admin; ferric, whom Ferric logs in as. Passwords: secret.
+people.py URL endpoint      puts the Keystone into its own catalogue, where a real Ironic looks for it
 people.py URL login NAME…   logs these in (unscoped: one-reader without a scope), prints {name: {token, user, project}}
 """
 import json
@@ -72,8 +73,18 @@ def make():
     grant(made("user", name="project-service", password="x"), "service", "service")
 
 
+def endpoint():
+    root = login("admin", SYSTEM)["token"]
+    services = call("GET", "/services?type=identity", token=root)[1]["services"]
+    service = services[0] if services else call("POST", "/services", {"service": {"type": "identity"}}, root)[1]["service"]
+    for interface in ("internal", "public", "admin"):
+        call("POST", "/endpoints", {"endpoint": {"interface": interface, "url": URL, "service_id": service["id"]}}, root)
+
+
 if sys.argv[2] == "make":
     make()
+elif sys.argv[2] == "endpoint":
+    endpoint()
 else:
     people = {name: login("one-reader") if name == "unscoped" else login(name, scope(name)) for name in sys.argv[3:]}
     print(json.dumps(people, indent=1))

@@ -24,7 +24,7 @@ use crate::gates::{
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find_for, now};
+use crate::routes::nodes::{check_keys, find as find_node, find_for, now};
 use crate::routes::{at, edit, read, without_json_suffix};
 use crate::server::WebState;
 use crate::version::Version;
@@ -226,10 +226,13 @@ async fn named_node(state: &WebState, context: &Context, ident: &str) -> Result<
         return Err(unnamed_schema(told));
     }
     match find_for(state, context, ident, Rule::NodeGet).await {
+        Ok(node) => Ok(node),
         Err(ApiError::Refused { status: StatusCode::NOT_FOUND, text, .. }) => {
             Err(ApiError::bad_request(text))
         }
-        other => other,
+        Err(other @ (ApiError::Refused { .. } | ApiError::NotRouted { .. } | ApiError::OverLimit { .. })) => {
+            Err(other)
+        }
     }
 }
 
@@ -547,7 +550,14 @@ async fn show_of_node(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let fields = item_fields(&request, &context)?;
-    let node = named_node(&state, &context, &ident).await?;
+    let node = match find_node(&state, &context, &ident).await {
+        // one that may not be seen is 404, one that is not there 400, as in Ironic
+        Ok(node) if !context.may(Rule::NodeGet, Target::node(&node)) => {
+            return Err(ApiError::not_found("Resource could not be found."));
+        }
+        Ok(node) => node,
+        Err(_) => named_node(&state, &context, &ident).await?,
+    };
     let row = of_node(&state, &context, &node, &ident, Rule::AllocationGet).await?;
     Ok(HttpResponse::Ok().json(View { row: &row, fields: &fields, context: &context }))
 }

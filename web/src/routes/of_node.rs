@@ -20,7 +20,7 @@ use crate::gates::{Arg, Field, ITEM_ARGS, NO_ARGS};
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find_for as find_node};
+use crate::routes::nodes::{check_keys, find as find_any_node, find_for as find_node};
 use crate::routes::{edit, read, without_json_suffix};
 use crate::server::WebState;
 use crate::version::Version;
@@ -207,7 +207,8 @@ async fn filtered<T: OfNode>(
             .ok_or_else(|| ApiError::bad_request(format!("Schema error: '{text}' is not a 'mac-address'")))
     });
     let node = match args.text("node") {
-        Some(ident) => Some(find_node(state, context, ident, Rule::NodeGet).await?.uuid),
+        // one that may not be seen has nothing that may: the list is of the caller's project
+        Some(ident) => Some(find_any_node(state, context, ident).await?.uuid),
         None => None,
     };
     let wanted = Wanted {

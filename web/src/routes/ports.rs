@@ -21,7 +21,7 @@ use crate::gates::{
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find_for as find_node, marker, now};
+use crate::routes::nodes::{check_keys, find as find_node, marker, now};
 use crate::routes::of_node::{is_logical_name, resolve_node};
 use crate::routes::{at, port_rules, read, without_json_suffix};
 use crate::server::WebState;
@@ -168,7 +168,8 @@ async fn filtered(
     let node = match (within, by_node) {
         (Within::Node(uuid), _) => Some(uuid),
         (Within::Nothing | Within::Portgroup(_), Some(ident)) => {
-            Some(find_node(state, context, ident, Rule::NodeGet).await?.uuid)
+            // one that may not be seen has no ports that may: the list is of the caller's project
+            Some(find_node(state, context, ident).await?.uuid)
         }
         (Within::Nothing | Within::Portgroup(_), None) => None,
     };
@@ -415,9 +416,11 @@ async fn owner(
         return Err(ApiError::bad_request(format!("Expected UUID for node_uuid: {text}")));
     }
     let missing = ApiError::bad_request(format!("Node {text} could not be found."));
-    match find_node(state, context, &text, Rule::NodeGet).await {
+    match find_node(state, context, &text).await {
         Ok(node) => Ok(node),
         Err(ApiError::Refused { status, .. }) if status == actix_web::http::StatusCode::NOT_FOUND => {
+            // who could make no port anyway is not told that there is no such node
+            context.authorize(Rule::PortCreate, Target::NONE)?;
             Err(missing)
         }
         Err(other) => Err(other),
