@@ -247,15 +247,16 @@ async fn a_bmc_that_does_not_answer_holds_its_node_and_nothing_else() {
     world.directory.ask(id, SetBootMode(BootMode::Uefi)).await.expect("accepted");
     let node = world.directory.ask(id, Describe).await.expect("its mailbox goes on");
     assert_eq!(node.reservation.as_deref(), Some("test-host"));
-    for refused in [
-        world.directory.ask(id, SetSecureBoot(true)).await,
-        world.directory.ask(id, InjectNmi).await,
-        world.directory.ask(id, SetTargetRaidConfig(Json::new())).await,
-        world.verb(id, Verb::Manage, Wanted::default()).await,
-    ] {
+    let (first, second, third, fourth, ()) = tokio::join!(
+        world.directory.ask(id, SetSecureBoot(true)),
+        world.directory.ask(id, InjectNmi),
+        world.directory.ask(id, SetTargetRaidConfig(Json::new())),
+        world.verb(id, Verb::Manage, Wanted::default()),
+        world.manageable(other),
+    );
+    for refused in [first, second, third, fourth] {
         assert!(matches!(refused, Err(NodeError::Locked { .. })), "{refused:?}");
     }
-    world.manageable(other).await;
     world.bmc.let_go.notify_one();
     let node = world.until(id, "free", |node| node.reservation.is_none()).await;
     assert_eq!((node.boot_mode, node.last_error), (Some(BootMode::Uefi), None));
@@ -263,6 +264,19 @@ async fn a_bmc_that_does_not_answer_holds_its_node_and_nothing_else() {
     world.directory.ask(id, SetBootMode(BootMode::Uefi)).await.expect("accepted");
     world.until(id, "free", |node| node.reservation.is_none()).await;
     assert_eq!(world.bmc.set.load(Ordering::SeqCst), 1);
+}
+
+#[actix::test]
+async fn what_follows_an_order_that_is_soon_done_waits_for_it() {
+    let world = World::new().await;
+    let id = world.node(|_| ()).await;
+    for on in [true, false, true, false] {
+        world.directory.ask(id, SetConsole(on)).await.expect("accepted");
+        world.directory.ask(id, SetSecureBoot(on)).await.expect("accepted");
+        world.directory.ask(id, call("second_method", "POST", json!({"bar": "x"}))).await.expect("accepted");
+        world.directory.ask(id, SetTargetRaidConfig(Json::new())).await.expect("stored");
+    }
+    world.verb(id, Verb::Manage, Wanted::default()).await.expect("manage");
 }
 
 #[actix::test]

@@ -1,6 +1,7 @@
 //! The node's fields, its ports, and questions about it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix::fut::WrapFuture;
 use actix::{
@@ -309,6 +310,9 @@ fn deletable(available: bool) -> String {
     all.join(", ")
 }
 
+/// How long Ironic's requests wait for a node that is locked (`[conductor] node_locked_retry_attempts` × `…_interval`).
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+
 /// How many traits a node may have (Ironic's limit).
 const MOST_TRAITS: usize = 50;
 
@@ -364,7 +368,17 @@ impl Handler<ChangeTraits> for NodeActor {
 pub(crate) struct Turn;
 
 impl Handler<Turn> for NodeActor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Turn, _: &mut Context<Self>) {}
+    /// What is ordered of the hardware is mostly done at once: a request waits for that as long as Ironic's would,
+    /// before it is told that the node is locked.
+    fn handle(&mut self, _: Turn, _: &mut Context<Self>) -> Self::Result {
+        if !self.is_ordered() {
+            return Box::pin(std::future::ready(()));
+        }
+        let mut over = self.orders_done.subscribe();
+        Box::pin(async move {
+            let _ = tokio::time::timeout(LOCK_WAIT, over.changed()).await;
+        })
+    }
 }

@@ -90,6 +90,8 @@ pub struct NodeActor {
     token_untold: bool,
     /// An order is under way that takes the machine's power away, if only for a moment.
     agent_goes: bool,
+    /// Tells who waits for its turn that an order (`orders.rs`) is over.
+    orders_done: tokio::sync::watch::Sender<()>,
     /// Who asked for the work under way; nobody knows after a restart.
     by: By,
 }
@@ -165,6 +167,7 @@ impl NodeActor {
             silent: None,
             token_untold,
             agent_goes: false,
+            orders_done: tokio::sync::watch::Sender::default(),
             by: By::default(),
         }
     }

@@ -265,7 +265,7 @@ impl NodeActor {
             }
         }
         if change.node != self.node || !change.events.is_empty() {
-            self.save(ctx, change, |_, _| {});
+            self.save(ctx, change, |act, _| act.orders_done.send_replace(()));
         }
     }
 

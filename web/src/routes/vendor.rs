@@ -41,7 +41,9 @@ fn answered(answer: VendorAnswer) -> HttpResponse {
             let bytes = match value {
                 Value::String(text) => text.into_bytes(),
                 Value::Null => Vec::new(),
-                other => other.to_string().into_bytes(),
+                value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    value.to_string().into_bytes()
+                }
             };
             HttpResponse::Ok().content_type("application/octet-stream").body(bytes)
         }

@@ -2,8 +2,8 @@
 
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use ferric_actors::VmediaAsk;
 use ferric_actors::message::{AttachVmedia, DetachVmedia, GetVmedia};
+use ferric_actors::{VmediaAsk, python};
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;
@@ -49,7 +49,7 @@ fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>> 
     match body.get(key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(invalid(format_args!("{other} is not of type 'string'"))),
+        Some(other) => Err(invalid(format_args!("{} is not of type 'string'", python::repr(other)))),
     }
 }
 
@@ -64,7 +64,7 @@ fn parse(body: Option<Value>) -> Result<VmediaAsk> {
     let body = match body {
         None => Map::new(),
         Some(Value::Object(body)) => body,
-        Some(other) => return Err(invalid(format_args!("{other} is not of type 'object'"))),
+        Some(other) => return Err(invalid(format_args!("{} is not of type 'object'", python::repr(&other)))),
     };
     let required = |key: &str| invalid(format_args!("'{key}' is a required property"));
     let device = text(&body, "device_type")?.ok_or_else(|| required("device_type"))?;
@@ -79,7 +79,9 @@ fn parse(body: Option<Value>) -> Result<VmediaAsk> {
             "Additional properties are not allowed ('{strange}' was unexpected)"
         )));
     }
-    let scheme = image_url.split_once(':').map_or("", |(scheme, _)| scheme);
+    // what is no scheme at all may be a secret, and is not shown
+    let is_scheme = |text: &&str| text.chars().all(|one| one.is_ascii_alphanumeric() || "+-.".contains(one));
+    let scheme = image_url.split_once(':').map(|(scheme, _)| scheme).filter(is_scheme).unwrap_or_default();
     if !SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()) {
         return Err(ApiError::bad_request(format!("Unsupported or missing URL scheme: {scheme}")));
     }
