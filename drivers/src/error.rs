@@ -99,7 +99,7 @@ pub enum DriverError {
         reason: String,
     },
     /// The agent is working on another command (HTTP 409); wait for its next heartbeat.
-    #[error("the agent is busy with another command")]
+    #[error("the agent is busy with another command: try again when it has ended")]
     AgentBusy,
     /// What an inspection found cannot be used, or a rule refuses the machine.
     #[error("{reason}")]

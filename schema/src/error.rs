@@ -9,7 +9,9 @@ use uuid::Uuid;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The row was written by someone else since it was read: read again, decide again.
-    #[error("{what} {id} has changed since generation {seen} was read")]
+    #[error(
+        "{what} {id} has changed since generation {seen} was read: look at it again, and repeat what is still wanted"
+    )]
     Stale {
         /// What kind of row.
         what: &'static str,
@@ -51,13 +53,13 @@ pub enum StoreError {
     #[error("no database can be opened by these options: {0}")]
     Options(String),
     /// The caller's closure panicked; its changes were rolled back.
-    #[error("a database job panicked; its changes were rolled back")]
+    #[error("a database job panicked; its changes were rolled back, and the log says why")]
     Panicked,
     /// The process is shutting down.
-    #[error("the database is closing")]
+    #[error("the database is closing, for this process stops: try again, when it or another one answers")]
     Closed,
     /// Anything else; the cause tells.
-    #[error("the database failed")]
+    #[error("the database failed; the log says why")]
     Other(#[source] Cause),
 }
 

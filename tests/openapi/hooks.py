@@ -28,7 +28,8 @@ def before_call(context, case, kwargs):
         for key in [key for key in case.body if key.endswith("_interface") or key in ("conductor_group", "chassis_uuid", "parent_node", "owner")]:
             del case.body[key]
     if path.endswith("/vendor_passthru") and case.query:
-        case.query["method"] = OBJECTS["drivers:method" if "drivers" in path else "nodes:method"][len(str(case.body)) % 2]
+        for method in OBJECTS["drivers:method" if "drivers" in path else "nodes:method"][:1]:
+            case.query["method"] = method
     # what is taken away should not be what everything else works with
     if case.method == "DELETE" and path.count("/") < 4:
         if path == "/v1/inspection_rules":

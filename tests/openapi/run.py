@@ -171,9 +171,11 @@ def fuzz(schemathesis, url, version, folder, objects, options):
     done = subprocess.run(command, env=env, cwd=folder, text=True, capture_output=True)
     text = done.stdout + done.stderr
     cases = re.search(r"(\d+) generated", text)
-    print(text[text.find("= FAILURES ="):] if "= FAILURES =" in text else text[-1500:])
+    start = min((text.find(mark) for mark in ("= ERRORS =", "= FAILURES =") if mark in text), default=len(text) - 1500)
+    print(text[max(start, 0):])
     print(f"openapi {version}: {'ok' if done.returncode == 0 else 'FAILED'}, {cases.group(1) if cases else '?'} requests in {time.monotonic() - began:.0f} s")
-    print_reach(version, json.loads(urllib.request.urlopen(f"{url}/openapi.json?microversion={version}").read()), report)
+    if not options.only:
+        print_reach(version, json.loads(urllib.request.urlopen(f"{url}/openapi.json?microversion={version}").read()), report)
     return done.returncode == 0
 
 

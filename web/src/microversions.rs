@@ -118,7 +118,7 @@ pub fn gated(minor: u16) -> BTreeSet<String> {
     fields::<g::RunbookField>("runbook", minor, &mut all);
     fields::<g::RuleField>("rule", minor, &mut all);
     let begun = |row: &&Operation| row.since == minor;
-    all.extend(OPERATIONS.iter().filter(begun).map(|row| named(row)));
+    all.extend(OPERATIONS.iter().filter(begun).map(named));
     for row in OPERATIONS {
         // what came with the path itself is not told again
         let late = row.query.iter().filter(|arg| arg.since == minor && arg.since > row.since);

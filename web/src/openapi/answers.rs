@@ -156,7 +156,13 @@ fn success(row: &Operation, about: &About<'_>) -> Value {
     let media = match row.gives {
         Shape::Named("EventStream") => "text/event-stream",
         Shape::Named("Page") => "text/html",
-        _ => "application/json",
+        Shape::Nothing
+        | Shape::Item(_)
+        | Shape::List(_)
+        | Shape::New(_)
+        | Shape::Patch(_)
+        | Shape::Named(_)
+        | Shape::Free => "application/json",
     };
     if let Some(schema) = shape(row.gives, about.version, false) {
         response["content"] = json!({media: {"schema": schema}});
