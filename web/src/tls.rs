@@ -112,12 +112,12 @@ fn certified(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     if chain.is_empty() {
         return Err(TlsError::Absent { option: "cert_file", path: cert.to_owned(), what: "certificate" });
     }
-    let private = PrivateKeyDer::from_pem_slice(&read("key_file", key)?).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            TlsError::Absent { option: "key_file", path: key.to_owned(), what: "private key" }
+    let private = PrivateKeyDer::from_pem_slice(&read("key_file", key)?).map_err(|error| {
+        if matches!(error, rustls::pki_types::pem::Error::NoItemsFound) {
+            return TlsError::Absent { option: "key_file", path: key.to_owned(), what: "private key" };
         }
-        // the text names the kind of fault, never what is in the file
-        other => unusable(other.to_string()),
+        // its own words may repeat a line of the file
+        unusable("the key is damaged PEM".to_owned())
     })?;
     let both =
         CertifiedKey::from_der(chain, private, &provider()).map_err(|error| unusable(error.to_string()))?;

@@ -465,9 +465,58 @@ fn change_policy(field: NodeField) -> Rule {
         F::Shard => Rule::NodeUpdateShard,
         F::ParentNode => Rule::NodeUpdateParentNode,
         F::DisablePowerOff => Rule::NodeUpdateDisablePowerOff,
-        F::Driver => Rule::NodeUpdateDriverInterfaces,
-        other if other.spec().name.ends_with("_interface") => Rule::NodeUpdateDriverInterfaces,
-        _ => Rule::NodeUpdate,
+        F::Driver
+        | F::BiosInterface
+        | F::BootInterface
+        | F::ConsoleInterface
+        | F::DeployInterface
+        | F::FirmwareInterface
+        | F::InspectInterface
+        | F::ManagementInterface
+        | F::NetworkInterface
+        | F::PowerInterface
+        | F::RaidInterface
+        | F::RescueInterface
+        | F::StorageInterface
+        | F::VendorInterface => Rule::NodeUpdateDriverInterfaces,
+        F::AllocationUuid
+        | F::AutomatedClean
+        | F::BootMode
+        | F::CleanStep
+        | F::Conductor
+        | F::ConsoleEnabled
+        | F::CreatedAt
+        | F::DeployStep
+        | F::Description
+        | F::DriverInternalInfo
+        | F::Fault
+        | F::Health
+        | F::InspectionFinishedAt
+        | F::InspectionStartedAt
+        | F::LastError
+        | F::Maintenance
+        | F::MaintenanceReason
+        | F::PowerState
+        | F::Protected
+        | F::ProtectedReason
+        | F::ProvisionState
+        | F::ProvisionUpdatedAt
+        | F::RaidConfig
+        | F::Reservation
+        | F::ResourceClass
+        | F::SecureBoot
+        | F::ServiceStep
+        | F::TargetPowerState
+        | F::TargetProvisionState
+        | F::TargetRaidConfig
+        | F::Traits
+        | F::UpdatedAt
+        | F::Uuid
+        | F::Links
+        | F::Ports
+        | F::States
+        | F::Portgroups
+        | F::Volume => Rule::NodeUpdate,
     }
 }
 
@@ -475,10 +524,8 @@ fn change_policy(field: NodeField) -> Rule {
 fn change_policies(patch: &Patch<NodeField>) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for field in patch.roots() {
-        let rule = match field {
-            NodeField::AutomatedClean if patch.sets(field, &Value::Bool(false)) => Rule::NodeDisableCleaning,
-            other => change_policy(other),
-        };
+        let off = field == NodeField::AutomatedClean && patch.sets(field, &Value::Bool(false));
+        let rule = if off { Rule::NodeDisableCleaning } else { change_policy(field) };
         if !rules.contains(&rule) {
             rules.push(rule);
         }
