@@ -135,7 +135,7 @@ SCENARIOS: dict[str, list[Row]] = {
             {"portgroup_uuid": "$group"},
             keep={"port": "uuid"},
         ),
-        Run("baremetal port group delete $group", fails="(HTTP 4"),
+        Run("baremetal port group delete $group", fails="contains ports"),
         Run("baremetal port delete $port"),
         Run("baremetal port group delete $group", Like("Deleted port group $group")),
         Ask("GET /v1/portgroups/$group", status=404),

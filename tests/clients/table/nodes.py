@@ -64,10 +64,9 @@ SCENARIOS: dict[str, list[Row]] = {
             f"{NODE} list --resource-class rc-$run --description-contains 'a no' --limit 1 --sort uuid:asc",
             [{"uuid": "$other"}],
         ),
-        Run(
-            f"{NODE} set $node --name set-$run --property memory_mb=16 --extra a=b --driver-info c=d --instance-info e=f --resource-class set-$run --conductor-group '' --protected --protected-reason payroll",
-            fails="(HTTP 4",
-        ),
+        # the client tries a conflict six times
+        Run(f"{NODE} set $node --protected", fails="can only be made protected in provision states"),
+        Run(f"{NODE} set $node --conductor-group none-$run", fails="No valid host was found."),
         Run(
             f"{NODE} set $node --name set-$run --property memory_mb=16 --extra a=b --driver-info c=d --instance-info e=f --resource-class set-$run --description text --retired --retired-reason old --network-interface noop --automated-clean"
         ),

@@ -106,7 +106,7 @@ SCENARIOS: dict[str, list[Row]] = {
             Has({"property": "size_gb"}, {"property": "raid_level"}, {"property": "is_root_volume"}),
         ),
         Run("baremetal driver passthru list fake-hardware", []),
-        Run("baremetal driver passthru call fake-hardware nothing --arg a=b", fails="(HTTP 4"),
+        Run("baremetal driver passthru call fake-hardware nothing --arg a=b", fails="No handler for method nothing"),
         *node("--shard shard-$run"),
         Run("baremetal shard list", Has({"name": "shard-$run", "count": 1})),
         Run(f"{NODE} list --shards shard-$run", [{"uuid": "$node"}]),
