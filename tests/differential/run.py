@@ -11,6 +11,7 @@ is a difference that is not listed.
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,8 @@ def main():
 
 
 if __name__ == "__main__":
+    # whoever is told to end stops its servers first
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     try:
         sys.exit(main())
     except Failed as error:

@@ -254,7 +254,7 @@ fn an_inspection_leaves_its_marks() {
     let mark = |state, event| transition(&Facts::new(state), event).unwrap().inspection;
     assert_eq!(mark(State::Inspecting, Event::Done), Some(InspectionMark::Finished));
     assert_eq!(mark(State::InspectWait, Event::Done), Some(InspectionMark::Finished));
-    assert_eq!(mark(State::InspectWait, Event::Fail), None);
+    assert_eq!(mark(State::InspectWait, Event::Fail), Some(InspectionMark::Stopped));
     assert_eq!(mark(State::Verifying, Event::Done), None);
 }
 

@@ -103,13 +103,17 @@ impl Findings {
         let wrong = |why: &str| Err(ApiError::bad_request(why));
         let inventory = match body.remove("inventory") {
             Some(Value::Object(inventory)) => inventory,
-            Some(other) => return wrong(&not_of_type("data", &other, "'object'", "'inventory' takes an object.")),
+            Some(other) => {
+                return wrong(&not_of_type("data", &other, "'object'", "'inventory' takes an object."));
+            }
             None => return wrong("Schema error for data: 'inventory' is a required property"),
         };
         let Some(cards) = inventory.get("interfaces").and_then(Value::as_array) else {
             return wrong(&match inventory.get("interfaces") {
                 None => "Schema error for data: 'interfaces' is a required property".to_owned(),
-                Some(other) => not_of_type("data", other, "'array'", "'interfaces' takes a list of network cards."),
+                Some(other) => {
+                    not_of_type("data", other, "'array'", "'interfaces' takes a list of network cards.")
+                }
             });
         };
         if cards.is_empty() {
@@ -139,9 +143,9 @@ impl Findings {
     async fn node(&self, state: &WebState, id: Option<Uuid>) -> Result<Node> {
         if let Some(id) = id {
             let node = read(state, move |c| nodes::get(c, id)).await?;
-            return node.filter(waits).ok_or_else(|| {
-                not_found(&format!("Node {id} is not there, or is not being inspected."))
-            });
+            return node
+                .filter(waits)
+                .ok_or_else(|| not_found(&format!("Node {id} is not there, or is not being inspected.")));
         }
         let known = state.directory.node_of_port_address(&self.macs);
         let with_ports = read(state, move |c| {
@@ -256,8 +260,9 @@ mod tests {
         for (body, words) in [
             (json!({}), "'inventory'"),
             (json!({"inventory": []}), "'inventory'"),
-            (json!({"inventory": {}}), "'inventory.interfaces'"),
-            (json!({"inventory": {"interfaces": {}}}), "'inventory.interfaces'"),
+            (json!({"inventory": {}}), "'interfaces' is a required property"),
+            (json!({"inventory": {"interfaces": {}}}), "{} is not of type 'array'"),
+            (json!({"inventory": {"interfaces": []}}), "[] should be non-empty"),
             (json!({"inventory": {"interfaces": [{"mac_address": "a"}, {"name": "eth1"}]}}), "interfaces[1]"),
         ] {
             assert!(read(body.clone()).is_err_and(|told| told.contains(words)), "{body}");
@@ -280,8 +285,7 @@ mod tests {
         let mut keys: Vec<&str> = found.plugin_data.keys().map(String::as_str).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["error", "root_disk"]);
-        let nothing =
-            json!({"inventory": {"interfaces": [], "bmc_address": "0.0.0.0", "bmc_v6address": "::/0"}});
+        let nothing = json!({"inventory": {"interfaces": [{"mac_address": "a"}], "bmc_address": "0.0.0.0", "bmc_v6address": "::/0"}});
         assert!(read(nothing).is_ok_and(|found| found.bmc.is_empty()));
     }
 

@@ -167,7 +167,9 @@ impl StepList {
         }
         let read = |(at, step)| {
             self.step(step, version).map_err(|fault| match fault {
-                Fault::Form(why) => ApiError::bad_request(format!("Invalid {}: {why} (step {at})", self.key)),
+                Fault::Form(why) => {
+                    ApiError::bad_request(format!("Invalid {}: {why} (in {}[{at}])", self.key, self.key))
+                }
                 Fault::TooNew(key) => {
                     ApiError::too_new(&format!("'{key}' in {}[{at}]", self.key), CHILD_STEPS, version)
                 }
@@ -396,15 +398,21 @@ mod tests {
     fn a_refused_step_is_told_by_its_place_its_field_and_the_remedy() {
         for (step, words) in [
             (json!("x"), &["clean_steps[0]", "object"][..]),
-            (json!({"step": "erase_devices"}), &["'interface' of erase_devices", "hold, wait, power_on"]),
-            (json!({"interface": "boot", "step": "x"}), &["\"boot\"", "vendor, power"]),
+            (
+                json!({"step": "erase_devices"}),
+                &["'interface' is a required property of erase_devices", "hold, wait, power_on"],
+            ),
+            (json!({"interface": "boot", "step": "x"}), &["'boot' is not one of", "'vendor', 'power'"]),
             (json!({"interface": 3, "step": "x"}), &["string", "'interface'"]),
-            (json!({"interface": "raid"}), &["'step'", "missing"]),
+            (json!({"interface": "raid"}), &["'step' is a required property"]),
             (json!({"interface": "raid", "step": ""}), &["'step'"]),
             (json!({"interface": "raid", "step": "x", "args": []}), &["'args' of x"]),
-            (json!({"interface": "raid", "step": "x", "priority": 3}), &["unknown key 'priority'", "order"]),
+            (
+                json!({"interface": "raid", "step": "x", "priority": 3}),
+                &["('priority' was unexpected)", "order"],
+            ),
             (json!({"interface": "raid", "step": "x", "order": -1}), &["'order'", "whole number"]),
-            (json!({"interface": "network", "step": "x"}), &["\"network\""]),
+            (json!({"interface": "network", "step": "x"}), &["'network'"]),
             (
                 json!({"interface": "vendor", "step": "send_raw"}),
                 &["vendor.send_raw", "disallow_clean_steps"],
@@ -440,11 +448,14 @@ mod tests {
 
     #[test]
     fn lists_go_with_their_verbs_and_versions() {
-        assert!(read(json!({}), Verb::Clean, 115).is_err_and(|told| told.contains("'clean_steps'")));
+        assert!(
+            read(json!({}), Verb::Clean, 115).is_err_and(|told| told.contains("\"clean_steps\" is required"))
+        );
         assert_eq!(read(json!({"runbook": "r"}), Verb::Clean, 115), Ok(vec![]));
         assert_eq!(read(json!({}), Verb::Active, 115), Ok(vec![]));
         assert!(
-            read(json!({"clean_steps": []}), Verb::Active, 115).is_err_and(|told| told.contains("clean."))
+            read(json!({"clean_steps": [{}]}), Verb::Active, 115)
+                .is_err_and(|told| told.ends_with("to clean"))
         );
         assert!(
             read(json!({"deploy_steps": []}), Verb::Rebuild, 68).is_err_and(|told| told.contains("1.69"))

@@ -137,9 +137,7 @@ async fn whole_bodies_are_as_they_were() {
     const PORT: &str = "2be26c0b-03f2-4d2e-ae87-c02d7f33c123";
     let server = Server::start();
     let client = server.at(115);
-    client
-        .enrol(json!({"uuid": UUID, "name": "n", "driver_info": {"ipmi_password": "hunter2"}}))
-        .await;
+    client.enrol(json!({"uuid": UUID, "name": "n", "driver_info": {"ipmi_password": "hunter2"}})).await;
     let port = json!({"uuid": PORT, "node_uuid": UUID, "address": "52:54:00:aa:bb:01"});
     client.post("/v1/ports", port).await.is(201);
     for minor in [1, 9, 31, 61, 115] {

@@ -42,7 +42,7 @@ async fn the_callback_has_its_versions_and_its_form() {
     let told = server.at(83).post(PATH, found("52:54:00:aa:bb:01")).await.fails(404);
     assert!(told.contains("1.84"), "{told}");
     let id = "1be26c0b-03f2-4d2e-ae87-c02d7f33c123";
-    ancient.post(&format!("{PATH}?node_uuid={id}"), found("52:54:00:aa:bb:01")).await.fails(400);
+    ancient.post(&format!("{PATH}?node_uuid={id}"), found("52:54:00:aa:bb:01")).await.fails(404);
     server.at(84).post(&format!("{PATH}?node_uuid={id}"), found("52:54:00:aa:bb:01")).await.fails(404);
     server.at(84).post(&format!("{PATH}?node_uuid=x"), found("52:54:00:aa:bb:01")).await.fails(400);
 }

@@ -62,7 +62,7 @@ async fn provisioning_checks_come_in_their_order() {
     let path = format!("/v1/nodes/{node}/states/provision");
     for (minor, body, status, text) in [
         (115, json!({}), 400, "target"),
-        (115, json!({"target": "sing"}), 400, "understood"),
+        (115, json!({"target": "sing"}), 400, "no such action"),
         (115, json!({"target": "manage", "tune": 1}), 400, "Unexpected arguments: tune"),
         (3, json!({"target": "manage"}), 406, "1.4"),
         (115, json!({"target": "active"}), 400, "enroll"),
@@ -70,7 +70,7 @@ async fn provisioning_checks_come_in_their_order() {
         (115, json!({"target": "clean", "clean_steps": []}), 400, "enroll"),
         (115, json!({"target": "manage", "configdrive": "x"}), 400, "config drive"),
         (115, json!({"target": "manage", "rescue_password": "x"}), 400, "rescue"),
-        (115, json!({"target": "manage", "clean_steps": []}), 400, "clean_steps"),
+        (115, json!({"target": "manage", "clean_steps": [{}]}), 400, "clean_steps"),
         (115, json!({"target": "manage", "disable_ramdisk": true}), 400, "disable_ramdisk"),
         (91, json!({"target": "manage", "runbook": "r"}), 406, "1.92"),
     ] {

@@ -33,11 +33,11 @@ async fn what_cannot_be_enrolled_is_refused_with_a_reason() {
         (115, json!({"driver": "fake-hardware", "power_state": "power on"}), 400, "Additional properties"),
         (115, json!({"driver": "fake-hardware", "protected": true}), 400, "'protected' was unexpected"),
         (115, json!({"driver": "fake-hardware", "name": "taken"}), 409, "taken"),
-        (115, json!({"driver": "fake-hardware", "uuid": uuid}), 409, "in use"),
+        (115, json!({"driver": "fake-hardware", "uuid": uuid}), 409, "already exists"),
         (115, json!({"driver": "fake-hardware", "name": "detail"}), 400, "reserved"),
         (115, json!({"driver": "fake-hardware", "extra": 7}), 400, "extra"),
         (115, json!({"driver": "fake-hardware", "chassis_uuid": uuid}), 400, "Chassis"),
-        (115, json!({"driver": "fake-hardware", "parent_node": "taken"}), 400, "UUID"),
+        (115, json!({"driver": "fake-hardware", "parent_node": "nobody"}), 400, "parent_node 'nobody'"),
         (
             115,
             json!({"driver": "fake-hardware", "parent_node": "1be26c0b-03f2-4d2e-ae87-c02d7f33c123"}),

@@ -104,7 +104,7 @@ async fn a_rescue_password_is_never_stored_in_plain_text() {
     let client = server.at(115);
     let node = active(&client, json!({})).await;
     for body in [json!({"target": "rescue"}), json!({"target": "rescue", "rescue_password": ""})] {
-        assert!(client.put(&path(&node), body).await.fails(400).contains("'rescue_password'"));
+        assert!(client.put(&path(&node), body).await.fails(400).contains("\"rescue_password\" is required"));
     }
     let body = json!({"target": "rescue", "rescue_password": "calvin-und-hobbes"});
     client.put(&path(&node), body.clone()).await.is(202);
@@ -192,7 +192,7 @@ async fn a_runbook_cleans_the_nodes_that_it_is_for() {
     client.put(&path(&node), json!({"target": "clean", "runbook": "nobody"})).await.fails(404);
     client.put("/v1/nodes/n/traits/CUSTOM_RAID", Value::Null).await.is(204);
     server.at(91).put(&path(&node), body.clone()).await.fails(406);
-    let both = json!({"target": "clean", "runbook": "CUSTOM_RAID", "clean_steps": []});
+    let both = json!({"target": "clean", "runbook": "CUSTOM_RAID", "clean_steps": [{"step": "hold"}]});
     client.put(&path(&node), both).await.fails(400);
     client.put(&path(&node), body).await.is(202);
     client.until("n", "provision_state", &json!("manageable")).await;
