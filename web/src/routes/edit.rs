@@ -143,13 +143,13 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
 
 /// A name that cannot be one is told otherwise when the node had one already.
 fn renaming(error: NodeError, node: &Node) -> NodeError {
-    match error {
-        NodeError::Invalid(text) if text.starts_with("Cannot create node with invalid name") => {
-            let told = format!("Node {}: Cannot change name to invalid name", node.uuid);
-            NodeError::Invalid(text.replacen("Cannot create node with invalid name", &told, 1))
-        }
-        other => other,
+    const NEW: &str = "Cannot create node with invalid name";
+    let NodeError::Invalid(text) = &error else { return error };
+    if !text.starts_with(NEW) {
+        return error;
     }
+    let told = format!("Node {}: Cannot change name to invalid name", node.uuid);
+    NodeError::Invalid(text.replacen(NEW, &told, 1))
 }
 
 /// The rules that tie fields of a new node together.

@@ -206,7 +206,7 @@ fn taken<K: Kept>(error: StoreError) -> ApiError {
 fn renamed<K: Kept>(error: ApiError) -> ApiError {
     match error {
         ApiError::Refused { status: actix_web::http::StatusCode::BAD_REQUEST, text, .. } => of_new::<K>(text),
-        other => other,
+        other @ (ApiError::Refused { .. } | ApiError::NotRouted { .. } | ApiError::OverLimit { .. }) => other,
     }
 }
 

@@ -38,11 +38,11 @@ async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -
         None => by_addresses(&state, &macs)?,
     };
     let wants_token = context.version.has(LOOKUP_TOKEN);
-    let found = state.directory.ask(node, Lookup { wants_token }).await.map_err(|error| match error {
-        NodeError::NotFound { .. } => {
-            not_found(&format!("Node {node} is not there, or waits for no ramdisk."))
+    let found = state.directory.ask(node, Lookup { wants_token }).await.map_err(|error| {
+        if let NodeError::NotFound { .. } = error {
+            return not_found(&format!("Node {node} is not there, or waits for no ramdisk."));
         }
-        other => other.into(),
+        error.into()
     })?;
     Ok(HttpResponse::Ok().json(answer(found, &context.base, &state.settings)))
 }
