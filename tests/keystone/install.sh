@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 dir=${1:-${FERRIC_KEYSTONE:-$PWD/../../target/keystone}}
-packages="keystone==30.0.0 cheroot==11.1.2"
+packages=$(sha256sum < keystone.lock | cut -c1-16)
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
@@ -23,8 +23,7 @@ if [ "$(cat "$dir/stamp" 2> /dev/null)" != "$packages" ]; then
   [ -n "$python" ] || { echo "install.sh: no Python 3.11 or newer with venv; install python3 and python3-venv" >&2; exit 1; }
   rm -rf "$dir/venv"
   "$python" -m venv "$dir/venv" >&2
-  # shellcheck disable=SC2086  # word splitting is meant
-  "$dir/venv/bin/pip" install --quiet --disable-pip-version-check $packages >&2
+  "$dir/venv/bin/pip" install --quiet --disable-pip-version-check -r keystone.lock >&2
   "$dir/venv/bin/python" -c 'import keystone, cheroot' >&2
   rm -rf "$dir/template"
   echo "$packages" > "$dir/stamp"

@@ -18,9 +18,8 @@ use uuid::Uuid;
 
 pub use super::allocations::{
     a_node_and_its_allocation_change_together, an_allocation_is_kept_listed_and_paged,
-    an_allocation_that_is_gone_or_does_not_fit_reserves_nothing,
-    open_allocations_are_found_by_who_does_them, the_free_nodes_are_those_that_fit,
-    vifs_go_with_the_instance_and_allocations_with_the_node,
+    an_allocation_that_is_gone_or_does_not_fit_reserves_nothing, open_allocations_are_found_by_who_does_them,
+    the_free_nodes_are_those_that_fit, vifs_go_with_the_instance_and_allocations_with_the_node,
 };
 pub use super::belongings::{
     a_chassis_stays_while_nodes_stand_in_it, port_groups_are_guarded_and_filtered,
