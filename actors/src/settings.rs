@@ -34,6 +34,8 @@ pub struct Settings {
     pub inspect_kernel_args: Vec<String>,
     /// `[conductor] node_history`: whether errors are kept in the nodes' histories.
     pub node_history: bool,
+    /// `[conductor] record_step_flows_in_history`: whether the beginning and the end of lists of steps are, too.
+    pub record_step_flows: bool,
     /// `[conductor] node_history_max_entries`, per node.
     pub node_history_most: usize,
     /// `[conductor] node_history_minimum_days`: younger entries are kept whatever their number.
@@ -97,6 +99,7 @@ impl Default for Settings {
             max_concurrent_cleans: 50,
             inspect_kernel_args: Vec::new(),
             node_history: true,
+            record_step_flows: true,
             node_history_most: 300,
             node_history_days: 0,
             flow: FlowSettings::default(),

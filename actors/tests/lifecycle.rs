@@ -17,7 +17,7 @@ use ferric_drivers::interface::{
 };
 use ferric_machine::{Activity, Fault, PowerState, PowerTarget, State, Verb};
 use ferric_schema::journal::StepState;
-use ferric_schema::{events, journal};
+use ferric_schema::{events, history, journal};
 use tokio::sync::Notify;
 
 #[actix::test]
@@ -38,6 +38,14 @@ async fn from_enroll_to_active_and_back_to_available() {
     let moves = told.iter().filter(|event| event.kind == "provision_set").count();
     // verifying, manageable, cleaning, available, deploying, active, deleting, cleaning, available
     assert_eq!(moves, 9, "{told:#?}");
+
+    let page = history::HistoryQuery::default();
+    let lines = world.directory.store().read(move |conn| history::of_node(conn, id, &page)).await;
+    let lines = lines.expect("history");
+    let told: Vec<&str> = lines.iter().map(|line| line.event_type.as_str()).collect();
+    assert_eq!(told, ["deployment_start", "deployment_end"]);
+    assert!(lines.iter().all(|line| line.severity == history::Severity::Info), "{lines:#?}");
+    assert!(lines[0].event.starts_with("Starting deployment with steps=[{'"), "{}", lines[0].event);
 }
 
 #[actix::test]

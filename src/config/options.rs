@@ -152,6 +152,8 @@ sections! {
         rescue_password_hash_algorithm: RescueHash = RescueHash::Sha256;
         /// Keep the errors of nodes in their histories.
         node_history: bool = true;
+        /// Keep there, too, when the steps of a deployment, cleaning or service begin and end.
+        record_step_flows_in_history: bool = true;
         /// Entries of a node's history that are kept at the least.
         node_history_max_entries: u32 = 300;
         /// Days that an entry is kept whatever their number.

@@ -301,6 +301,7 @@ pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Setting
             .map(str::to_owned)
             .collect(),
         node_history: of.node_history,
+        record_step_flows: of.record_step_flows_in_history,
         node_history_most: of.node_history_max_entries as usize,
         node_history_days: of.node_history_minimum_days,
         flow: flow(config, places),

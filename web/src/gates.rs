@@ -269,6 +269,9 @@ fields! {
     Ports                       "ports"                         23 Never  Derived;
 }
 
+/// Fields that an older client may ask for by name, and does not get: by resource. Others are refused (406).
+pub const LEFT_OUT: &[(&str, &str)] = &[("Port", "internal_info")];
+
 /// What Ironic says can be changed, where that is not in the order of the alphabet: by resource.
 pub const CHANGEABLE: &[(&str, &str)] = &[
     ("Chassis", "uuid, extra, description"),

@@ -7,7 +7,7 @@ use actix_web::web;
 use crate::body::check_names;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Field, Kind};
+use crate::gates::{Arg, Field, Kind, LEFT_OUT};
 use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
@@ -261,6 +261,8 @@ pub(crate) fn chosen<F: Field>(list: &str, version: Version) -> Result<Vec<F>> {
             None => unknown.push(name),
             // links come with everything and may not be asked for
             Some(field) if field == F::LINKS => unknown.push(name),
+            Some(field)
+                if !version.has(field.spec().since) && LEFT_OUT.contains(&(F::WHAT, name.as_str())) => {}
             Some(field) if !version.has(field.spec().since) => {
                 return Err(ApiError::too_new(&format!("field '{name}'"), field.spec().since, version));
             }

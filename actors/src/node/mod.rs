@@ -9,6 +9,7 @@ pub mod belongings;
 mod fields;
 mod found;
 mod hardware;
+mod milestones;
 mod operation;
 mod orders;
 mod ports;
@@ -224,13 +225,18 @@ impl NodeActor {
         Change::of(&self.node)
     }
 
-    /// A line of the node's history: what it says outlives `last_error`.
+    /// An error in the node's history: what it says outlives `last_error`.
     fn record(&self, change: &mut Change, about: &str, text: &str) {
+        self.note(change, Severity::Error, about, text);
+    }
+
+    /// A line of the node's history.
+    fn note(&self, change: &mut Change, severity: Severity, about: &str, text: &str) {
         if !self.world.settings.node_history {
             return;
         }
         let (node, host) = (change.node.uuid, &self.world.settings.host);
-        let mut line = NewHistory::new(node, host, about, Severity::Error, text, self.world.now());
+        let mut line = NewHistory::new(node, host, about, severity, text, self.world.now());
         line.user.clone_from(&self.by.user);
         line.project.clone_from(&self.by.project);
         line.state = Some(self.node.provision_state.to_string());

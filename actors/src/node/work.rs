@@ -501,6 +501,9 @@ impl NodeActor {
         let Purpose::Work(activity) = purpose else {
             return self.clean_up_goes_on(ctx, change, at, more);
         };
+        if let Some(operation) = &self.operation {
+            self.record_begin(&mut change, activity, &step, operation);
+        }
         let mut facts = self.facts_of(&change.node);
         if abort_after && let Ok(outcome) = abort_after_step(&facts) {
             let text = steps::aborted_message(activity, shown.as_deref());
@@ -523,6 +526,9 @@ impl NodeActor {
             });
         }
         let Some(event) = purpose_end(purpose, &facts) else { return };
+        if let Some(operation) = &self.operation {
+            self.record_end(&mut change, activity, operation);
+        }
         let outcome = transition(&facts, event).expect("TABLE ends every kind of work");
         let next = self.enter(&mut change, &outcome, None, None);
         if next.operation.is_none() {
