@@ -185,8 +185,11 @@ async fn boots(case: &Case, kernel: &Path, at: &Path, space: &str, tap: &str, ot
     let started = Instant::now();
     let mut machine = qemu(case, space, tap, &serial, at);
     let log = || String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).into_owned();
+    // the serial line comes letter by letter: half a line says nothing yet
+    let whole = |log: &str, what: &str| log.find(what).is_some_and(|at| log[at..].contains('\n'));
     let told = std::panic::AssertUnwindSafe(until("the kernel runs", Duration::from_secs(120), || {
-        log().contains("Command line: ") && log().contains("Linux version")
+        let log = log();
+        whole(&log, "Command line: ") && whole(&log, "Linux version")
     }));
     if let Err(panic) = futures_util::FutureExt::catch_unwind(told).await {
         eprintln!("serial console:\n{}", log());
