@@ -25,10 +25,41 @@ class Word:
 
 @dataclass(frozen=True)
 class Any(Word):
-    """Whatever it is."""
+    """Whatever it is; as the value of a key: the key is there."""
 
     def differs(self, value: object, at: str) -> list[str]:
         return []
+
+
+@dataclass(frozen=True)
+class Other(Word):
+    """Anything but this."""
+
+    value: object
+
+    def filled(self, fill: Callable) -> Word:
+        return Other(fill(self.value))
+
+    def differs(self, value: object, at: str) -> list[str]:
+        return [f"{at}: expected another than {value!r}"] if value == self.value else []
+
+
+@dataclass(frozen=True)
+class Many(Word):
+    """A list with so many items like this, among others."""
+
+    structured = True
+    number: int
+    pattern: object
+
+    def filled(self, fill: Callable) -> Word:
+        return Many(self.number, fill(self.pattern))
+
+    def differs(self, value: object, at: str) -> list[str]:
+        if not isinstance(value, list):
+            return [f"{at}: expected a list, got {value!r}"]
+        found = sum(not differences(self.pattern, item, at) for item in value)
+        return [] if found == self.number else [f"{at}: expected {self.number} items like {self.pattern}, got {found}"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +160,7 @@ def differences(expected: object, value: object, at: str = "it") -> list[str]:
         for key, pattern in expected.items():
             if key in value:
                 said += differences(pattern, value[key], f"{at}.{key}")
-            elif not isinstance(pattern, (Gone, Any)):
+            elif not isinstance(pattern, Gone):
                 said.append(f"{at}.{key}: expected {pattern!r}, it is not there")
         return said
     if isinstance(expected, (list, tuple)):

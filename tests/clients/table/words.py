@@ -1,8 +1,9 @@
 """What the table is written with: nodes of fake hardware in the states that rows begin with."""
 
+import dataclasses
 import json
 
-from pattern import SOME
+from pattern import SOME, Many
 from player import Ask, Row, Run
 
 NODE = "baremetal node"
@@ -36,9 +37,15 @@ def is_(holds: object, name: str = "$node") -> Ask:
     return Ask(f"GET /v1/nodes/{name}", holds=holds, until=True)
 
 
-def state(name: str, node: str = "$node", **more: object) -> Ask:
-    """The node rests in a state, sooner or later."""
-    return is_({"provision_state": name, "reservation": None, **more}, node)
+def state(name: str, node: str = "$node", on: str = "", **more: object) -> Ask:
+    """The node rests in a state, sooner or later; `on` one side, or both."""
+    return dataclasses.replace(is_({"provision_state": name, "reservation": None, **more}, node), on=on)
+
+
+def noted(event: str, times: int, node: str = "$node", on: str = "") -> Ask:
+    """The node's history has so many lines of this type, sooner or later: what went well and left the node as it was."""
+    holds = {"history": Many(times, {"event_type": event})}
+    return Ask(f"GET /v1/nodes/{node}/history?detail=true", holds=holds, until=True, on=on)
 
 
 def manageable(*options: str) -> list[Row]:
