@@ -35,7 +35,7 @@ test: tools nextest
 	step build cargo build --workspace --bins --tests --locked
 	step nextest cargo nextest run --workspace --locked --profile ci
 	step parts tests/e2e/run.py build
-	step e2e cargo nextest run -p ferric --test e2e --test verbs --test clients --test differential --test openapi --locked --profile e2e
+	step e2e cargo nextest run --workspace --locked --profile e2e
 	step doctest cargo test --workspace --locked --doc --quiet
 	echo "== closing lines"
 	grep -hE '^ +Summary|^ *e2e .*: ok' $(LOGS)/{nextest,e2e}.log
@@ -56,7 +56,7 @@ advisories:
 e2e: nextest
 	cargo build --locked -p ferric --bins
 	tests/e2e/run.py build
-	cargo nextest run -p ferric --test e2e --test verbs --test clients --locked --profile e2e --success-output immediate $(E2E)
+	cargo nextest run -p ferric --test e2e --test verbs --test clients --test differential --test openapi --locked --profile e2e --success-output immediate $(E2E)
 
 e2e-ipa: nextest
 	cargo build --locked -p ferric --bins
