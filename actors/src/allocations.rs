@@ -5,10 +5,9 @@
 //! look. A node is reserved by its own actor, in the transaction that also makes the allocation active; of two
 //! allocations that want the same node, the second finds it taken and tries the next one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
@@ -24,9 +23,6 @@ use crate::error::NodeError;
 use crate::message::{Release, Reserve};
 use crate::world::World;
 
-/// How often the allocator looks for what nobody told it of (`[conductor] check_allocations_interval`).
-const SWEEP: Duration = Duration::from_secs(60);
-
 /// How many allocations it takes up at one look.
 const AT_A_LOOK: i64 = 1000;
 
@@ -35,12 +31,6 @@ const AT_ONCE: usize = 16;
 
 /// Free nodes read at a time.
 const PAGE: i64 = 16;
-
-/// How often nodes that are locked are tried (`[conductor] node_locked_retry_attempts`) …
-const TRIES: u32 = 3;
-
-/// … and how long it waits in between (`node_locked_retry_interval`).
-const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Looks for nodes for allocations.
 pub(crate) struct Allocator {
@@ -95,7 +85,10 @@ impl Actor for Allocator {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.sweep(ctx);
-        ctx.run_interval(SWEEP, Allocator::sweep);
+        let every = self.world.settings.check_allocations;
+        if !every.is_zero() {
+            ctx.run_interval(every, Allocator::sweep);
+        }
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -120,7 +113,7 @@ impl Allocator {
         ctx.spawn(read.into_actor(self).map(|open, act, ctx| match open {
             Ok(open) => open.into_iter().for_each(|id| act.take_up(id, ctx)),
             Err(error) => {
-                tracing::error!(%error, "cannot look for open allocations; trying again in a minute")
+                tracing::error!(%error, "cannot look for open allocations; trying again later")
             }
         }));
     }
@@ -144,8 +137,8 @@ impl Allocator {
             };
             match ended {
                 Ok(()) => {}
-                Err(Failure::Database(error)) => {
-                    tracing::error!(allocation = %id, %error, "cannot allocate yet; trying again in a minute");
+                Err(Failure::Database(error)) if passes(&error) => {
+                    tracing::error!(allocation = %id, %error, "cannot allocate yet; trying again later");
                 }
                 Err(failure) => fail(&world, id, &failure).await,
             }
@@ -187,9 +180,26 @@ enum Failure {
     Filtered,
     #[error("Unexpected exception during allocation: {0}")]
     Unexpected(String),
-    /// Nothing is decided: it is tried again.
-    #[error(transparent)]
+    /// Nothing is decided: what passes is tried again.
+    #[error("Unexpected exception during allocation: {0}")]
     Database(#[from] StoreError),
+}
+
+/// Whether the same question may have another answer later on; one that the database cannot do is not asked for ever.
+fn passes(error: &StoreError) -> bool {
+    match error {
+        StoreError::Busy
+        | StoreError::Full
+        | StoreError::Unreachable(_)
+        | StoreError::Closed
+        | StoreError::Stale { .. } => true,
+        StoreError::NotFound { .. }
+        | StoreError::Duplicate { .. }
+        | StoreError::Migration(_)
+        | StoreError::Options(_)
+        | StoreError::Panicked
+        | StoreError::Other(_) => false,
+    }
 }
 
 async fn fail(world: &World, id: Uuid, failure: &Failure) {
@@ -197,18 +207,17 @@ async fn fail(world: &World, id: Uuid, failure: &Failure) {
         return;
     }
     let text = match failure {
-        Failure::Unexpected(_) => failure.to_string(),
+        Failure::Unexpected(_) | Failure::Database(_) => failure.to_string(),
         Failure::NoneOfClass(_)
         | Failure::NoneAmong(_)
         | Failure::NoTraits(_)
         | Failure::Locked(_)
-        | Failure::Filtered
-        | Failure::Database(_) => format!("Failed to process allocation {id}: {failure}."),
+        | Failure::Filtered => format!("Failed to process allocation {id}: {failure}."),
     };
     tracing::warn!(allocation = %id, "{text}");
     let now = world.now();
     if let Err(error) = world.store.write(move |conn| allocations::fail(conn, id, &text, now)).await {
-        tracing::error!(allocation = %id, %error, "cannot write down the failure; trying again in a minute");
+        tracing::error!(allocation = %id, %error, "cannot write down the failure; trying again later");
     }
 }
 
@@ -227,7 +236,8 @@ struct Round {
 async fn allocate(directory: &Directory, id: Uuid) -> Result<(), Failure> {
     let store = directory.store();
     let mut seen_before = false;
-    for attempt in 1..=TRIES {
+    let (tries, between) = (directory.settings().lock_tries, directory.settings().lock_between);
+    for attempt in 1..=tries {
         let asked = store.read(move |conn| allocations::get(conn, id)).await?;
         let Some(asked) = asked.filter(|one| one.state == AllocationState::Allocating) else {
             return Ok(());
@@ -240,11 +250,11 @@ async fn allocate(directory: &Directory, id: Uuid) -> Result<(), Failure> {
             return Err(if seen_before { Failure::Filtered } else { none(directory, &asked).await? });
         }
         seen_before = true;
-        if attempt == TRIES {
+        if attempt == tries {
             return Err(if round.locked > 0 { Failure::Locked(round.locked) } else { Failure::Filtered });
         }
         if round.locked > 0 {
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(between).await;
         }
     }
     Ok(())
@@ -255,11 +265,11 @@ async fn none(directory: &Directory, asked: &Allocation) -> Result<Failure, Stor
     let wanted = Wanted::of(asked);
     let class = wanted.resource_class.clone().unwrap_or_default();
     if !wanted.traits.is_empty() {
-        let without = Wanted { traits: Vec::new(), ..wanted.clone() };
+        let without = Wanted { traits: BTreeSet::new(), ..wanted.clone() };
         let some =
             directory.store().read(move |conn| allocations::free_nodes(conn, &without, None, 1)).await?;
         if !some.is_empty() {
-            return Ok(Failure::NoTraits(wanted.traits.join(", ")));
+            return Ok(Failure::NoTraits(asked.trait_names().join(", ")));
         }
     }
     Ok(if wanted.among.is_empty() { Failure::NoneOfClass(class) } else { Failure::NoneAmong(class) })
@@ -383,27 +393,36 @@ impl Directory {
         allocation: Allocation,
         backfill: Option<Uuid>,
     ) -> Result<Allocation, NodeError> {
-        let row = allocation.clone();
-        let id = allocation.uuid;
-        let made = self.store().write(move |conn| allocations::insert(conn, &row)).await.map_err(told)?;
         let Some(node) = backfill else {
+            let made =
+                self.store().write(move |conn| allocations::insert(conn, &allocation)).await.map_err(told)?;
             if let Some(slot) = self.world().allocator.get()
                 && !slot.leaving.load(Ordering::Acquire)
             {
-                slot.revive(self.world()).do_send(Look(id));
+                slot.revive(self.world()).do_send(Look(made.uuid));
             }
             return Ok(made);
         };
         let traits = self.store().read(move |conn| nodes::traits(conn, node)).await?;
-        let ask = Reserve { allocation: Box::new(made.clone()), backfill: true, traits };
-        if let Err(error) = self.ask(node, ask).await {
-            let error = instance_taken(error, node);
-            let (text, now) = (error.to_string(), self.world().now());
-            self.store().write(move |conn| allocations::fail(conn, id, &text, now)).await?;
-            return Err(error);
+        let ask = Reserve { allocation: Box::new(allocation.clone()), backfill: true, traits };
+        let id = allocation.uuid;
+        let Err(error) = self.ask(node, ask).await else {
+            let now = self.store().read(move |conn| allocations::get(conn, id)).await?;
+            return now.ok_or(NodeError::NotFound { what: "Allocation", id: id.to_string() });
+        };
+        // what is left of it is why it came to nothing
+        let error = instance_taken(error, node);
+        let failed = Allocation {
+            state: AllocationState::Error,
+            last_error: Some(error.to_string()),
+            updated_at: Some(self.world().now()),
+            ..allocation
+        };
+        match self.store().write(move |conn| allocations::insert(conn, &failed)).await {
+            // its name or uuid is another one's; or it has its node after all, from an actor that died over the answer
+            Err(taken @ StoreError::Duplicate { .. }) => Err(told(taken)),
+            Ok(_) | Err(_) => Err(error),
         }
-        let now = self.store().read(move |conn| allocations::get(conn, id)).await?;
-        Ok(now.unwrap_or(made))
     }
 
     /// Changes name and extra of an allocation.
@@ -425,7 +444,11 @@ impl Directory {
             let row = self.store().read(move |conn| allocations::get(conn, id)).await?;
             match row {
                 None => return Err(NodeError::NotFound { what: "Allocation", id: id.to_string() }),
-                Some(Allocation { node_uuid: Some(node), .. }) => return self.ask(node, Release(id)).await,
+                Some(Allocation { node_uuid: Some(node), .. }) => match self.ask(node, Release(id)).await {
+                    // somebody else deleted it, or the node, between the two looks
+                    Err(NodeError::NotFound { .. } | NodeError::Store(StoreError::NotFound { .. })) => {}
+                    done => return done,
+                },
                 // it failed or was given back between the two looks
                 Some(Allocation { node_uuid: None, .. }) => {}
             }
@@ -457,12 +480,15 @@ fn told(error: StoreError) -> NodeError {
 
 /// The allocation's uuid is the instance of another node, or the node has another allocation.
 fn instance_taken(error: NodeError, node: Uuid) -> NodeError {
-    let NodeError::Store(StoreError::Duplicate { what, value }) = error else { return error };
-    NodeError::Conflict(if what == "instance_uuid" {
-        format!(
-            "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
-        )
-    } else {
-        format!("Node {node} has an allocation already.")
-    })
+    match error {
+        NodeError::Store(StoreError::Duplicate { what: "instance_uuid", value }) => {
+            NodeError::Conflict(format!(
+                "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
+            ))
+        }
+        NodeError::Store(StoreError::Duplicate { what: "node_uuid", .. }) => {
+            NodeError::Conflict(format!("Node {node} has an allocation already."))
+        }
+        other => other,
+    }
 }

@@ -230,7 +230,7 @@ pub enum ChangeTraits {
 pub struct Reserve {
     /// For which.
     pub allocation: Box<Allocation>,
-    /// For the instance that the node has already, instead of for a new one.
+    /// It is not stored yet, and is for the instance that the node has already, instead of for a new one.
     pub backfill: bool,
     /// The node's traits, for a backfill.
     pub traits: Vec<String>,

@@ -53,6 +53,14 @@ pub struct Settings {
     /// `[conductor] node_locked_retry_attempts` × `_interval`: how long a request may wait for its turn. What it does
     /// once it has its turn is not counted.
     pub request_within: Duration,
+    /// `[conductor] node_locked_retry_attempts`: how often a locked node is tried …
+    pub lock_tries: u32,
+    /// … and `node_locked_retry_interval`: how long lies in between. A request waits for an order for so many times as
+    /// long.
+    pub lock_between: Duration,
+    /// `[conductor] check_allocations_interval`: how often the allocator looks for what nobody told it of; zero is only at
+    /// the start.
+    pub check_allocations: Duration,
     /// How long events and ended journal steps are kept.
     pub history_for: Duration,
     /// `[conductor] max_concurrent_deploy`: how many deployments work at once; more wait in line.
@@ -108,6 +116,9 @@ impl Default for Settings {
             power_sync_interval: Duration::from_secs(120),
             power_sync: SyncPolicy::default(),
             request_within: Duration::from_secs(30),
+            lock_tries: 3,
+            lock_between: Duration::from_secs(1),
+            check_allocations: Duration::from_secs(60),
             history_for: Duration::from_secs(30 * 24 * 3600),
             max_concurrent_deploys: 250,
             allow_provisioning_in_maintenance: true,
@@ -127,6 +138,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How long Ironic's requests wait for a node that is locked.
+    #[must_use]
+    pub fn lock_wait(&self) -> Duration {
+        self.lock_between.saturating_mul(self.lock_tries)
+    }
+
     /// How long a wait may last.
     #[must_use]
     pub fn wait_limit(&self, option: DeadlineOption) -> Duration {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use common::{Interfaces, World, settings};
 use ferric_actors::NodeError;
-use ferric_actors::message::{AttachVif, ChangePower, ChangeTraits, CreatePort, DetachVif, Update, VifAsk};
+use ferric_actors::message::{
+    AttachVif, ChangePower, ChangeTraits, CreatePort, DetachVif, Release, Update, VifAsk,
+};
 use ferric_machine::{PowerTarget, State, Timestamp, Verb};
 use ferric_schema::allocations::{self, Allocation, AllocationState};
-use ferric_schema::{JsonList, Node, Port, Store, StoreOptions};
+use ferric_schema::{JsonList, Node, Port, Store, StoreError, StoreOptions};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -247,4 +249,72 @@ async fn what_a_stopping_process_does_not_finish_is_not_failed() {
     let world = world.restarts(Interfaces::default(), settings()).await;
     let row = settled(&world, made.uuid).await;
     assert_eq!((row.state, row.node_uuid), (AllocationState::Active, Some(node)));
+}
+
+#[actix::test]
+async fn an_allocation_that_is_deleted_twice_takes_no_other_one_along() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let node = free(&world, "n").await;
+    let first = world.directory.create_allocation(asks(), None).await.expect("written").uuid;
+    assert_eq!(settled(&world, first).await.node_uuid, Some(node));
+    world.directory.destroy_allocation(first).await.expect("removed");
+    let second = world.directory.create_allocation(asks(), None).await.expect("written").uuid;
+    assert_eq!(settled(&world, second).await.node_uuid, Some(node));
+    // the other client had read the first one's node before it was removed
+    let late = world.directory.ask(node, Release(first)).await.expect_err("not the node's any more");
+    assert!(matches!(late, NodeError::Store(StoreError::NotFound { .. })), "{late}");
+    let late = world.directory.destroy_allocation(first).await.expect_err("gone");
+    assert!(matches!(late, NodeError::NotFound { what: "Allocation", .. }), "{late}");
+    assert_eq!(settled(&world, second).await.node_uuid, Some(node));
+    assert_eq!(world.node(node).await.instance_uuid, Some(second));
+
+    // both clients at once: one of them removes it
+    let (one, other) =
+        tokio::join!(world.directory.destroy_allocation(second), world.directory.destroy_allocation(second));
+    let lost = [one, other].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert!(matches!(lost[..], [NodeError::NotFound { what: "Allocation", .. }]), "{lost:?}");
+    assert_eq!(world.node(node).await.instance_uuid, None);
+}
+
+#[actix::test]
+async fn a_backfill_that_does_not_fit_is_never_given_another_node() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    // the one does not fit, the other would if it were looked for
+    let (node, other) = (free(&world, "n").await, free(&world, "o").await);
+    let asked = Allocation { name: Some("a".into()), conductor: "test-host".into(), ..asks() };
+    let id = asked.uuid;
+    let store = world.directory.store().clone();
+    let seen = tokio::spawn(async move {
+        loop {
+            let row = store.read(move |conn| allocations::get(conn, id)).await.expect("read");
+            if let Some(row) = row {
+                return row.state;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let refused = world.directory.create_allocation(asked.clone(), Some(node)).await.expect_err("not active");
+    assert_eq!(seen.await.expect("seen"), AllocationState::Error, "it is never seen as one that looks");
+    let row = settled(&world, id).await;
+    assert_eq!((row.last_error, row.node_uuid), (Some(refused.to_string()), None));
+    let taken = Allocation { uuid: Uuid::new_v4(), ..asked };
+    let taken = world.directory.create_allocation(taken, Some(node)).await.expect_err("the name is taken");
+    assert!(matches!(&taken, NodeError::Conflict(text) if text.contains("with name a already")), "{taken}");
+    for node in [node, other] {
+        assert_eq!(world.node(node).await.instance_uuid, None);
+    }
+}
+
+#[actix::test]
+async fn what_asks_for_more_than_a_statement_can_name_is_decided_all_the_same() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let node = free(&world, "n").await;
+    let many: Vec<_> = (0..2000).map(|n| json!(format!("CUSTOM_{n}"))).collect();
+    let why = error_of(&world, Allocation { traits: JsonList::from(&many[..]), ..asks() }).await;
+    assert!(why.starts_with("no suitable nodes have the requested traits CUSTOM_0, CUSTOM_1,"), "{why}");
+    let mut many: Vec<_> = (0..40_000).map(|_| json!(Uuid::new_v4())).collect();
+    many.push(json!(node));
+    let asked = Allocation { candidate_nodes: JsonList::from(&many[..]), ..asks() };
+    let made = world.directory.create_allocation(asked, None).await.expect("written");
+    assert_eq!(settled(&world, made.uuid).await.node_uuid, Some(node));
 }

@@ -313,6 +313,10 @@ async fn an_order_that_the_process_died_over_is_told_and_holds_the_node_no_longe
     directory.stop().await;
     drop(directory);
     let world = World::over(folder).await;
+    // who asks before that is told does not wait for what nobody does any more
+    let begun = Instant::now();
+    world.directory.ask(id, Describe).await.expect("described");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     let node = world.until(id, "free", |node| node.reservation.is_none()).await;
     let text = node.last_error.expect("said");
     assert!(text.contains("while changing the boot mode"), "{text}");

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{Interfaces, World, settings};
-use ferric_actors::message::{ChangePower, Heartbeat, Lookup, SetMaintenance, Update};
+use ferric_actors::message::{
+    ChangePower, Heartbeat, Lookup, SetBootMode, SetMaintenance, SetSecureBoot, Update,
+};
 use ferric_actors::{NodeError, Settings};
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{
     DeployInterface, Json, NodeView, PowerInterface, Progressed, Property, RamdiskPurpose, Resume, Step,
     StepContext, StepOutcome, Steps,
 };
-use ferric_machine::{Activity, Fault, PowerState, PowerTarget, State, Verb};
+use ferric_machine::{Activity, BootMode, Fault, PowerState, PowerTarget, State, Verb};
 use ferric_schema::journal::StepState;
 use ferric_schema::{events, history, journal};
 use tokio::sync::Notify;
@@ -660,4 +662,23 @@ async fn a_machine_that_must_not_be_switched_off_is_restarted_instead() {
     world.reaches(id, State::Available).await;
     let asked = asked.asked.lock().expect("not poisoned");
     assert!(asked.iter().all(|target| !target.forbidden_by_disable_power_off()), "{asked:?}");
+}
+
+#[actix::test]
+async fn how_a_machine_boots_is_not_changed_in_the_middle_of_work() {
+    let world = World::new(Interfaces::default(), settings()).await;
+    let id = world.enrol().await;
+    world.verb(id, Verb::Manage).await.expect("manage");
+    world.reaches(id, State::Manageable).await;
+    world.verb(id, Verb::Inspect).await.expect("inspect");
+    world.reaches(id, State::InspectWait).await;
+    let mode = world.directory.ask(id, SetBootMode(BootMode::Bios)).await;
+    let secure = world.directory.ask(id, SetSecureBoot(true)).await;
+    for refused in [mode, secure] {
+        let refused = refused.expect_err("its ramdisk boots");
+        assert!(
+            matches!(&refused, NodeError::Conflict(text) if text.starts_with("Node is in inspect wait state.")),
+            "{refused}"
+        );
+    }
 }

@@ -152,6 +152,18 @@ impl State {
         self.stuck_as_fail() || self.is_wait()
     }
 
+    /// The node's cables may be plugged differently: its ports moved, taken out of port groups, put into others.
+    #[must_use]
+    pub const fn is_pluggable(self) -> bool {
+        matches!(self, S::Enroll | S::Inspecting | S::InspectWait | S::Manageable)
+    }
+
+    /// The node may lose its instance, and be given another driver or other interfaces: nothing relies on them.
+    #[must_use]
+    pub const fn is_unused(self) -> bool {
+        self.is_pluggable() || matches!(self, S::Available)
+    }
+
     /// The fields of the node may be changed although it has a target.
     #[must_use]
     pub const fn update_allowed(self) -> bool {

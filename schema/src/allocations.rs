@@ -1,6 +1,6 @@
 //! Allocations: nodes reserved by what they must be like (api.md §6), and the queries that choose among the free ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::{
     dsl::{exists, sql},
@@ -20,6 +20,9 @@ use crate::{
     tables::{allocations, allocations::dsl, conductors, node_traits, nodes},
     types::{BigCol, JsonList, JsonText, TextCol},
 };
+
+/// How many values one statement names; SQLite allows 32 766.
+const AT_A_TIME: usize = 10_000;
 
 /// How far an allocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,8 +218,7 @@ pub fn of_node(c: &mut Conn, node: Uuid) -> Result<Option<Allocation>, StoreErro
 /// The database's.
 pub fn of_nodes(c: &mut Conn, nodes: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
     let mut found = HashMap::new();
-    // SQLite allows 32 766 parameters in one statement
-    for part in nodes.chunks(10_000) {
+    for part in nodes.chunks(AT_A_TIME) {
         let ids: Vec<String> = part.iter().map(Uuid::to_string).collect();
         let rows: Vec<(Option<Uuid>, Uuid)> = dsl::allocations
             .filter(dsl::node_uuid.eq_any(ids))
@@ -297,13 +299,27 @@ pub fn fail(c: &mut Conn, uuid: Uuid, why: &str, now: Timestamp) -> Result<bool,
     Ok(written > 0)
 }
 
-/// Removes the allocation of a node, if it has one.
+/// Removes the allocation of a node, whichever it has, if it has one.
 ///
 /// # Errors
 /// The database's.
-pub fn release(c: &mut Conn, node: Uuid) -> Result<(), StoreError> {
+pub fn forget(c: &mut Conn, node: Uuid) -> Result<(), StoreError> {
     diesel::delete(dsl::allocations.filter(dsl::node_uuid.eq(TextCol::from(node)))).execute(c)?;
     Ok(())
+}
+
+/// Removes this allocation of a node.
+///
+/// # Errors
+/// `NotFound` when the node does not have it, be it that it has another one by now.
+pub fn release(c: &mut Conn, uuid: Uuid, node: Uuid) -> Result<(), StoreError> {
+    let its = dsl::allocations
+        .filter(dsl::uuid.eq(TextCol::from(uuid)))
+        .filter(dsl::node_uuid.eq(TextCol::from(node)));
+    match diesel::delete(its).execute(c)? {
+        0 => Err(StoreError::not_found("allocation", uuid)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes an allocation that has no node; says whether it was there so. One that got a node meanwhile stays: the node
@@ -322,9 +338,9 @@ pub struct Wanted {
     /// Its class.
     pub resource_class: Option<String>,
     /// It has all of these.
-    pub traits: Vec<String>,
+    pub traits: BTreeSet<String>,
     /// It is one of these; empty: any.
-    pub among: Vec<Uuid>,
+    pub among: BTreeSet<Uuid>,
     /// It is owned or leased by this project.
     pub project: Option<String>,
 }
@@ -335,8 +351,8 @@ impl Wanted {
     pub fn of(allocation: &Allocation) -> Wanted {
         Wanted {
             resource_class: allocation.resource_class.clone(),
-            traits: allocation.trait_names(),
-            among: allocation.candidates(),
+            traits: allocation.trait_names().into_iter().collect(),
+            among: allocation.candidates().into_iter().collect(),
             project: allocation.owner.clone(),
         }
     }
@@ -348,7 +364,15 @@ type Free = diesel::helper_types::IntoBoxed<
     MultiBackend,
 >;
 
-/// The free nodes: available, in nobody's hands, of known power state. In the words of the index `nodes_free_idx`.
+impl Wanted {
+    /// No node can be so, since none has as many traits. Nor could a statement name them all.
+    fn is_impossible(&self) -> bool {
+        self.traits.len() > crate::nodes::MOST_TRAITS
+    }
+}
+
+/// The free nodes, whichever they may be chosen among: available, in nobody's hands, of known power state. In the words of
+/// the index `nodes_free_idx`.
 fn free(wanted: &Wanted) -> Free {
     use nodes::dsl as n;
     let mut query = n::nodes.select(n::uuid).into_boxed();
@@ -359,9 +383,6 @@ fn free(wanted: &Wanted) -> Free {
         Some(class) => query.filter(n::resource_class.eq(class)),
         None => query.filter(n::resource_class.is_null()),
     };
-    if !wanted.among.is_empty() {
-        query = query.filter(n::uuid.eq_any(wanted.among.iter().map(Uuid::to_string).collect::<Vec<_>>()));
-    }
     if let Some(project) = wanted.project.clone() {
         query = query.filter(n::owner.eq(project.clone()).or(n::lessee.eq(project)));
     }
@@ -385,10 +406,33 @@ pub fn free_nodes(
     from: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Uuid>, StoreError> {
+    if wanted.is_impossible() {
+        return Ok(Vec::new());
+    }
     // a lower bound even for the first page: without one SQLite would take another index, and sort
-    let from = from.map(|id| id.to_string()).unwrap_or_default();
-    let query = free(wanted).filter(nodes::dsl::uuid.gt(from));
-    Ok(query.order_by(nodes::dsl::uuid).limit(limit).load(c)?)
+    let after = from.map(|id| id.to_string()).unwrap_or_default();
+    let mut page = |among: Option<&[String]>, most: i64| -> Result<Vec<Uuid>, StoreError> {
+        let mut query = free(wanted).filter(nodes::dsl::uuid.gt(after.clone()));
+        if let Some(among) = among {
+            query = query.filter(nodes::dsl::uuid.eq_any(among.to_vec()));
+        }
+        Ok(query.order_by(nodes::dsl::uuid).limit(most).load(c)?)
+    };
+    if wanted.among.is_empty() {
+        return page(None, limit);
+    }
+    let among: Vec<String> =
+        wanted.among.iter().filter(|id| from.is_none_or(|from| **id > from)).map(Uuid::to_string).collect();
+    let mut found = Vec::new();
+    // in the order of the uuids, so that what the first part has comes before what the next one has
+    for part in among.chunks(AT_A_TIME) {
+        let left = limit.saturating_sub(i64::try_from(found.len()).unwrap_or(i64::MAX));
+        if left <= 0 {
+            break;
+        }
+        found.extend(page(Some(part), left)?);
+    }
+    Ok(found)
 }
 
 /// The free node of that name.
@@ -396,7 +440,12 @@ pub fn free_nodes(
 /// # Errors
 /// The database's.
 pub fn free_node_named(c: &mut Conn, wanted: &Wanted, name: &str) -> Result<Option<Uuid>, StoreError> {
-    Ok(free(wanted).filter(nodes::dsl::name.eq(name.to_owned())).first(c).optional()?)
+    if wanted.is_impossible() {
+        return Ok(None);
+    }
+    let found: Option<Uuid> =
+        free(wanted).filter(nodes::dsl::name.eq(name.to_owned())).first(c).optional()?;
+    Ok(found.filter(|node| wanted.among.is_empty() || wanted.among.contains(node)))
 }
 
 /// The nodes that these uuids and names mean: uuid, name, owner, lessee of each, in no order.
@@ -410,7 +459,7 @@ pub fn nodes_meant(
 ) -> Result<Vec<(Uuid, Option<String>, Option<String>, Option<String>)>, StoreError> {
     use nodes::dsl as n;
     let mut found = Vec::new();
-    for part in idents.chunks(10_000) {
+    for part in idents.chunks(AT_A_TIME) {
         let ids: Vec<String> =
             part.iter().filter_map(|ident| Uuid::try_parse(ident).ok()).map(|id| id.to_string()).collect();
         let columns = (n::uuid, n::name, n::owner, n::lessee);

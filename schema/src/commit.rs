@@ -4,7 +4,7 @@ use ferric_machine::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    allocations,
+    allocations::{self, Allocation},
     bios::{self, NewSetting},
     conn::Conn,
     error::StoreError,
@@ -73,8 +73,12 @@ pub enum Also {
     Traits(Uuid, Vec<String>),
     /// An allocation that looks for a node gets this one; if it is gone, the whole change fails as `NotFound`.
     Allocate(Uuid),
-    /// The node's allocation goes, if it has one.
+    /// A new allocation, which is this node's from the beginning: it is never seen looking for one.
+    AllocateNew(Box<Allocation>),
+    /// The node's instance goes, and its allocation with it, if it has one.
     Deallocate,
+    /// This allocation of the node goes; if it is not the node's any more, the whole change fails as `NotFound`.
+    Release(Uuid),
     /// The node's ports and port groups forget their VIFs, which stand under this key of `internal_info`.
     ForgetVifs(&'static str),
     /// The BIOS settings of the node, all of them.
@@ -162,7 +166,12 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
             }
             Also::Traits(of, names) => nodes::set_traits(c, *of, names)?,
             Also::Allocate(allocation) => allocations::settle(c, *allocation, change.node.uuid, change.now)?,
-            Also::Deallocate => allocations::release(c, change.node.uuid)?,
+            Also::AllocateNew(allocation) => {
+                allocations::insert(c, allocation)?;
+                allocations::settle(c, allocation.uuid, change.node.uuid, change.now)?;
+            }
+            Also::Deallocate => allocations::forget(c, change.node.uuid)?,
+            Also::Release(allocation) => allocations::release(c, *allocation, change.node.uuid)?,
             Also::ForgetVifs(key) => made.extend(vifs::forget_all(c, change.node.uuid, key, change.now)?),
             Also::Bios(seen) => bios::replace(c, change.node.uuid, seen, change.now)?,
             Also::Firmware(seen) => firmware::merge(c, change.node.uuid, seen, change.now)?,

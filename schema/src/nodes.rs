@@ -20,6 +20,9 @@ use crate::{
     types::TextCol,
 };
 
+/// How many traits a node may have (Ironic's limit).
+pub const MOST_TRAITS: usize = 50;
+
 fn taken(node: &Node) -> [(&'static str, String); 3] {
     [
         ("uuid", node.uuid.to_string()),

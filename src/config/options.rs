@@ -172,6 +172,8 @@ sections! {
         node_locked_retry_attempts: u32 = 3;
         /// Seconds between these times.
         node_locked_retry_interval: Duration = secs(1);
+        /// Seconds between looks for allocations that nobody works on; 0 looks at the start only.
+        check_allocations_interval: Duration = secs(60);
         /// Deployments at the same time; more wait in a fair queue.
         max_concurrent_deploy: u32 = 250;
         /// Cleanings at the same time; more wait in a fair queue.

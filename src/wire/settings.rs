@@ -314,6 +314,9 @@ pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Setting
             ..SyncPolicy::default()
         },
         request_within: of.node_locked_retry_interval.saturating_mul(of.node_locked_retry_attempts.max(1)),
+        lock_tries: of.node_locked_retry_attempts.max(1),
+        lock_between: of.node_locked_retry_interval,
+        check_allocations: of.check_allocations_interval,
         max_concurrent_deploys: of.max_concurrent_deploy.max(1) as usize,
         allow_provisioning_in_maintenance: of.allow_provisioning_in_maintenance,
         allow_deleting_available: of.allow_deleting_available_nodes,

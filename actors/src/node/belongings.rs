@@ -2,7 +2,7 @@
 //! node's lock, in one transaction with the rules that look at the node or at its ports.
 
 use actix::{AtomicResponse, Context, Handler, Message};
-use ferric_machine::{PowerState, State, Timestamp};
+use ferric_machine::{PowerState, Timestamp};
 use ferric_schema::portgroups::{self, Portgroup};
 use ferric_schema::volumes::connectors::{self, Connector};
 use ferric_schema::volumes::targets::{self, Target};
@@ -161,11 +161,7 @@ impl<T: Belonging> Handler<Remove<T>> for NodeActor {
 
 /// States in which a node's cables may be plugged differently.
 pub(super) fn pluggable(node: &Node) -> bool {
-    node.maintenance
-        || matches!(
-            node.provision_state,
-            State::Enroll | State::Inspecting | State::InspectWait | State::Manageable
-        )
+    node.maintenance || node.provision_state.is_pluggable()
 }
 
 impl Belonging for Portgroup {

@@ -1,7 +1,6 @@
 //! The node's fields, its ports, and questions about it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use actix::fut::WrapFuture;
 use actix::{
@@ -10,7 +9,8 @@ use actix::{
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
 use ferric_machine::{Activity, BootDevice};
-use ferric_schema::{Also, Conn, JsonText, Node, StoreError, events, nodes};
+use ferric_schema::nodes::{self, MOST_TRAITS};
+use ferric_schema::{Also, Conn, JsonText, Node, StoreError, events};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -310,12 +310,6 @@ fn deletable(available: bool) -> String {
     all.join(", ")
 }
 
-/// How long Ironic's requests wait for a node that is locked (`[conductor] node_locked_retry_attempts` × `…_interval`).
-const LOCK_WAIT: Duration = Duration::from_secs(3);
-
-/// How many traits a node may have (Ironic's limit).
-const MOST_TRAITS: usize = 50;
-
 /// Makes the change, or says why not before anything is written.
 fn change_traits(
     conn: &mut Conn,
@@ -376,9 +370,9 @@ impl Handler<Turn> for NodeActor {
         if !self.is_ordered() {
             return Box::pin(std::future::ready(()));
         }
-        let mut over = self.orders_done.subscribe();
+        let (mut over, within) = (self.orders_done.subscribe(), self.world.settings.lock_wait());
         Box::pin(async move {
-            let _ = tokio::time::timeout(LOCK_WAIT, over.changed()).await;
+            let _ = tokio::time::timeout(within, over.changed()).await;
         })
     }
 }

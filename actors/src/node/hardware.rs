@@ -64,6 +64,18 @@ impl NodeActor {
         Ok(Arc::new(job))
     }
 
+    /// [`NodeActor::managed`], to change how the machine boots: not in the middle of work that relies on it.
+    fn may_boot_differently(&self) -> Result<(), NodeError> {
+        if self.state().is_unstable() {
+            return Err(NodeError::Conflict(format!(
+                "Node is in {} state. Since node is transitioning, the boot mode will not be set as this may interfere \
+                 with ongoing changes and result in erroneous modification. Try again later.",
+                self.state()
+            )));
+        }
+        self.managed(true).map(|_| ())
+    }
+
     /// A machine whose BMC is known to be away takes no media.
     fn can_take_media(&self, what: &str) -> Result<Arc<Job>, NodeError> {
         let job = self.managed(true)?;
@@ -137,8 +149,8 @@ impl Handler<SetBootMode> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
     fn handle(&mut self, ask: SetBootMode, _: &mut Context<Self>) -> Self::Result {
-        match self.managed(true) {
-            Ok(_) => self.order(Order::BootMode(ask.0)),
+        match self.may_boot_differently() {
+            Ok(()) => self.order(Order::BootMode(ask.0)),
             Err(error) => self.refuse(error),
         }
     }
@@ -148,8 +160,8 @@ impl Handler<SetSecureBoot> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
     fn handle(&mut self, ask: SetSecureBoot, _: &mut Context<Self>) -> Self::Result {
-        match self.managed(true) {
-            Ok(_) => self.order(Order::SecureBoot(ask.0)),
+        match self.may_boot_differently() {
+            Ok(()) => self.order(Order::SecureBoot(ask.0)),
             Err(error) => self.refuse(error),
         }
     }

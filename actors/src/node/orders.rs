@@ -303,7 +303,7 @@ impl Handler<OrderLost> for NodeActor {
             format!("Ferric was stopped while {what}; look at the machine, and ask for it again if need be");
         change.node.last_error = Some(text.clone());
         change.tell(&self.world, "WARNING", "order_lost", text, json!({}));
-        self.save(ctx, change, |_, _| {});
+        self.save(ctx, change, |act, _| act.orders_done.send_replace(()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The node's ports, and how they hang together with its port groups.
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message};
+use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message, ResponseActFuture};
 use ferric_machine::Timestamp;
 use ferric_schema::portgroups::{self, Portgroup};
 use ferric_schema::{Conn, Node, Port, StoreError, nodes, ports};
@@ -18,6 +18,14 @@ impl NodeActor {
         &self,
         write: impl FnOnce(&mut Conn) -> Ruled<T> + Send + 'static,
     ) -> AtomicResponse<Self, Result<T, NodeError>> {
+        AtomicResponse::new(self.writing(write))
+    }
+
+    /// [`NodeActor::written`] as a part of something longer.
+    pub(super) fn writing<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Conn) -> Ruled<T> + Send + 'static,
+    ) -> ResponseActFuture<Self, Result<T, NodeError>> {
         let (store, uuid) = (self.world.store.clone(), self.uuid());
         let both = async move {
             let (tell, told) = tokio::sync::oneshot::channel();
@@ -34,12 +42,12 @@ impl NodeActor {
                 (written, Err(_)) => Ok(written?),
             }
         };
-        AtomicResponse::new(Box::pin(both.into_actor(self).map(|result, act: &mut Self, _| {
+        Box::pin(both.into_actor(self).map(|result, act: &mut Self, _| {
             let (written, all) = result?;
             act.world.ports.set(act.node.uuid, &all);
             act.ports = all;
             Ok(written)
-        })))
+        }))
     }
 
     fn port(&self, uuid: Uuid) -> Result<&Port, NodeError> {

@@ -69,12 +69,10 @@ impl Handler<ChangePower> for NodeActor {
 
 impl NodeActor {
     fn may_change_power(&self, ask: &ChangePower) -> Result<(), NodeError> {
-        if self.node.reservation.is_some() || self.node.target_power_state.is_some() || self.tidies_up() {
-            return Err(self.locked());
-        }
         if matches!(self.state(), State::Cleaning | State::CleanWait) {
             let text = format!(
-                "The requested action \"{}\" can not be performed on node \"{}\" while it is in state \"{}\".",
+                "The requested action \"{}\" can not be performed on node \"{}\" while it is in state \"{}\". Wait \
+                 for the end of the cleaning.",
                 ask.target,
                 self.uuid(),
                 self.state()
@@ -82,9 +80,15 @@ impl NodeActor {
             return Err(NodeError::Invalid(text));
         }
         if self.node.disable_power_off && ask.target.forbidden_by_disable_power_off() {
-            let text = format!("Node {} has disable_power_off set; reboot it instead.", self.uuid());
+            let text = format!(
+                "Failed to set node power state to {}. The 'disable_power_off' of node {} is set: reboot it, or unset \
+                 that first.",
+                ask.target,
+                self.uuid()
+            );
             return Err(NodeError::Conflict(text));
         }
+        self.free()?;
         let job = self.job()?;
         job.bound.power.validate(&job.view)?;
         if !job.bound.power.supported().contains(&ask.target) {

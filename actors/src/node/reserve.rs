@@ -8,17 +8,16 @@ use ferric_drivers::network::{self, Socket, SocketKind, VIF_KEY, VifAsk, Vifs};
 use ferric_drivers::python::list;
 use ferric_machine::{State, Timestamp};
 use ferric_schema::allocations::{self, Allocation};
+use ferric_schema::history::{self, NewHistory, Severity};
 use ferric_schema::portgroups::Portgroup;
 use ferric_schema::{Also, Conn, JsonText, Node, Port, StoreError, ports, vifs};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::NodeActor;
+use super::belongings::Ruled;
 use crate::error::NodeError;
 use crate::message::{AttachVif, DetachVif, Release, Reserve};
-
-/// A refusal inside a transaction is an answer; only the database's own failures roll it back.
-type Decided<T> = Result<Result<T, NodeError>, StoreError>;
 
 impl Handler<Reserve> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
@@ -37,10 +36,14 @@ impl Handler<Reserve> for NodeActor {
         let mut info = change.node.instance_info.parse();
         info.insert("traits".to_owned(), json!(asked.trait_names()));
         change.node.instance_info = JsonText::from(info);
-        change.also.push(Also::Allocate(asked.uuid));
         let text =
             format!("reserved for allocation {}", asked.name.clone().unwrap_or(asked.uuid.to_string()));
         change.tell(&self.world, "INFO", "allocated", text, json!({"allocation": asked.uuid}));
+        change.also.push(match ask.backfill {
+            // written only now: nobody is to find it without its node, and look for another one
+            true => Also::AllocateNew(ask.allocation),
+            false => Also::Allocate(asked.uuid),
+        });
         self.commit(change, |_, _| ())
     }
 }
@@ -113,7 +116,9 @@ impl Handler<Release> for NodeActor {
         if node.reservation.is_some() {
             return self.refuse(self.locked());
         }
-        if !node.maintenance {
+        // it may have another one by now: two clients deleted this one, and the node was free in between
+        let its = node.instance_uuid == Some(ask.0);
+        if its && !node.maintenance {
             let (id, allocation, state) = (node.uuid, ask.0, node.provision_state);
             let moves = node.target_provision_state.is_some() && !state.update_allowed();
             let text = if moves {
@@ -134,10 +139,10 @@ impl Handler<Release> for NodeActor {
             }
         }
         let mut change = self.change();
-        if change.node.instance_uuid == Some(ask.0) {
+        if its {
             change.node.instance_uuid = None;
         }
-        change.also.push(Also::Deallocate);
+        change.also.push(Also::Release(ask.0));
         let text = "its allocation was removed".to_owned();
         change.tell(&self.world, "INFO", "deallocated", text, json!({"allocation": ask.0}));
         self.commit(change, |_, _| ())
@@ -149,11 +154,7 @@ impl NodeActor {
     /// whether there is one.
     pub(super) fn may_drop_allocation(&self) -> impl Future<Output = Result<(), NodeError>> + use<> {
         let (uuid, state) = (self.node.uuid, self.node.provision_state);
-        let free = self.node.maintenance
-            || matches!(
-                state,
-                State::Enroll | State::Inspecting | State::InspectWait | State::Manageable | State::Available
-            );
+        let free = self.node.maintenance || state.is_unused();
         let store = self.world.store.clone();
         async move {
             if free || store.read(move |conn| allocations::of_node(conn, uuid)).await?.is_none() {
@@ -245,11 +246,12 @@ pub fn vifs_of(conn: &mut Conn, node: &Node) -> Result<Vec<String>, StoreError> 
 }
 
 impl NodeActor {
-    /// Changes VIFs under the node's lock; a refusal goes into the node's history, as in Ironic.
+    /// Changes VIFs under the node's lock; a refusal goes into the node's history, as in Ironic, so that it, too, is
+    /// committed.
     fn plug(
         &mut self,
         failed: String,
-        decide: impl FnOnce(&mut Conn, Uuid, Timestamp) -> Decided<()> + Send + 'static,
+        decide: impl FnOnce(&mut Conn, Uuid, Timestamp) -> Ruled<()> + Send + 'static,
     ) -> AtomicResponse<Self, Result<(), NodeError>> {
         if self.node.reservation.is_some() {
             return self.refuse(self.locked());
@@ -257,31 +259,19 @@ impl NodeActor {
         if self.vifs() == Vifs::Ignored {
             return AtomicResponse::new(Box::pin(ready(Ok(())).into_actor(self)));
         }
-        let (store, uuid, now) = (self.world.store.clone(), self.uuid(), self.world.now());
-        let history = self.world.settings.node_history;
+        let (uuid, now) = (self.uuid(), self.world.now());
+        let kept = self.world.settings.node_history;
         let (host, state) = (self.world.settings.host.clone(), self.state().to_string());
-        let write = async move {
-            store
-                .write(move |conn| {
-                    let decided = decide(conn, uuid, now)?;
-                    if let (Err(error), true) = (&decided, history) {
-                        let text = format!("{failed} {error}");
-                        let severity = ferric_schema::history::Severity::Error;
-                        let line = ferric_schema::history::NewHistory::new(
-                            uuid, &host, &state, severity, &text, now,
-                        );
-                        ferric_schema::history::insert(conn, &line)?;
-                    }
-                    Ok((decided, ports::of_node(conn, uuid)?))
-                })
-                .await
-        };
-        AtomicResponse::new(Box::pin(write.into_actor(self).map(|result, act: &mut Self, _| {
-            let (decided, all) = result?;
-            act.world.ports.set(act.node.uuid, &all);
-            act.ports = all;
-            decided
-        })))
+        let written = self.writing(move |conn| {
+            let decided = decide(conn, uuid, now)?;
+            if let (Err(error), true) = (&decided, kept) {
+                let text = format!("{failed} {error}");
+                let line = NewHistory::new(uuid, &host, &state, Severity::Error, &text, now);
+                history::insert(conn, &line)?;
+            }
+            Ok(Ok(decided))
+        });
+        AtomicResponse::new(Box::pin(written.map(|decided, _, _| decided?)))
     }
 }
 

@@ -119,9 +119,25 @@ pub fn a_node_and_its_allocation_change_together(s: Store) {
     assert_eq!(duplicate(s.write_blocking(move |c| commit(c, again)).unwrap_err()).0, "node_uuid");
     assert_eq!(read(&s, second.uuid).unwrap().state, AllocationState::Allocating);
 
-    let gone = change(&Node { instance_uuid: None, ..now }, vec![Also::Deallocate]);
-    s.write_blocking(move |c| commit(c, gone)).unwrap();
+    // an allocation that the node does not have is not taken from it, whichever it has
+    let wrong = change(&Node { instance_uuid: None, ..now.clone() }, vec![Also::Release(second.uuid)]);
+    let e = s.write_blocking(move |c| commit(c, wrong)).unwrap_err();
+    assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
+    assert_eq!(fetch(&s, taken.uuid).unwrap().instance_uuid, Some(first.uuid));
+
+    let gone = change(&Node { instance_uuid: None, ..now }, vec![Also::Release(first.uuid)]);
+    let free = s.write_blocking(move |c| commit(c, gone)).unwrap().node;
     assert_eq!((read(&s, first.uuid), fetch(&s, taken.uuid).unwrap().instance_uuid), (None, None));
+
+    let new = asked("new");
+    let has = Node { instance_uuid: Some(new.uuid), ..free };
+    let backfill = change(&has, vec![Also::AllocateNew(Box::new(new.clone()))]);
+    let has = s.write_blocking(move |c| commit(c, backfill)).unwrap().node;
+    let got = read(&s, new.uuid).unwrap();
+    assert_eq!((got.state, got.node_uuid), (AllocationState::Active, Some(has.uuid)));
+    let gone = change(&Node { instance_uuid: None, ..has }, vec![Also::Deallocate]);
+    s.write_blocking(move |c| commit(c, gone)).unwrap();
+    assert_eq!(read(&s, new.uuid), None);
 }
 
 pub fn an_allocation_that_is_gone_or_does_not_fit_reserves_nothing(s: Store) {
@@ -174,11 +190,26 @@ pub fn the_free_nodes_are_those_that_fit(s: Store) {
     let mut theirs = vec![b, c];
     theirs.sort();
     assert_eq!(find(&Wanted { project: Some("p".into()), ..bm.clone() }, None, 10), theirs);
-    let both = vec!["CUSTOM_A".to_owned(), "CUSTOM_B".to_owned()];
+    let both = ["CUSTOM_A".to_owned(), "CUSTOM_B".to_owned()].into();
     assert_eq!(find(&Wanted { traits: both, ..bm.clone() }, None, 10), [b]);
-    let more = vec!["CUSTOM_A".to_owned(), "CUSTOM_C".to_owned()];
+    let more = ["CUSTOM_A".to_owned(), "CUSTOM_C".to_owned()].into();
     assert!(find(&Wanted { traits: more, ..bm.clone() }, None, 10).is_empty());
-    assert_eq!(find(&Wanted { among: vec![c, Uuid::new_v4()], ..bm.clone() }, None, 10), [c]);
+    assert_eq!(find(&Wanted { among: [c, Uuid::new_v4()].into(), ..bm.clone() }, None, 10), [c]);
+    // more than one statement can name, as pages
+    let strangers = (0..40_000).map(|_| Uuid::new_v4());
+    let crowd = Wanted { among: strangers.chain([a, b, c]).collect(), ..bm.clone() };
+    assert_eq!(find(&crowd, None, 10), all);
+    assert_eq!(
+        (find(&crowd, None, 2), find(&crowd, Some(all[1]), 2)),
+        (all[..2].to_vec(), all[2..].to_vec())
+    );
+    let found = s.read_blocking(|conn| allocations::free_node_named(conn, &crowd, "b")).unwrap();
+    assert_eq!(found, Some(b));
+    let traits = (0..2_000).map(|n| format!("CUSTOM_{n}")).collect();
+    assert!(find(&Wanted { traits, ..bm.clone() }, None, 10).is_empty());
+    let elsewhere = Wanted { among: [c].into(), ..bm.clone() };
+    let found = s.read_blocking(|conn| allocations::free_node_named(conn, &elsewhere, "b")).unwrap();
+    assert_eq!(found, None);
     let named = |name: &str| s.read_blocking(|conn| allocations::free_node_named(conn, &bm, name)).unwrap();
     assert_eq!((named("b"), named("busy"), named("other")), (Some(b), None, None));
     let meant = s

@@ -1,7 +1,7 @@
 //! `/v1/allocations` and `/v1/nodes/{ident}/allocation` (api.md §6). What is asked for is written down and answered;
 //! the actors look for the node afterwards.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Path, ServiceConfig};
@@ -414,10 +414,12 @@ fn owned(row: &mut Allocation, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Turns the candidates' names into UUIDs; their order stays.
+/// Turns the candidates' names into UUIDs; their order stays, and each stands there once.
 async fn resolve(row: &mut Allocation, context: &Context, state: &WebState) -> Result<()> {
-    let names: Vec<String> =
+    let mut seen = HashSet::new();
+    let mut names: Vec<String> =
         row.candidate_nodes.parse().iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    names.retain(|name| seen.insert(name.clone()));
     if names.is_empty() {
         return Ok(());
     }
@@ -441,7 +443,9 @@ async fn resolve(row: &mut Allocation, context: &Context, state: &WebState) -> R
     if !lost.is_empty() {
         return Err(ApiError::bad_request(format!("Nodes cannot be found: {}", lost.join(", "))));
     }
-    let uuids: Vec<Value> = names.iter().filter_map(of).map(|id| json!(id)).collect();
+    let mut seen = HashSet::new();
+    let uuids: Vec<Value> =
+        names.iter().filter_map(of).filter(|id| seen.insert(*id)).map(|id| json!(id)).collect();
     row.candidate_nodes = JsonList::from(uuids.as_slice());
     Ok(())
 }

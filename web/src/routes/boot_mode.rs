@@ -5,7 +5,6 @@ use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{SetBootMode, SetSecureBoot};
 use ferric_machine::BootMode;
-use ferric_schema::Node;
 
 use crate::body::Body;
 use crate::context::Context;
@@ -20,18 +19,6 @@ use crate::server::WebState;
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(at("/nodes/{ident}/states/boot_mode").put(set_boot_mode))
         .service(at("/nodes/{ident}/states/secure_boot").put(set_secure_boot));
-}
-
-/// A node at work is not to boot differently in the middle of it.
-fn at_rest(node: &Node) -> Result<()> {
-    if !node.provision_state.is_unstable() {
-        return Ok(());
-    }
-    Err(ApiError::conflict(format!(
-        "Node is in {} state. Since node is transitioning, the boot mode will not be set as this may interfere with \
-         ongoing changes and result in erroneous modification. Try again later.",
-        node.provision_state
-    )))
 }
 
 fn accepted(context: &Context, ident: &str) -> HttpResponse {
@@ -55,7 +42,6 @@ async fn set_boot_mode(
             "Invalid boot mode {told} requested for node. Allowed boot modes are: bios, uefi"
         ))
     })?;
-    at_rest(&node)?;
     state.directory.ask(node.uuid, SetBootMode(mode)).await?;
     Ok(accepted(&context, &ident))
 }
@@ -75,7 +61,6 @@ async fn set_secure_boot(
             "Invalid secure_boot None requested for node. Allowed secure_boot states are: True, False) ",
         )
     })?;
-    at_rest(&node)?;
     state.directory.ask(node.uuid, SetSecureBoot(on)).await?;
     Ok(accepted(&context, &ident))
 }

@@ -52,14 +52,6 @@ pub(super) fn of_patch<F: Field>(text: &str) -> String {
     text.replacen(&format!("Schema error for {}:", crate::check::noun::<F>()), "Schema error for patch:", 1)
 }
 
-/// States in which interfaces and the resource class may be changed.
-fn is_at_rest(state: State) -> bool {
-    matches!(
-        state,
-        State::Enroll | State::Inspecting | State::InspectWait | State::Manageable | State::Available
-    )
-}
-
 /// PATCH of a node.
 pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rules) -> Result<(), NodeError> {
     use NodeField as F;
@@ -85,7 +77,7 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
     let changed = |field: NodeField| before.read(field) != node.read(field);
 
     let interface = |field: &&NodeField| field.spec().name.ends_with("_interface");
-    if !is_at_rest(state) && !before.maintenance {
+    if !state.is_unused() && !before.maintenance {
         let roots = patch.roots();
         if let Some(field) = roots.iter().filter(interface).find(|field| changed(**field)) {
             return conflict(format!(
@@ -96,7 +88,7 @@ pub(super) fn patch_node(node: &mut Node, patch: &Patch<NodeField>, rules: &Rule
             ));
         }
     }
-    if changed(F::ResourceClass) && before.resource_class.is_some() && !is_at_rest(state) {
+    if changed(F::ResourceClass) && before.resource_class.is_some() && !state.is_unused() {
         return conflict(format!(
             "Node {} can not have resource_class updated unless it is in one of allowed (enroll, inspecting, inspect wait, \
              manageable, available) states. Current state is '{state}'.",

@@ -53,9 +53,7 @@ pub(super) fn patch_port(
             port.uuid, node.uuid
         ));
     }
-    let pluggable =
-        matches!(state, State::Enroll | State::Inspecting | State::InspectWait | State::Manageable);
-    if !pluggable && !node.maintenance && CONNECTIVITY.iter().any(|field| changed(*field)) {
+    if !state.is_pluggable() && !node.maintenance && CONNECTIVITY.iter().any(|field| changed(*field)) {
         return conflict(format!(
             "Port {} can not have any connectivity attributes (pxe_enabled, local_link_connection, portgroup_id, \
              physical_network) updated unless node {} is in a enroll, inspecting, inspect wait, manageable state or in \

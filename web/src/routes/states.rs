@@ -7,7 +7,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{Data, Path, ServiceConfig};
 use ferric_actors::message::{ChangePower, SetMaintenance};
-use ferric_machine::{PowerState, PowerTarget, State};
+use ferric_machine::{PowerState, PowerTarget};
 use ferric_schema::JsonText;
 use serde::Serialize;
 use serde_json::Value;
@@ -112,22 +112,6 @@ async fn power(
     })?;
     if !context.version.has(target.minor()) {
         return Err(ApiError::too_new(&format!("power target '{target}'"), target.minor(), context.version));
-    }
-    if matches!(node.provision_state, State::Cleaning | State::CleanWait) {
-        let state = node.provision_state.as_str();
-        return Err(provision::impossible(
-            target.as_str(),
-            &node,
-            state,
-            "Wait for the end of the cleaning.",
-        ));
-    }
-    if node.disable_power_off && target.forbidden_by_disable_power_off() {
-        return Err(ApiError::conflict(format!(
-            "Failed to set node power state to {target}. The 'disable_power_off' of node {} is set: reboot it, or unset \
-             that first.",
-            node.uuid
-        )));
     }
     let asked = state.directory.ask(node.uuid, ChangePower { target, timeout }).await;
     asked.map_err(|error| ApiError::of_node(error, node.uuid))?;
