@@ -1,9 +1,10 @@
 """The differences that are meant: expected.json.
 
 A list of objects: `reason`, and what a difference must be to be that one, every key a regular expression over the whole:
-`resource`, `request` (METHOD /v1/path-with-$names @1.N), `at` (JSON path, `status`, `header NAME`, `wait`), `kind`, `ironic`
-and `ferric` (the two values as JSON; a text without its quotes). `{name}` groups of `ironic` may be repeated in `ferric` as
-(?P=name): both are matched as one text. An entry that matches nothing is an error.
+`resource`, `request` (METHOD /v1/path-with-$names @1.N), `sent` (the body of the request), `at` (JSON path, `status`, `header
+NAME`), `kind`, `ironic` and `ferric` (the two values as JSON; a text without its quotes). `{name}` groups of `ironic` may be
+repeated in `ferric` as (?P=name): both are matched as one text. `at`, `ironic` and `ferric` have to be there: what an entry
+does not say, it would swallow. An entry that matches nothing is an error.
 """
 
 import json
@@ -16,22 +17,24 @@ def shown(value):
 
 class Entry:
     def __init__(self, raw):
-        self.raw, self.matched = raw, 0
-        self.reason = raw["reason"]
-        strange = raw.keys() - {"reason", "resource", "request", "at", "kind", "ironic", "ferric"}
-        if strange:
-            raise ValueError(f"expected.json: unknown keys {strange}")
+        self.raw, self.matched, self.reason = raw, 0, raw.get("reason")
+        if strange := raw.keys() - {"reason", "resource", "request", "sent", "at", "kind", "ironic", "ferric"}:
+            raise ValueError(f"expected.json: unknown keys {strange}: {raw}")
+        if lacking := {"reason", "at", "ironic", "ferric"} - raw.keys():
+            raise ValueError(f"expected.json: {lacking} not told: {raw}")
         any_of = "[\\s\\S]*"
         self.request = re.compile(raw.get("request", any_of))
         self.resource = re.compile(raw.get("resource", any_of))
         self.at = re.compile(raw.get("at", any_of))
         self.kind = re.compile(raw.get("kind", any_of))
-        self.values = re.compile(f"(?:{raw.get('ironic', any_of)})\n\0(?:{raw.get('ferric', any_of)})")
+        self.sent = re.compile(raw.get("sent", any_of))
+        self.values = re.compile(f"(?:{raw['ironic']})\n\0(?:{raw['ferric']})")
 
     def fits(self, step, label, one):
         return (
             self.resource.fullmatch(step.resource)
             and self.request.fullmatch(label)
+            and self.sent.fullmatch(getattr(step, "body", None) or "")
             and self.at.fullmatch(one["at"])
             and self.kind.fullmatch(one["kind"])
             and self.values.fullmatch(f"{shown(one['ironic'])}\n\0{shown(one['ferric'])}")

@@ -2,11 +2,12 @@
 
     == title [@1.N]                    a scenario; what it made is gone before the next one; 1.N instead of the newest
     METHOD PATH [@N,M-O,none] [+Header=value]… [JSON | raw:text] [-> name[=json.path] …]
-    wait PATH key=value|other …        until the resource is so on both sides, and not locked
+    wait PATH key=value|other …        until the resource is so on both sides, and not locked; a side that does not get
+                                       there fails the run
     # a comment                        lines that begin with spaces go on with the one before
 
 `@36,37` sends the request twice, as 1.36 and as 1.37; `@none` sends no version. `-> n` keeps the answer's uuid for `$n` in
-what follows, `-> n=a.b` another value of it. `%mac`, `%uuid`, `%name` are a new address, UUID or name, `%mac1` (any number)
+what follows, `-> n=a.b` another value of it; a side that keeps nothing in any of the versions fails the run. `%mac`, `%uuid`, `%name` are a new address, UUID or name, `%mac1` (any number)
 the same one within the scenario. Paths are below /v1 unless they begin with `//`.
 """
 
@@ -30,6 +31,8 @@ class Request:
     headers: dict = field(default_factory=dict)
     body: str | None = None
     keep: dict = field(default_factory=dict)
+    # of the line's versions
+    last: bool = True
 
     @property
     def label(self):
@@ -105,9 +108,9 @@ def read(resource, text):
                 wanted = dict(one.replace("\\x20", " ").split("=", 1) for one in wanted)
                 scenario.steps.append(Wait(resource, scenario.title, number, path, wanted))
                 continue
-            for version, keep, method, path, headers, body in requests(line, default):
+            for version, keep, method, path, headers, body, last in requests(line, default):
                 scenario.steps.append(
-                    Request(resource, scenario.title, number, method, path, version, headers, body, keep)
+                    Request(resource, scenario.title, number, method, path, version, headers, body, keep, last)
                 )
         except (ValueError, IndexError, TypeError) as error:
             raise Bad(f"{resource} line {number}: {line!r}: {error}") from error
@@ -165,5 +168,6 @@ def requests(line, default):
         json.loads(re.sub(r"(?<![\w\"])\$\w+(?!\w*\")", "0", body))
     if method not in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
         raise ValueError(f"method {method}")
-    for version in versions(wanted, default):
-        yield version, keep, method, path, headers, body
+    sent = versions(wanted, default)
+    for at, version in enumerate(sent):
+        yield version, keep, method, path, headers, body, at + 1 == len(sent)

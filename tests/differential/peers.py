@@ -41,6 +41,9 @@ def free_port():
 class Peer:
     """A server. `start` returns when it answers."""
 
+    # whether it answers 500 where its database is locked, and may be asked again
+    stumbles = False
+
     def __init__(self, name, folder):
         self.name, self.folder, self.port = name, Path(folder), free_port()
         self.process = self.connection = None
@@ -100,6 +103,8 @@ class Peer:
 
 
 class Ironic(Peer):
+    stumbles = True
+
     def __init__(self, folder, venv):
         super().__init__("ironic", folder)
         self.venv = Path(venv)

@@ -1,4 +1,11 @@
-"""The same callers ask a real Ironic and Ferric the same things, against the same Keystone; statuses are compared.
+"""A tool, which no test runs: it wants a real Ironic on a real Keystone. The same callers ask that Ironic and Ferric the same
+things, against the same Keystone; statuses are compared. tests/keystone/main.rs holds Ferric alone against the rules.
+
+    dir=$(tests/keystone/install.sh); cp -r $dir/template k         a Keystone with people in it
+    $dir/venv/bin/python tests/keystone/serve.py k 15000            `people.py URL endpoint` puts it into its catalogue
+    $(tests/differential/install.sh)/bin/ironic                     an Ironic: tests/differential/ironic.conf, with
+                                    auth_strategy = keystone and [keystone_authtoken] for that Keystone (user ferric)
+    ferric serve --config …         with auth.strategy = "keystone" and [keystone_authtoken], as docs/OPERATING.md says
 
 compare.py KEYSTONE IRONIC FERRIC     base URLs; Ironic runs with auth_strategy=keystone and fake-hardware
 

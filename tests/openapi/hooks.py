@@ -30,14 +30,13 @@ def before_call(context, case, kwargs):
     if path.endswith("/vendor_passthru") and case.query:
         for method in OBJECTS["drivers:method" if "drivers" in path else "nodes:method"][:1]:
             case.query["method"] = method
-    # what is taken away should not be what everything else works with
-    if case.method == "DELETE" and path.count("/") < 4:
-        if path == "/v1/inspection_rules":
-            case.query = {"no": "this one empties the table"}
-        return
+    if case.method == "DELETE" and path == "/v1/inspection_rules":
+        case.query = {"no": "this one empties the table"}
     collection = path.removeprefix("/v1/").removeprefix("ferric/").split("/{")[0]
+    # what is taken away is not what everything else works with
+    doomed = OBJECTS.get(f"doomed:{collection}") if case.method == "DELETE" and path.endswith("}") else None
     for name, value in (case.path_parameters or {}).items():
-        known = OBJECTS.get(f"{path}:{name}") or OBJECTS.get(f"{collection}:{name}") or (name in WHOLE and OBJECTS.get(collection))
+        known = path.count("{") == 1 and doomed or OBJECTS.get(f"{path}:{name}") or OBJECTS.get(f"{collection}:{name}") or (name in WHOLE and OBJECTS.get(collection))
         # the same case is changed the same way each time
         number = hashlib.sha256(f"{case.operation.label} {name} {value!r}".encode()).digest()
         if known and number[0] % 6:

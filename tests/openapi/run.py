@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,11 +25,36 @@ CHECKS = (
 )
 CONFIG = """
 [checks.not_a_server_error]
-# what the document has: not built, and not now
-expected-statuses = ["2xx", "3xx", "4xx", 501, 503]
+# what the document has: not now. 501 is of hardware whose protocol is not there, which none of what is furnished has
+expected-statuses = ["2xx", "3xx", "4xx", 503]
 [phases.coverage]
 unexpected-methods = ["PUT", "POST", "DELETE", "PATCH"]
 """
+
+
+# Operations (VERSION METHOD PATH) that have no success here, and why; with any other one the run fails.
+UNREACHED = {
+    # the vendor methods of fake hardware take POST, with an argument that has to be told
+    r"\S+ (GET|PUT|PATCH|DELETE) /v1/(nodes/{ident}|drivers/{name})/vendor_passthru(/{method})?",
+    r"\S+ POST /v1/(nodes/{ident}/vendor_passthru|drivers/{name}/vendor_passthru(/{method})?)",
+    # fake hardware has none
+    r"\S+ PUT /v1/nodes/{ident}/management/(inject_nmi|indicators/{indicator})",
+    r"\S+ GET /v1/nodes/{ident}/vmedia",
+    r"\S+ DELETE /v1/nodes/{ident}/vmedia/{device_types}",
+    r"\S+ GET /v1/nodes/{ident}/bios/{setting}",
+    # has to name what was attached to the very node
+    r"\S+ DELETE /v1/nodes/{ident}/vifs/{vif}",
+    # have to tell what a ramdisk knows: its token, its cards; tests/e2e does
+    r"\S+ POST /v1/(continue_inspection|heartbeat/{ident})",
+    # hooks.py sees to it that it is refused
+    r"\S+ DELETE /v1/inspection_rules",
+    # not asked at all: the document itself, and what has no end
+    r"\S+ GET /(openapi\.json|v1/ferric/events)",
+    # the few verbs of 1.1 are seldom made up for a node that can take them
+    r"1\.1 PUT /v1/nodes/{ident}/states/provision",
+}
+# how many of everything are there to be deleted
+DOOMED = 6
 
 
 def free_port():
@@ -121,7 +147,23 @@ def furnish(api):
         if time.monotonic() > deadline:
             sys.exit(f"openapi: the allocation stays {allocated}")
         time.sleep(0.05)
+    # some of each to be deleted
+    unused = [api.make("/v1/nodes", driver="fake-hardware", name=f"unused-{at}")["uuid"] for at in range(DOOMED)]
+    def doomed(collection, fields):
+        return [api.make(f"/v1/{collection}", **fields(at))["uuid"] for at in range(DOOMED)]
     return {
+        "doomed:nodes": unused,
+        "doomed:ports": doomed("ports", lambda at: {"node_uuid": nodes[4], "address": f"02:00:00:00:02:0{at}"}),
+        "doomed:chassis": doomed("chassis", lambda at: {}),
+        "doomed:portgroups": doomed("portgroups", lambda at: {"node_uuid": nodes[4], "name": f"unused-{at}"}),
+        "doomed:deploy_templates": doomed("deploy_templates", lambda at: {"name": f"CUSTOM_D{at}", "steps": [step | {"priority": 10}]}),
+        "doomed:runbooks": doomed("runbooks", lambda at: {"name": f"CUSTOM_E{at}", "steps": [step | {"order": 1}]}),
+        "doomed:inspection_rules": doomed("inspection_rules", lambda at: {"actions": [rule]}),
+        "doomed:allocations": doomed("allocations", lambda at: {"resource_class": "none-such", "name": f"unused-{at}"}),
+        "doomed:volume/connectors": doomed(
+            "volume/connectors", lambda at: volume | {"type": "iqn", "connector_id": f"iqn.2026-11.x:unused-{at}"}),
+        "doomed:volume/targets": doomed(
+            "volume/targets", lambda at: volume | {"volume_type": "iscsi", "volume_id": f"unused-{at}", "boot_index": at + 1}),
         "/v1/nodes/{ident}/inventory:ident": inspected[:1],
         "/v1/nodes/{ident}/history/{line}:ident": inspected[1:2],
         "/v1/nodes/{ident}/allocation:ident": [allocated["node_uuid"]],
@@ -174,13 +216,13 @@ def fuzz(schemathesis, url, version, folder, objects, options):
     start = min((text.find(mark) for mark in ("= ERRORS =", "= FAILURES =") if mark in text), default=len(text) - 1500)
     print(text[max(start, 0):])
     print(f"openapi {version}: {'ok' if done.returncode == 0 else 'FAILED'}, {cases.group(1) if cases else '?'} requests in {time.monotonic() - began:.0f} s")
-    if not options.only:
-        print_reach(version, json.loads(urllib.request.urlopen(f"{url}/openapi.json?microversion={version}").read()), report)
-    return done.returncode == 0
+    unreached = [] if options.only else reach(version, json.loads(urllib.request.urlopen(f"{url}/openapi.json?microversion={version}").read()), report)
+    return done.returncode == 0 and not unreached
 
 
-def print_reach(version, document, report):
-    """How many operations had success at least once: of the others, only the refusals were tried."""
+def reach(version, document, report):
+    """Tells how many operations had success at least once, of the others only the refusals were tried; answers those that
+    had none without being in UNREACHED."""
     can = lambda operation: any(status < "300" for status in operation["responses"])
     seen = {
         f"{method.upper()} {path}": False
@@ -195,6 +237,10 @@ def print_reach(version, document, report):
                 seen[name] = True
     never = sorted(name for name, good in seen.items() if not good)
     print(f"openapi {version}: {len(seen) - len(never)} of {len(seen)} operations had success; only refused:", ", ".join(never))
+    unreached = [name for name in never if not any(re.fullmatch(one, f"{version} {name}") for one in UNREACHED)]
+    if unreached:
+        print(f"openapi {version}: FAILED, not in UNREACHED:", ", ".join(unreached))
+    return unreached
 
 
 def main():
@@ -244,4 +290,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # whoever is told to end stops its server first
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     main()
