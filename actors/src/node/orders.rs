@@ -118,7 +118,8 @@ impl Order {
     fn recorded(&self) -> Option<&'static str> {
         match self {
             Order::Console(_) => Some("console"),
-            Order::Attach(_) | Order::Detach(_) => Some("management"),
+            // Ironic does not say which
+            Order::Attach(_) | Order::Detach(_) => Some("UNKNOWN"),
             Order::Vendor { .. } => Some("vendor"),
             Order::BootMode(_) | Order::SecureBoot(_) => None,
         }
