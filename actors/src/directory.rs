@@ -1,6 +1,7 @@
 //! Node id → actor address: the only place that knows where a node lives.
 
-use std::collections::{BTreeMap, HashSet};
+use std::any::TypeId;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -23,7 +24,11 @@ use crate::doing::Doing;
 use crate::error::NodeError;
 use crate::governor::Governor;
 use crate::job::stopped;
-use crate::message::{CallVendor, DriverInfo, Told, UpdatePort, VendorAnswer};
+use crate::message::{
+    CallVendor, Describe, DriverInfo, GetBootDevice, GetConsole, GetIndicator, GetIndicators,
+    GetVendorMethods, GetVmedia, Heartbeat, Lookup, SetMaintenance, SupportedBootDevices, Told, UpdatePort,
+    Validate, VendorAnswer,
+};
 use crate::node::{Leave, NodeActor, ReloadPorts, Turn};
 use crate::places::Places;
 use crate::ports::PortBook;
@@ -286,7 +291,8 @@ impl Directory {
         NodeError::Locked { node: node.uuid, host, doing: self.inner.world.sentence_of(node.uuid) }
     }
 
-    /// Sends a message to a node and waits for its answer; for its turn at most `request_within`.
+    /// Sends a message to a node and waits for its answer; for its turn at most `request_within`, and for an order that
+    /// holds the node ([`Settings::lock_wait`]) only what needs the node for itself.
     ///
     /// Errors: `NotFound`; `Locked` when its turn does not come in time; `Rebuilding` when the actor died over it.
     pub async fn ask<M, T>(&self, node: Uuid, message: M) -> Result<T, NodeError>
@@ -296,13 +302,16 @@ impl Directory {
         NodeActor: Handler<M>,
         actix::Context<NodeActor>: ToEnvelope<NodeActor, M>,
     {
-        let address = self.inner.nodes.get(&node).map(|entry| entry.value().clone());
-        let Some(address) = address else {
+        let Some(address) = self.address(node) else {
             return Err(self.missing(node).await);
         };
+        let settings = &self.inner.world.settings;
+        let turn = Turn { locks: needs_lock::<M>() };
+        // whoever waits for an order is told so by the node itself, not by the end of the patience here
+        let within =
+            if turn.locks { settings.request_within + settings.lock_wait() } else { settings.request_within };
         // the turn first: a request that was let in is never answered "locked, try again" while it is being done
-        let turn = turn(&address, self.inner.world.settings.request_within).await;
-        let answer = match turn {
+        let answer = match in_turn(&address, turn, within).await {
             Ok(()) => address.send(message).timeout(ANSWER).await,
             Err(error) => Err(error),
         };
@@ -327,14 +336,52 @@ impl Directory {
         Ok(packed.map_err(|error| StoreError::other(error.to_string()))??)
     }
 
+    fn address(&self, node: Uuid) -> Option<Addr<NodeActor>> {
+        self.inner.nodes.get(&node).map(|entry| entry.value().clone())
+    }
+
     /// Changes a port of `node`; with a new `node_uuid` it moves, and its new node learns of it too.
-    /// Errors: as [`Directory::ask`].
+    /// Errors: as [`Directory::ask`]; what was moved is not answered with one.
     pub async fn update_port(&self, node: Uuid, change: UpdatePort) -> Result<Port, NodeError> {
-        let port = self.ask(node, change).await?;
-        if port.node_uuid != node {
-            self.ask(port.node_uuid, ReloadPorts).await?;
+        let directory = self.clone();
+        // in a task of its own: a client that hangs up must not leave a port without a node that knows it
+        let moved = tokio::spawn(async move {
+            let port = directory.ask(node, change).await?;
+            if port.node_uuid != node {
+                let (to, within) = (port.node_uuid, directory.settings().request_within);
+                let told = tokio::spawn(async move { directory.reload_ports(to).await });
+                // it is told however long that takes; the answer says what is stored already
+                if tokio::time::timeout(within, told).await.is_err() {
+                    tracing::warn!(node = %to, port = %port.uuid, "the node does not know yet that it has this port");
+                }
+            }
+            Ok::<_, NodeError>(port)
+        });
+        moved.await.map_err(|error| StoreError::other(error.to_string()))?
+    }
+
+    /// Has a node read its ports anew, whatever holds it, and however often its actor dies over it.
+    async fn reload_ports(&self, node: Uuid) {
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match self.address(node) {
+                Some(address) => match address.send(ReloadPorts).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => tracing::error!(%node, %error, "cannot read its ports anew yet"),
+                    Err(MailboxError::Closed | MailboxError::Timeout) => {}
+                },
+                None if matches!(self.missing(node).await, NodeError::NotFound { .. }) => return,
+                None => {}
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
         }
-        Ok(port)
+    }
+
+    /// The node is deleted: the actor at `address` is not asked any more.
+    pub(crate) fn left(&self, node: Uuid, address: &Addr<NodeActor>) {
+        // another one may have been enrolled with its id meanwhile
+        self.inner.nodes.remove_if(&node, |_, known| known == address);
     }
 
     /// Why a node has no actor: it does not exist, or it is being rebuilt.
@@ -342,7 +389,7 @@ impl Directory {
         match self.store().read(move |conn| nodes::get(conn, node)).await {
             Ok(Some(_)) => NodeError::Rebuilding(node),
             Ok(None) => {
-                self.forget(node);
+                self.inner.nodes.remove_if(&node, |_, known| !known.connected());
                 NodeError::NotFound { what: "Node", id: node.to_string() }
             }
             Err(error) => error.into(),
@@ -440,13 +487,30 @@ impl Directory {
     #[must_use]
     pub fn doing(&self, node: Uuid) -> Option<Doing> {
         let doing = self.inner.world.doing.get(&node).map(|entry| entry.clone())?;
-        Some(self.with_place(node, doing))
+        let place = || {
+            let lines = self.queue();
+            let mut all = lines.iter().flat_map(|(kind, line)| places_of(kind, line));
+            all.find(|(one, _)| *one == node).map(|(_, place)| place)
+        };
+        let waiting_for = if doing.number == 0 { place() } else { None };
+        Some(Doing { waiting_for: waiting_for.or(doing.waiting_for), ..doing })
     }
 
     /// What all nodes are doing at this moment; those at rest are left out.
     #[must_use]
     pub fn all_doing(&self) -> Vec<(Uuid, Doing)> {
-        self.inner.world.doing.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+        let lines = self.queue();
+        let places: HashMap<Uuid, String> =
+            lines.iter().flat_map(|(kind, line)| places_of(kind, line)).collect();
+        let all = self.inner.world.doing.iter();
+        all.map(|entry| {
+            let (node, mut doing) = (*entry.key(), entry.value().clone());
+            if doing.number == 0 {
+                doing.waiting_for = places.get(&node).cloned().or(doing.waiting_for);
+            }
+            (node, doing)
+        })
+        .collect()
     }
 
     /// Everything that happens from now on: committed events, and progress. A receiver that is too slow is told how
@@ -463,19 +527,6 @@ impl Directory {
         BTreeMap::from([("deploy", world.deploys.waiting()), ("clean", world.cleans.waiting())])
     }
 
-    /// Says in what is shown of a node that waits for a place, which place it has.
-    fn with_place(&self, node: Uuid, mut doing: Doing) -> Doing {
-        if doing.number == 0 {
-            for (kind, line) in self.queue() {
-                if let Some(at) = line.iter().position(|one| *one == node) {
-                    doing.waiting_for =
-                        Some(format!("place {} of {} in the {kind} queue", at + 1, line.len()));
-                }
-            }
-        }
-        doing
-    }
-
     /// What all actors share.
     pub(crate) fn world(&self) -> &Arc<World> {
         &self.inner.world
@@ -485,6 +536,12 @@ impl Directory {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.inner.world.settings.host
+    }
+
+    /// The wall clock of the actors, which stamps what they write.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.world.now()
     }
 
     /// What the actors were started with.
@@ -526,10 +583,38 @@ fn event(node: Uuid, at: Timestamp, severity: &str, kind: &str, text: String) ->
 }
 
 /// Waits until the node's mailbox comes to this request.
-async fn turn(address: &Addr<NodeActor>, within: Duration) -> Result<(), MailboxError> {
-    address.send(Turn).timeout(within).await
+async fn in_turn(address: &Addr<NodeActor>, turn: Turn, within: Duration) -> Result<(), MailboxError> {
+    address.send(turn).timeout(within).await
+}
+
+/// Whether a message wants the node for itself, and so waits for an order that holds it. Questions and what agents say
+/// do not.
+fn needs_lock<M: 'static>() -> bool {
+    let free = [
+        TypeId::of::<Describe>(),
+        TypeId::of::<SetMaintenance>(),
+        TypeId::of::<Validate>(),
+        TypeId::of::<GetBootDevice>(),
+        TypeId::of::<SupportedBootDevices>(),
+        TypeId::of::<GetConsole>(),
+        TypeId::of::<GetIndicators>(),
+        TypeId::of::<GetIndicator>(),
+        TypeId::of::<GetVmedia>(),
+        TypeId::of::<GetVendorMethods>(),
+        TypeId::of::<Lookup>(),
+        TypeId::of::<Heartbeat>(),
+    ];
+    !free.contains(&TypeId::of::<M>())
 }
 
 fn unknown_driver(name: &str) -> NodeError {
     NodeError::NotFound { what: "Driver", id: name.to_owned() }
+}
+
+/// Everybody's place in a line, in words.
+fn places_of(kind: &str, line: &[Uuid]) -> impl Iterator<Item = (Uuid, String)> {
+    let of = line.len();
+    line.iter()
+        .enumerate()
+        .map(move |(at, node)| (*node, format!("place {} of {of} in the {kind} queue", at + 1)))
 }

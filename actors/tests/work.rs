@@ -278,6 +278,13 @@ async fn a_hold_is_nobody_elses_turn() {
     world.calls_until(held, State::CleanHold).await;
     world.verb(other, Verb::Provide).await.expect("accepted");
     world.calls_until(other, State::Available).await;
+    // nor after a restart, which finds the held one in the journal
+    let one = Settings { max_concurrent_cleans: 1, ..cleaning() };
+    let world = world.restarts(over(&Arc::default()), one).await;
+    world.verb(other, Verb::Manage).await.expect("accepted");
+    world.calls_until(other, State::Manageable).await;
+    world.verb(other, Verb::Provide).await.expect("accepted");
+    world.calls_until(other, State::Available).await;
     world.verb(held, Verb::Unhold).await.expect("accepted");
     world.calls_until(held, State::Manageable).await;
 }

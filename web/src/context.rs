@@ -2,6 +2,7 @@
 //! response.
 
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -10,7 +11,10 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
 
 use crate::error::ApiError;
+use crate::gates::{Arg, NO_ARGS};
+use crate::operations::Operation;
 use crate::policy::Caller;
+use crate::query::Args;
 use crate::server::WebState;
 use crate::version::{self, Version};
 
@@ -23,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) base: String,
     /// Whose request it is.
     pub(crate) caller: Caller,
+    /// Its row in the table of operations; none for a path that has no row.
+    pub(crate) operation: Option<&'static Operation>,
 }
 
 impl Context {
@@ -30,6 +36,21 @@ impl Context {
     pub(crate) fn ungated(mut self) -> Context {
         self.version = Version::MAX;
         self
+    }
+
+    /// The arguments of the query, all of which the operation's row has and the version knows.
+    pub(crate) fn args(&self, request: &HttpRequest) -> Result<Args, ApiError> {
+        self.args_at(request, self.version)
+    }
+
+    /// As [`Context::args`], of another version.
+    pub(crate) fn args_at(&self, request: &HttpRequest, version: Version) -> Result<Args, ApiError> {
+        Args::parse(request.query_string(), self.allowed(), version)
+    }
+
+    /// What the operation takes: in its query and, where its body is made of arguments, there too.
+    pub(crate) fn allowed(&self) -> &'static [Arg] {
+        self.operation.map_or(NO_ARGS, |row| row.query)
     }
 }
 
@@ -62,6 +83,26 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: String) {
     }
 }
 
+/// A line of the log for what changed something or was refused, under the id that the client was given. What only
+/// reads, and what ramdisks do all the time, is told to who wants to know everything.
+fn tell<B>(response: &ServiceResponse<B>, id: &str, user: Option<&str>, peer: Option<IpAddr>) {
+    let (method, path) = (response.request().method(), response.request().path());
+    let status = response.status();
+    let error = response.response().error().map(ToString::to_string).unwrap_or_default();
+    let often = method.is_safe() || path.contains("/heartbeat/");
+    let peer = peer.map(|peer| peer.to_string());
+    let code = status.as_u16();
+    if status.is_server_error() {
+        tracing::warn!(request = id, user, peer, %method, path, status = code, error, "a request failed");
+    } else if status.is_client_error() && !often {
+        tracing::info!(request = id, user, peer, %method, path, status = code, error, "a request was refused");
+    } else if often {
+        tracing::debug!(request = id, user, peer, %method, path, status = code, error, "a request");
+    } else {
+        tracing::info!(request = id, user, peer, %method, path, status = code, "a request was accepted");
+    }
+}
+
 /// Negotiates, gives the request its id, and puts the headers on the response.
 pub(crate) async fn layer<B: MessageBody + 'static>(
     request: ServiceRequest,
@@ -71,7 +112,8 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
     let state = state.ok_or_else(|| ApiError::internal("the API was started without its state"))?;
     let max = state.settings.max_version();
     let id = format!("req-{}", uuid::Uuid::new_v4());
-    let caller = match state.settings.auth.admit(request.path(), request.headers()).await {
+    let peer = request.peer_addr().map(|addr| addr.ip());
+    let caller = match state.settings.auth.admit(request.path(), request.headers(), peer).await {
         Ok(caller) => caller,
         Err(denial) => {
             let mut response = request.into_response(denial.response()).map_into_right_body();
@@ -81,6 +123,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         }
     };
 
+    let who = caller.user().map(str::to_owned);
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let at_root = matches!(request.path(), "/healthz" | "/readyz");
     let negotiated = match version::negotiate(header, max) {
@@ -96,7 +139,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         }
         Ok(version) => {
             let base = base(&request, &state);
-            request.extensions_mut().insert(Context { version, base, caller });
+            request.extensions_mut().insert(Context { version, base, caller, operation: None });
             let response = next.call(request).await?;
             let hidden = response.response().error().and_then(|error| error.as_error::<ApiError>());
             let shown = (!hidden.is_some_and(ApiError::hides_version)).then_some(version);
@@ -112,11 +155,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
             (request.into_response(response).map_into_right_body(), None)
         }
     };
-    if response.status().is_server_error() {
-        let error = response.response().error().map(ToString::to_string).unwrap_or_default();
-        let (method, path) = (response.request().method(), response.request().path());
-        tracing::warn!(request = %id, %method, path, status = response.status().as_u16(), error, "a request failed");
-    }
+    tell(&response, &id, who.as_deref(), peer);
     let headers = response.headers_mut();
     put(headers, version::MIN_HEADER, Version::MIN.to_string());
     put(headers, version::MAX_HEADER, max.to_string());

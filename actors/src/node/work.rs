@@ -344,8 +344,8 @@ impl NodeActor {
         let steps = [&self.node.deploy_step, &self.node.clean_step, &self.node.service_step];
         operation.abort_after = steps.iter().any(|step| step.get("abort_after").is_some());
         let (at, purpose) = (operation.at, operation.purpose);
-        if at.is_some() {
-            // it had its place; one that never began waits in line again
+        if at.is_some() && !self.state().is_hold() {
+            // it had its place; one that never began waits in line again, and one that holds gave its own back
             operation.place = self.places(purpose).as_ref().and_then(Places::try_enter);
         }
         tracing::info!(node = %self.uuid(), work = %purpose.word(), step = ?operation.name(), "taking work up again");

@@ -13,20 +13,17 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check;
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
-use crate::gates::{
-    Field, ITEM_ARGS, Kind, NODE_FILTERS, NODE_NAME_IN_PATH, NODES_ARGS, NodeField, PATCH_NODE_ARGS,
-    STARTS_IN_ENROLL, UNSET_CHASSIS,
-};
-use crate::nearest::{did_you_mean, ended};
+use crate::gates::{Field, Kind, NODE_FILTERS, NodeField, STARTS_IN_ENROLL, UNSET_CHASSIS};
+use crate::nearest::did_you_mean;
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
 use crate::routes::edit::{self, Rules};
-use crate::routes::{at, read, without_json_suffix};
+use crate::routes::found::{check_keys, find_for, marker, seen};
+use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::views::{Collection, NodeView};
 
@@ -35,54 +32,6 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(at("/nodes/detail").get(list_detail))
         .service(at("/nodes/validate").get(super::management::validate_by_query))
         .service(at("/nodes/{ident}").get(show).patch(change).delete(delete));
-}
-
-/// The node that a client calls `ident`: a UUID, or a name since 1.5.
-pub(super) async fn find(state: &WebState, context: &Context, ident: &str) -> Result<Node> {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    if !ident.bytes().all(unreserved) {
-        return Err(ApiError::no_ident("node", ident));
-    }
-    let by_name = context.version.has(NODE_NAME_IN_PATH);
-    let candidates: Vec<String> = [Some(ident), without_json_suffix(ident, context)]
-        .into_iter()
-        .flatten()
-        .filter(|ident| query::parse_uuid(ident).is_some() || (by_name && !ident.contains('\0')))
-        .map(str::to_owned)
-        .collect();
-    let found = read(state, move |conn| {
-        for ident in candidates {
-            if let Some(node) = nodes::find(conn, &ident)? {
-                return Ok(Some(node));
-            }
-        }
-        Ok(None)
-    })
-    .await?;
-    found.ok_or_else(|| missing(context, ident))
-}
-
-/// 404, the same whether there is no such node or the caller may not see it.
-fn missing(context: &Context, ident: &str) -> ApiError {
-    if query::parse_uuid(ident).is_none() && !context.version.has(NODE_NAME_IN_PATH) {
-        return ApiError::not_found(format!(
-            "Node {ident} could not be found. Nodes are known by their names since API version 1.{NODE_NAME_IN_PATH}, this \
-             request uses {}.",
-            context.version
-        ));
-    }
-    ApiError::missing("Node", ident, "nodes")
-}
-
-/// [`find`], for a caller who wants to do what `rule` stands for: 404 if the caller may not see the node, 403 if it may
-/// see it and not do that.
-pub(super) async fn find_for(state: &WebState, context: &Context, ident: &str, rule: Rule) -> Result<Node> {
-    let node = find(state, context, ident).await?;
-    if !context.may(Rule::NodeGet, Target::node(&node)) {
-        return Err(missing(context, ident));
-    }
-    context.authorize(rule, Target::node(&node))?;
-    Ok(node)
 }
 
 /// Nodes with what is not in their rows.
@@ -153,13 +102,12 @@ impl serde::Serialize for View<'_> {
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), NODES_ARGS, context.version)?;
+    let args = context.args(&request)?;
     list_with(&state, &context, &args, None, false).await
 }
 
 async fn list_detail(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let without_fields = &NODES_ARGS[..NODES_ARGS.len() - 2];
-    let args = Args::parse(request.query_string(), without_fields, context.version)?;
+    let args = context.args(&request)?;
     list_with(&state, &context, &args, None, true).await
 }
 
@@ -190,9 +138,7 @@ async fn list_with(
         // a parent that is not there has no children
         Some(ident) => Some(match query::parse_uuid(ident) {
             Some(id) => id,
-            None => {
-                find_for(state, context, ident, Rule::NodeGet).await.map_or(Uuid::nil(), |node| node.uuid)
-            }
+            None => seen(state, context, ident).await?.map_or(Uuid::nil(), |node| node.uuid),
         }),
     };
     wanted.project = project;
@@ -234,19 +180,13 @@ async fn list_with(
     let columns = (!detail).then_some(LIST_COLUMNS);
     let within = chassis.map(|id| format!("chassis/{id}/")).unwrap_or_default();
     let path = format!("{within}nodes{}", if detail { "/detail" } else { "" });
-    let next =
-        last.map(|last| paging.next(context, &path, args, &NODES_ARGS[..NODE_FILTERS], columns, &last));
+    let next = last.map(|last| paging.next(context, &path, args, NODE_FILTERS, columns, &last));
     let items = loaded.views(state, context, &fields);
     Ok(HttpResponse::Ok().json(Collection { name: "nodes", items: &items, next }))
 }
 
 /// What the address of a next page asks for where the client asked for nothing.
 const LIST_COLUMNS: &str = "instance_uuid,maintenance,power_state,provision_state,uuid,name";
-
-/// A marker, which is a UUID.
-pub(super) fn marker(text: &str) -> Result<Uuid> {
-    query::parse_uuid(text).ok_or_else(|| ApiError::bad_request(format!("Expected UUID for marker: {text}")))
-}
 
 /// Keys of columns that cannot be compared stand bare in Ironic's text, unknown ones in quotes.
 fn sort_key_shown(key: &str) -> String {
@@ -304,7 +244,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let fields = query::item_fields::<NodeField>(&args, context.version).map_err(one_field)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGet).await?;
     answer(&state, &context, node, &fields, HttpResponse::Ok()).await
@@ -325,6 +265,11 @@ fn taken(state: &WebState, error: NodeError, node: Uuid) -> ApiError {
     if let NodeError::NoValidHost { driver, .. } = &error {
         let mut known: Vec<String> = state.directory.drivers().into_iter().map(|one| one.name).collect();
         known.sort_unstable();
+        if known.contains(driver) {
+            return ApiError::bad_request(format!(
+                "{error} The driver is there; no conductor serves that group."
+            ));
+        }
         let meant = did_you_mean(driver, known.iter().map(String::as_str));
         return ApiError::bad_request(format!("{error} Enabled are: {}.{meant}", known.join(", ")));
     }
@@ -343,15 +288,13 @@ fn taken(state: &WebState, error: NodeError, node: Uuid) -> ApiError {
 /// The parent that a client names: a UUID, or a name.
 async fn name_parent(state: &WebState, context: &Context, parent: &mut Value) -> Result<()> {
     let Some(ident) = parent.as_str() else { return Ok(()) };
-    match find_for(state, context, ident, Rule::NodeGet).await {
-        Ok(node) => *parent = Value::String(node.uuid.to_string()),
-        Err(_) => {
-            let shown: String = ident.chars().take(64).collect();
-            return Err(ApiError::bad_request(format!(
-                "Unable to apply the requested parent_node '{shown}'. Requested value was invalid."
-            )));
-        }
-    }
+    let found = seen(state, context, ident).await?.ok_or_else(|| {
+        let shown: String = ident.chars().take(64).collect();
+        ApiError::bad_request(format!(
+            "Unable to apply the requested parent_node '{shown}'. Requested value was invalid."
+        ))
+    })?;
+    *parent = Value::String(found.uuid.to_string());
     Ok(())
 }
 
@@ -385,7 +328,7 @@ async fn create(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), crate::gates::NO_ARGS, context.version)?;
+    context.args(&request)?;
     let own = state.settings.own_nodes && context.may(Rule::NodeCreateSelfOwnedNode, Target::NONE);
     if !own {
         context.authorize(Rule::NodeCreate, Target::NONE)?;
@@ -406,7 +349,7 @@ async fn create(
     if let Some(parent) = body.get_mut("parent_node") {
         name_parent(&state, &context, parent).await?;
     }
-    let mut node = Node::new(Uuid::new_v4(), "", now());
+    let mut node = Node::new(Uuid::new_v4(), "", state.directory.now());
     if !version.has(STARTS_IN_ENROLL) {
         node.provision_state = State::Available;
     }
@@ -536,37 +479,6 @@ fn change_policies(patch: &Patch<NodeField>) -> Vec<Rule> {
     rules
 }
 
-/// Refuses keys that POST does not take (400), or that are newer than the version (406, unless null).
-pub(super) fn check_keys<F: Field>(body: &serde_json::Map<String, Value>, context: &Context) -> Result<()> {
-    let known = |key: &str| F::named(key).filter(|field| field.spec().write.at_create());
-    let strange: Vec<String> =
-        body.keys().filter(|key| known(key).is_none()).map(|key| format!("'{key}'")).collect();
-    if !strange.is_empty() {
-        let names = || F::ALL.iter().map(|field| field.spec()).filter(|spec| spec.write.at_create());
-        let hint = |key: &str| ended(did_you_mean(key.trim_matches('\''), names().map(|spec| spec.name)));
-        let verb = if strange.len() == 1 { "was" } else { "were" };
-        return Err(ApiError::bad_request(format!(
-            "Schema error for {}: Additional properties are not allowed ({} {verb} unexpected){}",
-            check::noun::<F>(),
-            strange.join(", "),
-            hint(&strange[0])
-        )));
-    }
-    for (key, value) in body {
-        if let Some(field) = known(key)
-            && !value.is_null()
-            && !context.version.has(field.spec().since)
-        {
-            return Err(ApiError::too_new(
-                &format!("attribute '{key}'"),
-                field.spec().since,
-                context.version,
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// What a node refers to must exist.
 async fn check_relations(
     state: &WebState,
@@ -595,12 +507,6 @@ async fn check_relations(
     Ok(())
 }
 
-/// The wall clock.
-pub(super) fn now() -> ferric_machine::Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    ferric_machine::Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
 async fn change(
     request: HttpRequest,
     ident: Path<String>,
@@ -608,7 +514,7 @@ async fn change(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PATCH_NODE_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let reset_interfaces = args.bool("reset_interfaces")?;
     let mut patch = Patch::<NodeField>::parse(body.0, context.version)?;
     let roots = patch.roots();
@@ -675,7 +581,7 @@ async fn delete(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), crate::gates::NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGet).await?;
     let target = Target::node(&node);
     if !(state.settings.own_nodes && context.may(Rule::NodeDeleteSelfOwnedNode, target)) {
