@@ -62,12 +62,6 @@ pub enum NodeError {
     /// A driver says no, synchronously.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// What Ironic has and Ferric does not have yet (501).
-    #[error("{what} is not part of this release of Ferric")]
-    NotBuilt {
-        /// The operation.
-        what: String,
-    },
     /// An allocation cannot be made as it was asked for (AllocationFailed; 500 in Ironic).
     #[error("{0}")]
     AllocationFailed(String),

@@ -212,8 +212,13 @@ fn text<F: Field>(name: &str, value: &Value, max: usize, required: bool) -> Resu
     }
 }
 
-fn logical_name(what: &str, name: &str, version: Version) -> Result<(), String> {
+/// Whether it can be a name at all: what a path can hold unencoded.
+pub(crate) fn is_logical_name(name: &str) -> bool {
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    !name.is_empty() && name.bytes().all(unreserved)
+}
+
+fn logical_name(what: &str, name: &str, version: Version) -> Result<(), String> {
     let host_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -221,11 +226,8 @@ fn logical_name(what: &str, name: &str, version: Version) -> Result<(), String> 
             && !label.ends_with('-')
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    let fits = if version.has(RELAXED_NAMES) {
-        !name.is_empty() && name.bytes().all(unreserved)
-    } else {
-        name.split('.').all(host_label)
-    };
+    let fits =
+        if version.has(RELAXED_NAMES) { is_logical_name(name) } else { name.split('.').all(host_label) };
     if parse_uuid(name).is_some() {
         return Err(format!(
             "Cannot create {what} with invalid name '{name}'. A name may not be a UUID: choose another."
@@ -275,8 +277,7 @@ fn runbook_name(name: &str, version: Version) -> Result<(), String> {
             not_a_trait("runbook", name, &format!("{why} Since 1.{RELAXED_RUNBOOKS} other names are too."))
         });
     }
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    if !name.is_empty() && name.bytes().all(unreserved) && parse_uuid(name).is_none() {
+    if is_logical_name(name) && parse_uuid(name).is_none() {
         return Ok(());
     }
     Err(format!(

@@ -7,6 +7,7 @@ use ferric_actors::{DriverError, NodeError};
 use ferric_machine::Refusal;
 use ferric_schema::StoreError;
 
+use crate::gates::Below;
 use crate::version::Version;
 
 /// What a client is told instead of an answer. The text says what to do where there is something to do.
@@ -102,11 +103,6 @@ impl ApiError {
         }
     }
 
-    /// 501 in shape A.
-    pub(crate) fn not_built(what: &str) -> ApiError {
-        Self::refused(StatusCode::NOT_IMPLEMENTED, format!("{what} is not part of this release of Ferric"))
-    }
-
     /// 500 in shape A; the cause goes to the log, not to the client.
     pub(crate) fn internal(text: &'static str) -> ApiError {
         Self::refused(StatusCode::INTERNAL_SERVER_ERROR, text)
@@ -174,6 +170,23 @@ impl ApiError {
             text: format!("Expected UUID or name for {what}: {ident}"),
             allow: None,
         }
+    }
+
+    /// What older clients get for something that has words of its own for them, in shape A.
+    pub(crate) fn told(kind: Below, text: &str, since: u16, version: Version) -> ApiError {
+        let status = match kind {
+            Below::NotFound | Below::Unsupported => StatusCode::NOT_FOUND,
+            Below::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Below::BadRequest => StatusCode::BAD_REQUEST,
+            Below::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        };
+        Self::refused(
+            status,
+            format!(
+                "{text}. It takes 1.{since} or newer, and this request uses {version}. Ask for it in the header \
+                 X-OpenStack-Ironic-API-Version."
+            ),
+        )
     }
 
     /// 406 in shape B.
@@ -358,7 +371,6 @@ impl From<NodeError> for ApiError {
             // 404 on driver calls, which do not come through here
             NodeError::NoValidHost { .. } => ApiError::bad_request(text),
             NodeError::Driver(error) => error.into(),
-            NodeError::NotBuilt { .. } => ApiError::refused(StatusCode::NOT_IMPLEMENTED, text),
             NodeError::Busy | NodeError::Rebuilding(_) => {
                 ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(2) }
             }
@@ -500,7 +512,6 @@ mod tests {
             (NodeError::Driver(unsupported), 400, "Client"),
             (NodeError::Driver(DriverError::AgentBusy), 409, "Client"),
             (NodeError::Driver(unreachable()), 500, "Server"),
-            (NodeError::NotBuilt { what: "x".into() }, 501, "Server"),
             (NodeError::Busy, 503, "Server"),
             (NodeError::Limit("x".into()), 503, "Server"),
             (NodeError::Rebuilding(node), 503, "Server"),

@@ -443,7 +443,7 @@ const SORT_DIR: Arg = arg("sort_dir", 1);
 const FIELDS: Arg = arg("fields", 8);
 const DETAIL: Arg = arg400("detail", 43);
 
-/// `GET /nodes`. The first [`NODE_FILTERS`] are filters; `/nodes/detail` takes all but `fields` and `detail`.
+/// `GET /nodes`. The first 20 are filters ([`NODE_FILTERS`]); `/nodes/detail` takes all but `fields` and `detail`.
 #[rustfmt::skip]
 pub const NODES_ARGS: &[Arg] = &[
     arg("chassis_uuid", 1),  arg("instance_uuid", 1), arg("associated", 1),       arg("maintenance", 1),
@@ -456,10 +456,10 @@ pub const NODES_ARGS: &[Arg] = &[
 ];
 /// `GET /nodes/detail`.
 pub const NODES_DETAIL_ARGS: &[Arg] = NODES_ARGS.split_at(NODES_ARGS.len() - 2).0;
-/// How many of [`NODES_ARGS`] are filters.
-pub const NODE_FILTERS: usize = 20;
+/// Those of [`NODES_ARGS`] that filter.
+pub const NODE_FILTERS: &[Arg] = NODES_ARGS.split_at(20).0;
 
-/// `GET /ports`; the first [`PORT_FILTERS`] are filters.
+/// `GET /ports`; the first 7 are filters ([`PORT_FILTERS`]).
 #[rustfmt::skip]
 pub const PORTS_ARGS: &[Arg] = &[
     arg("node", 1), arg("node_uuid", 1), arg("address", 1), arg("portgroup", 24), arg("shard", 82),
@@ -468,8 +468,8 @@ pub const PORTS_ARGS: &[Arg] = &[
 ];
 /// `GET /ports/detail`.
 pub const PORTS_DETAIL_ARGS: &[Arg] = PORTS_ARGS.split_at(PORTS_ARGS.len() - 2).0;
-/// How many of [`PORTS_ARGS`] are filters.
-pub const PORT_FILTERS: usize = 7;
+/// Those of [`PORTS_ARGS`] that filter.
+pub const PORT_FILTERS: &[Arg] = PORTS_ARGS.split_at(7).0;
 
 /// Lists without filters.
 pub const PLAIN_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
@@ -485,14 +485,14 @@ pub const CHASSIS_ARGS: &[Arg] = PLAIN_ARGS;
 pub const CHASSIS_NODES_ARGS: &[Arg] = NODES_ARGS.split_at(1).1;
 /// `GET /chassis/{uuid}/nodes/detail`.
 pub const CHASSIS_NODES_DETAIL_ARGS: &[Arg] = CHASSIS_NODES_ARGS.split_at(CHASSIS_NODES_ARGS.len() - 2).0;
-/// `GET /portgroups`; the first [`PORTGROUP_FILTERS`] are filters.
+/// `GET /portgroups`; the first 4 are filters ([`PORTGROUP_FILTERS`]).
 #[rustfmt::skip]
 pub const PORTGROUPS_ARGS: &[Arg] = &[
     arg("node", 1), arg("address", 1), arg("shard", 106), arg("conductor_groups", 1),
     LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL,
 ];
-/// How many of [`PORTGROUPS_ARGS`] are filters.
-pub const PORTGROUP_FILTERS: usize = 4;
+/// Those of [`PORTGROUPS_ARGS`] that filter.
+pub const PORTGROUP_FILTERS: &[Arg] = PORTGROUPS_ARGS.split_at(4).0;
 /// `GET /portgroups/detail`.
 pub const PORTGROUPS_DETAIL_ARGS: &[Arg] = PORTGROUPS_ARGS.split_at(PORTGROUPS_ARGS.len() - 2).0;
 /// `GET /nodes/{uuid}/portgroups`.
@@ -500,11 +500,13 @@ pub const NODE_PORTGROUPS_ARGS: &[Arg] = PLAIN_ARGS;
 /// `GET /volume/connectors`, `/volume/targets`; the first is a filter.
 pub const VOLUMES_ARGS: &[Arg] =
     &[arg("node", 1), LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, arg("detail", 1)];
+/// Those of [`VOLUMES_ARGS`] that filter.
+pub const VOLUME_FILTERS: &[Arg] = VOLUMES_ARGS.split_at(1).0;
 /// `GET /nodes/{uuid}/volume/connectors`, `…/targets`.
 pub const NODE_VOLUMES_ARGS: &[Arg] = VOLUMES_ARGS.split_at(1).1;
 /// `GET /conductors`.
 pub const CONDUCTORS_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
-/// `GET /allocations`; the first [`ALLOCATION_FILTERS`] are filters.
+/// `GET /allocations`; the first 4 are filters ([`ALLOCATION_FILTERS`]).
 pub const ALLOCATIONS_ARGS: &[Arg] = &[
     arg("node", 52),
     arg("resource_class", 52),
@@ -516,8 +518,8 @@ pub const ALLOCATIONS_ARGS: &[Arg] = &[
     SORT_DIR,
     FIELDS,
 ];
-/// How many of [`ALLOCATIONS_ARGS`] are filters.
-pub const ALLOCATION_FILTERS: usize = 4;
+/// Those of [`ALLOCATIONS_ARGS`] that filter.
+pub const ALLOCATION_FILTERS: &[Arg] = ALLOCATIONS_ARGS.split_at(4).0;
 /// `node` in POST /allocations since (400 below).
 pub const ALLOCATION_BACKFILL: u16 = 58;
 /// `port_uuid` and `portgroup_uuid` of a VIF mean something since; before, any key was taken and forgotten.
@@ -526,8 +528,12 @@ pub const VIF_PORT: u16 = 67;
 pub const TEMPLATES_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
 /// `GET /runbooks`; the first is a filter.
 pub const RUNBOOKS_ARGS: &[Arg] = &[arg("project", 1), LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// Those of [`RUNBOOKS_ARGS`] that filter.
+pub const RUNBOOK_FILTERS: &[Arg] = RUNBOOKS_ARGS.split_at(1).0;
 /// `GET /inspection_rules`; the first is a filter.
 pub const RULES_ARGS: &[Arg] = &[arg("phase", 1), LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
+/// Those of [`RULES_ARGS`] that filter.
+pub const RULE_FILTERS: &[Arg] = RULES_ARGS.split_at(1).0;
 /// `GET /nodes/{ident}/history`.
 pub const HISTORY_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, arg("detail", 1)];
 /// `GET /drivers`.
@@ -585,13 +591,13 @@ pub const DRIVER_PROPERTIES_ARGS: &[Arg] = &[arg("driver_name", 1)];
 pub const LOOKUP_ARGS: &[Arg] = &[arg("addresses", 1), arg("node_uuid", 1)];
 /// Query of `POST /continue_inspection`.
 pub const CONTINUE_INSPECTION_ARGS: &[Arg] = &[arg400("node_uuid", CONTINUE_INSPECTION)];
-/// Body (or query) of `POST /heartbeat/{ident}`.
+/// Body or query of `POST /heartbeat/{ident}`.
 #[rustfmt::skip]
 pub const HEARTBEAT_ARGS: &[Arg] = &[
     arg("callback_url", 1), arg("agent_token", 1), arg400("agent_version", 36), arg400("agent_verify_ca", 68),
     arg400("agent_status", 72), arg400("agent_status_message", 72),
 ];
-/// Body of `PUT …/states/power`.
+/// Body or query of `PUT …/states/power`.
 pub const POWER_ARGS: &[Arg] = &[arg("target", 1), arg("timeout", 27)];
 /// Body or query of `PUT …/states/console`.
 pub const CONSOLE_ARGS: &[Arg] = &[arg("enabled", 1)];
@@ -650,11 +656,11 @@ pub const FIRMWARE_FIELDS: &[(&str, u16)] = &[
 pub const VMEDIA_DETACH_ARGS: &[Arg] = &[arg("device_types", 89)];
 /// Any method of `…/vendor_passthru`.
 pub const VENDOR_ARGS: &[Arg] = &[arg("method", 1)];
-/// Body of `PUT …/maintenance`.
+/// Body or query of `PUT …/maintenance`.
 pub const MAINTENANCE_ARGS: &[Arg] = &[arg("reason", 1)];
-/// Body of `PUT …/management/boot_device`.
+/// Body or query of `PUT …/management/boot_device`.
 pub const BOOT_DEVICE_ARGS: &[Arg] = &[arg("boot_device", 1), arg("persistent", 1)];
-/// Body of `PUT …/states/provision`; which verb takes which is `routes::provision`'s business.
+/// Body or query of `PUT …/states/provision`; which verb takes which is `routes::provision`'s business.
 #[rustfmt::skip]
 pub const PROVISION_ARGS: &[Arg] = &[
     arg("target", 1), arg("configdrive", 1), arg("clean_steps", 1), arg("rescue_password", 1),
@@ -693,8 +699,6 @@ pub const RELAXED_NAMES: u16 = 10;
 pub const STARTS_IN_ENROLL: u16 = 11;
 /// `chassis_uuid` may be unset since (406 below, if it was set).
 pub const UNSET_CHASSIS: u16 = 25;
-/// A port is addressed by its name since.
-pub const PORT_NAME_IN_PATH: u16 = 88;
 /// Fields of a port that older clients may not take away either (406).
 pub const PORT_REMOVAL_GATED: &[PortField] = &[
     PortField::PxeEnabled,
@@ -726,9 +730,6 @@ pub const INSPECTING_LOCKED: u16 = 39;
 pub const JSON_SUFFIX_LITERAL: u16 = 91;
 /// `network_type` in a port's `local_link_connection` (406 below).
 pub const LOCAL_LINK_NETWORK_TYPE: u16 = 64;
-/// Keys of a port's `local_link_connection` that came later (406 below).
-pub const LOCAL_LINK_KEYS: &[(&str, u16)] =
-    &[("network_type", LOCAL_LINK_NETWORK_TYPE), (VTEP_KEYS[0], VTEP_SINCE), (VTEP_KEYS[1], VTEP_SINCE)];
 /// Keys of `local_link_connection` that name an OVN VTEP switch...
 pub const VTEP_KEYS: &[&str] = &["vtep-logical-switch", "vtep-physical-switch"];
 /// ... came with this version,
@@ -771,39 +772,6 @@ pub const RESOURCES: &[(&str, u16)] = &[
     ("continue_inspection", 84), ("runbooks", 92), ("inspection_rules", 96),
 ];
 
-/// An endpoint that is not built, since the version that brought it.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Below `/v1`; `{}` is one path segment.
-    pub path: &'static str,
-    /// The minor version that brought it.
-    pub since: u16,
-    /// What GET answers below it.
-    pub get: Below,
-    /// What the other methods answer below it.
-    pub others: Below,
-}
-
-/// What Ironic serves and Ferric does not yet: 501 at its version, the gate's status below.
-pub const UNBUILT: &[Endpoint] = &[];
-
-/// The row of `table` that `path` (below `/v1`, without slashes at its ends) matches.
-#[must_use]
-pub fn endpoint_of(table: &'static [Endpoint], path: &str) -> Option<&'static Endpoint> {
-    table.iter().find(|endpoint| {
-        let mut pattern = endpoint.path.split('/');
-        let mut given = path.split('/');
-        loop {
-            match (pattern.next(), given.next()) {
-                (None, None) => return true,
-                (Some("{}"), Some(segment)) if !segment.is_empty() => {}
-                (Some(expected), Some(segment)) if expected == segment => {}
-                (Some(_) | None, Some(_) | None) => return false,
-            }
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -819,10 +787,5 @@ mod tests {
         assert_eq!(NodeField::ALL.iter().filter(|field| field.spec().write.at_create()).count(), 39);
         assert_eq!(NodeField::ALL.iter().filter(|field| field.spec().write.by_patch()).count(), 37);
         assert_eq!(PortField::ALL.len(), 18);
-    }
-
-    #[test]
-    fn endpoints_match_by_segment() {
-        assert_eq!(endpoint_of(UNBUILT, "portgroup").map(|e| e.since), None);
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use ferric_machine::{PowerTarget, State, Verb};
 
-use crate::gates::{self as g, Arg, Below, Field};
+use crate::gates::{self as g, Below, Field};
 use crate::operations::{OPERATIONS, Operation};
 use crate::version::{RELEASES, Version};
 
@@ -53,7 +53,6 @@ values! {
     CONTINUE_INSPECTION     "`continue_inspection` takes node_uuid and answers as a look-up does; 404 before, but for 1.1";
     CONTINUE_INSPECTION_OLD "`continue_inspection` answers the id only, at exactly this version";
     SERVICE_STEPS           "provision body `service_steps`; 406 before, after the state was looked at";
-    PORT_NAME_IN_PATH       "a port has its name in its path; 404 before";
     JSON_SUFFIX_LITERAL     "a trailing `.json` is part of the name; cut off before, where nothing has that name";
     RUNBOOK                 "provision body `runbook`; 406 before, after the state was looked at";
     LOCAL_LINK_NETWORK_TYPE "network_type in a port's local_link_connection; 406 before";
@@ -76,9 +75,6 @@ pub const MARKERS: &[(u16, &str)] = &[
     (107, "the request's id is in X-OpenStack-Request-Id too; at every version"),
     (63, "the lights of nodes (`…/management/indicators`); at every version"),
 ];
-
-/// The tables of arguments that are in bodies, by the word that facts begin with.
-const BODIES: &[(&str, &[Arg])] = &[("heartbeat", g::HEARTBEAT_ARGS), ("power", g::POWER_ARGS)];
 
 fn fields<F: Field>(noun: &str, minor: u16, all: &mut BTreeSet<String>) {
     let since = F::ALL.iter().filter(|field| field.spec().since == minor);
@@ -123,9 +119,6 @@ pub fn gated(minor: u16) -> BTreeSet<String> {
         // what came with the path itself is not told again
         let late = row.query.iter().filter(|arg| arg.since == minor && arg.since > row.since);
         all.extend(late.map(|arg| format!("{}?{}", group(row.path), arg.name)));
-    }
-    for (name, table) in BODIES {
-        all.extend(table.iter().filter(|arg| arg.since == minor).map(|arg| format!("{name}:{}", arg.name)));
     }
     for verb in Verb::ALL {
         if verb.minor() == minor {
@@ -188,8 +181,7 @@ fn lines_of(minor: u16) -> Vec<String> {
     for item in gated(minor).into_iter().filter(|item| minor > 1 || item.starts_with("value ")) {
         let row = OPERATIONS.iter().find(|row| row.since == minor && item == named(row));
         if let Some(row) = row {
-            let gate = row.gate(Version(minor - 1)).map_or("", |(_, kind)| below(kind));
-            lines.push(format!("`{item}` ({gate})"));
+            lines.push(format!("`{item}` ({})", below(row.below)));
         } else if let Some(name) = item.strip_prefix("value ") {
             lines.extend(VALUES.iter().filter(|value| value.name == name).map(|value| value.what.to_owned()));
         } else if let Some((paths, name)) = item.split_once('?') {

@@ -6,7 +6,6 @@
 use actix_web::http::Method as HttpMethod;
 
 use crate::gates::{self as g, Arg, Below, NO_ARGS};
-use crate::version::Version;
 
 /// The method of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +94,10 @@ pub struct Operation {
     pub since: u16,
     /// What older clients get.
     pub below: Below,
-    /// Its query arguments.
+    /// What older clients are told, where that is a fault of its own (shape A). The others are answered as for what
+    /// nobody has (shape B).
+    pub told: Option<&'static str>,
+    /// Its query arguments. Where it takes a body of arguments, each may stand in either.
     pub query: &'static [Arg],
     /// The status of success.
     pub ok: u16,
@@ -107,23 +109,41 @@ pub struct Operation {
     pub what: &'static str,
 }
 
+const fn words(given: &[&'static str]) -> Option<&'static str> {
+    match given {
+        [] => None,
+        [first, ..] => Some(first),
+    }
+}
+
 macro_rules! operations {
-    ($($method:ident $path:literal $since:literal $below:ident $query:expr, $ok:literal $takes:expr, $gives:expr,
+    ($($method:ident $path:literal $since:literal $below:ident $(($told:expr))? $query:path, $ok:literal $takes:expr, $gives:expr,
        $what:literal;)+) => {
         /// All of them.
         pub const OPERATIONS: &[Operation] = &[$(Operation {
-            method: Method::$method, path: $path, since: $since, below: Below::$below, query: $query, ok: $ok,
+            method: Method::$method, path: $path, since: $since, below: Below::$below,
+            told: words(&[$($told)?]), query: $query, ok: $ok,
             takes: $takes, gives: $gives, what: $what,
         },)+];
     };
 }
+
+// the words that older clients are told
+const NO_ALLOCATIONS: &str = "The API version does not allow allocations";
+const NO_RESOURCE: &str = "Resource could not be found";
+const NO_RULES: &str = "The API version does not allow inspection rules";
+const NO_SHARDS: &str = "The API version does not allow shards";
+const NO_UPDATES: &str = "The API version does not allow updating allocations";
+const NO_VMEDIA: &str = "The resource could not be found";
+const NOT_SUPPORTED: &str = "The API is not supported for this version";
+const SINCE_76: &str = "This endpoint is supported starting with the API version 1.76";
 
 use Noun::{Allocation, Chassis, Connector, Node, Port, Portgroup, Rule, Runbook, Target, Template};
 use Shape::{Free, Item, List, Named, New, Nothing, Patch};
 
 #[rustfmt::skip]
 operations! {
-    // method path                      since below  query, ok takes, gives, what
+    // method path                      since below (what they are told)  query, ok takes, gives, what
     GET    "/"                              1 NotFound NO_ARGS, 200 Nothing, Named("Root"), "Tells the versions that there are";
     GET    "/v1"                            1 NotFound NO_ARGS, 200 Nothing, Named("V1"), "Tells the resources that the version has";
     GET    "/healthz"                       1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the process answers";
@@ -140,9 +160,9 @@ operations! {
     DELETE "/nodes/{ident}"                 1 NotFound NO_ARGS, 204 Nothing, Nothing, "Forgets a node and all that belongs to it";
     GET    "/nodes/{ident}/validate"        1 NotFound NO_ARGS, 200 Nothing, Named("Validation"), "Validates the interfaces of a node";
     GET    "/nodes/{ident}/states"          1 NotFound NO_ARGS, 200 Nothing, Named("States"), "Shows a node's states";
-    PUT    "/nodes/{ident}/states/power"    1 NotFound NO_ARGS, 202 Named("PowerTarget"), Nothing, "Changes a node's power state";
-    PUT    "/nodes/{ident}/states/provision" 1 NotFound NO_ARGS, 202 Named("ProvisionTarget"), Nothing, "Moves a node to another provision state";
-    PUT    "/nodes/{ident}/maintenance"     1 NotFound NO_ARGS, 202 Named("Maintenance"), Nothing, "Puts a node into maintenance";
+    PUT    "/nodes/{ident}/states/power"    1 NotFound g::POWER_ARGS, 202 Named("PowerTarget"), Nothing, "Changes a node's power state";
+    PUT    "/nodes/{ident}/states/provision" 1 NotFound g::PROVISION_ARGS, 202 Named("ProvisionTarget"), Nothing, "Moves a node to another provision state";
+    PUT    "/nodes/{ident}/maintenance"     1 NotFound g::MAINTENANCE_ARGS, 202 Named("Maintenance"), Nothing, "Puts a node into maintenance";
     DELETE "/nodes/{ident}/maintenance"     1 NotFound NO_ARGS, 202 Nothing, Nothing, "Takes a node out of maintenance";
     GET    "/nodes/{ident}/management/boot_device" 1 NotFound NO_ARGS, 200 Nothing, Named("BootDevice"), "Shows a node's boot device";
     PUT    "/nodes/{ident}/management/boot_device" 1 NotFound g::BOOT_DEVICE_ARGS, 204 Named("NewBootDevice"), Nothing, "Sets a node's boot device";
@@ -150,9 +170,9 @@ operations! {
     PUT    "/nodes/{ident}/states/raid"    12 NotAcceptable NO_ARGS, 204 Named("RaidConfig"), Nothing, "Says which RAID configuration is wanted";
     GET    "/nodes/{ident}/states/console"  1 NotFound NO_ARGS, 200 Nothing, Named("Console"), "Tells where a node's console is";
     PUT    "/nodes/{ident}/states/console"  1 NotFound g::CONSOLE_ARGS, 202 Named("NewConsole"), Nothing, "Switches a node's console";
-    PUT    "/nodes/{ident}/states/boot_mode" 76 NotFound g::TARGET_ARGS, 202 Named("NewBootMode"), Nothing, "Changes a node's boot mode";
-    PUT    "/nodes/{ident}/states/secure_boot" 76 NotFound g::TARGET_ARGS, 202 Named("NewSecureBoot"), Nothing, "Switches a node's secure boot";
-    PUT    "/nodes/{ident}/management/inject_nmi" 29 NotFound NO_ARGS, 204 Named("Empty"), Nothing, "Interrupts a node, as a button on its front would";
+    PUT    "/nodes/{ident}/states/boot_mode" 76 NotFound(SINCE_76) g::TARGET_ARGS, 202 Named("NewBootMode"), Nothing, "Changes a node's boot mode";
+    PUT    "/nodes/{ident}/states/secure_boot" 76 NotFound(SINCE_76) g::TARGET_ARGS, 202 Named("NewSecureBoot"), Nothing, "Switches a node's secure boot";
+    PUT    "/nodes/{ident}/management/inject_nmi" 29 NotFound(NO_RESOURCE) NO_ARGS, 204 Named("Empty"), Nothing, "Interrupts a node, as a button on its front would";
     GET    "/nodes/{ident}/management/indicators" 1 NotFound NO_ARGS, 200 Nothing, Named("Indicators"), "Lists a node's lights";
     PUT    "/nodes/{ident}/management/indicators" 1 NotFound NO_ARGS, 400 Nothing, Nothing, "Always refused: a light must be named";
     GET    "/nodes/{ident}/management/indicators/{indicator}" 1 NotFound NO_ARGS, 200 Nothing, Named("Indicator"), "Shows what a light shows";
@@ -160,7 +180,7 @@ operations! {
     GET    "/nodes/{ident}/bios"           40 NotFound g::BIOS_ARGS, 200 Nothing, Named("BiosSettings"), "Lists a node's BIOS settings as they were last read";
     GET    "/nodes/{ident}/bios/{setting}" 40 NotFound NO_ARGS, 200 Nothing, Named("OneBiosSetting"), "Shows a BIOS setting";
     GET    "/nodes/{ident}/firmware"       86 NotFound g::FIRMWARE_ARGS, 200 Nothing, Named("Firmware"), "Lists a node's firmware components as they were last seen";
-    GET    "/nodes/{ident}/vmedia"         93 NotFound NO_ARGS, 200 Nothing, Named("Vmedia"), "Lists a node's virtual drives";
+    GET    "/nodes/{ident}/vmedia"         93 NotFound(NO_VMEDIA) NO_ARGS, 200 Nothing, Named("Vmedia"), "Lists a node's virtual drives";
     POST   "/nodes/{ident}/vmedia"         89 NotFound NO_ARGS, 204 Named("NewVmedia"), Nothing, "Puts an image into a virtual drive";
     DELETE "/nodes/{ident}/vmedia"         89 NotFound g::VMEDIA_DETACH_ARGS, 204 Nothing, Nothing, "Empties virtual drives";
     DELETE "/nodes/{ident}/vmedia/{device_types}" 89 NotFound NO_ARGS, 204 Nothing, Nothing, "Empties virtual drives of these types";
@@ -169,9 +189,9 @@ operations! {
     ANY    "/nodes/{ident}/vendor_passthru/{method}" 1 NotFound NO_ARGS, 200 Free, Free, "Calls a vendor method of a node";
     GET    "/nodes/{ident}/traits"         37 NotAcceptable NO_ARGS, 200 Nothing, Named("Traits"), "Lists a node's traits";
     PUT    "/nodes/{ident}/traits"         37 MethodNotAllowed NO_ARGS, 204 Named("Traits"), Nothing, "Replaces a node's traits";
-    DELETE "/nodes/{ident}/traits"         37 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes all traits from a node";
+    DELETE "/nodes/{ident}/traits"         37 NotFound(NO_RESOURCE) NO_ARGS, 204 Nothing, Nothing, "Takes all traits from a node";
     PUT    "/nodes/{ident}/traits/{trait}" 37 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Gives a node a trait";
-    DELETE "/nodes/{ident}/traits/{trait}" 37 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes a trait from a node";
+    DELETE "/nodes/{ident}/traits/{trait}" 37 NotFound(NO_RESOURCE) NO_ARGS, 204 Nothing, Nothing, "Takes a trait from a node";
     GET    "/nodes/{ident}/history"        78 NotFound g::HISTORY_ARGS, 200 Nothing, Named("History"), "Lists what happened to a node";
     GET    "/nodes/{ident}/history/{line}" 78 NotFound NO_ARGS, 200 Nothing, Named("HistoryLine"), "Shows one thing that happened to a node";
     GET    "/nodes/{ident}/inventory"      81 NotFound NO_ARGS, 200 Nothing, Named("Inventory"), "Shows what an inspection found";
@@ -244,8 +264,8 @@ operations! {
     GET    "/drivers/{name}/vendor_passthru/methods" 1 NotFound NO_ARGS, 200 Nothing, Named("VendorMethods"), "Lists the vendor methods of a hardware type";
     ANY    "/drivers/{name}/vendor_passthru" 1 NotFound g::VENDOR_ARGS, 200 Free, Free, "Calls a vendor method of a hardware type, named by the query";
     ANY    "/drivers/{name}/vendor_passthru/{method}" 1 NotFound NO_ARGS, 200 Free, Free, "Calls a vendor method of a hardware type";
-    GET    "/conductors"                   49 NotFound g::CONDUCTORS_ARGS, 200 Nothing, Named("Conductors"), "Lists conductors";
-    GET    "/conductors/{hostname}"        49 NotFound g::ITEM_ARGS, 200 Nothing, Named("Conductor"), "Shows a conductor";
+    GET    "/conductors"                   49 NotFound(NOT_SUPPORTED) g::CONDUCTORS_ARGS, 200 Nothing, Named("Conductors"), "Lists conductors";
+    GET    "/conductors/{hostname}"        49 NotFound(NOT_SUPPORTED) g::ITEM_ARGS, 200 Nothing, Named("Conductor"), "Shows a conductor";
 
     GET    "/nodes/{ident}/vifs"           28 NotFound NO_ARGS, 200 Nothing, Named("Vifs"), "Lists the VIFs that a node has";
     POST   "/nodes/{ident}/vifs"           28 NotFound NO_ARGS, 204 Named("NewVif"), Nothing, "Plugs a VIF into a node";
@@ -254,16 +274,16 @@ operations! {
     GET    "/nodes/{ident}/allocation"     52 NotFound g::ITEM_ARGS, 200 Nothing, Item(Allocation), "Shows the allocation of a node";
     DELETE "/nodes/{ident}/allocation"     52 NotFound NO_ARGS, 204 Nothing, Nothing, "Removes the allocation of a node";
 
-    GET    "/allocations"                  52 NotFound g::ALLOCATIONS_ARGS, 200 Nothing, List(Allocation), "Lists allocations";
-    POST   "/allocations"                  52 MethodNotAllowed NO_ARGS, 201 New(Allocation), Item(Allocation), "Asks for a node, or notes what a node is used for";
-    PATCH  "/allocations"                  57 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: an allocation must be named";
-    DELETE "/allocations"                  52 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: an allocation must be named";
-    GET    "/allocations/{ident}"          52 NotFound g::ITEM_ARGS, 200 Nothing, Item(Allocation), "Shows an allocation";
-    PATCH  "/allocations/{ident}"          57 MethodNotAllowed NO_ARGS, 200 Patch(Allocation), Item(Allocation), "Changes name and extra of an allocation";
-    DELETE "/allocations/{ident}"          52 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes an allocation, which frees its node";
-    GET    "/shards"                       82 NotFound NO_ARGS, 200 Nothing, Named("Shards"), "Counts the nodes of each shard";
-    GET    "/shards/{name}"                82 NotFound NO_ARGS, 404 Nothing, Nothing, "Never there: shards are merely counted";
-    POST   "/events"                       54 NotFound NO_ARGS, 204 Named("NetworkEvents"), Nothing, "Takes what Neutron tells of ports";
+    GET    "/allocations"                  52 NotFound(NO_ALLOCATIONS) g::ALLOCATIONS_ARGS, 200 Nothing, List(Allocation), "Lists allocations";
+    POST   "/allocations"                  52 MethodNotAllowed(NO_ALLOCATIONS) NO_ARGS, 201 New(Allocation), Item(Allocation), "Asks for a node, or notes what a node is used for";
+    PATCH  "/allocations"                  57 MethodNotAllowed(NO_UPDATES) NO_ARGS, 400 Nothing, Nothing, "Always refused: an allocation must be named";
+    DELETE "/allocations"                  52 MethodNotAllowed(NO_ALLOCATIONS) NO_ARGS, 400 Nothing, Nothing, "Always refused: an allocation must be named";
+    GET    "/allocations/{ident}"          52 NotFound(NO_ALLOCATIONS) g::ITEM_ARGS, 200 Nothing, Item(Allocation), "Shows an allocation";
+    PATCH  "/allocations/{ident}"          57 MethodNotAllowed(NO_UPDATES) NO_ARGS, 200 Patch(Allocation), Item(Allocation), "Changes name and extra of an allocation";
+    DELETE "/allocations/{ident}"          52 MethodNotAllowed(NO_ALLOCATIONS) NO_ARGS, 204 Nothing, Nothing, "Removes an allocation, which frees its node";
+    GET    "/shards"                       82 NotFound(NO_SHARDS) NO_ARGS, 200 Nothing, Named("Shards"), "Counts the nodes of each shard";
+    GET    "/shards/{name}"                82 NotFound(NO_SHARDS) NO_ARGS, 404 Nothing, Nothing, "Never there: shards are merely counted";
+    POST   "/events"                       54 NotFound(NOT_SUPPORTED) NO_ARGS, 204 Named("NetworkEvents"), Nothing, "Takes what Neutron tells of ports";
 
     GET    "/deploy_templates"             55 NotFound g::TEMPLATES_ARGS, 200 Nothing, List(Template), "Lists deploy templates";
     POST   "/deploy_templates"             55 MethodNotAllowed NO_ARGS, 201 New(Template), Item(Template), "Creates a deploy template";
@@ -286,16 +306,16 @@ operations! {
     PUT    "/runbooks/{ident}/traits/{trait}" 112 NotFound NO_ARGS, 204 Nothing, Nothing, "Gives a runbook a trait";
     DELETE "/runbooks/{ident}/traits/{trait}" 112 NotFound NO_ARGS, 204 Nothing, Nothing, "Takes a trait from a runbook";
 
-    GET    "/inspection_rules"             96 NotFound g::RULES_ARGS, 200 Nothing, List(Rule), "Lists inspection rules";
-    POST   "/inspection_rules"             96 MethodNotAllowed NO_ARGS, 201 New(Rule), Item(Rule), "Creates an inspection rule";
-    PATCH  "/inspection_rules"             96 MethodNotAllowed NO_ARGS, 400 Nothing, Nothing, "Always refused: an inspection rule must be named";
-    DELETE "/inspection_rules"             96 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes every inspection rule but the built-in ones";
-    GET    "/inspection_rules/{uuid}"      96 NotFound g::ITEM_ARGS, 200 Nothing, Item(Rule), "Shows an inspection rule";
-    PATCH  "/inspection_rules/{uuid}"      96 MethodNotAllowed NO_ARGS, 200 Patch(Rule), Item(Rule), "Changes an inspection rule";
-    DELETE "/inspection_rules/{uuid}"      96 MethodNotAllowed NO_ARGS, 204 Nothing, Nothing, "Removes an inspection rule";
+    GET    "/inspection_rules"             96 NotFound(NO_RULES) g::RULES_ARGS, 200 Nothing, List(Rule), "Lists inspection rules";
+    POST   "/inspection_rules"             96 MethodNotAllowed(NO_RULES) NO_ARGS, 201 New(Rule), Item(Rule), "Creates an inspection rule";
+    PATCH  "/inspection_rules"             96 MethodNotAllowed(NO_RULES) NO_ARGS, 400 Nothing, Nothing, "Always refused: an inspection rule must be named";
+    DELETE "/inspection_rules"             96 MethodNotAllowed(NO_RULES) NO_ARGS, 204 Nothing, Nothing, "Removes every inspection rule but the built-in ones";
+    GET    "/inspection_rules/{uuid}"      96 NotFound(NO_RULES) g::ITEM_ARGS, 200 Nothing, Item(Rule), "Shows an inspection rule";
+    PATCH  "/inspection_rules/{uuid}"      96 MethodNotAllowed(NO_RULES) NO_ARGS, 200 Patch(Rule), Item(Rule), "Changes an inspection rule";
+    DELETE "/inspection_rules/{uuid}"      96 MethodNotAllowed(NO_RULES) NO_ARGS, 204 Nothing, Nothing, "Removes an inspection rule";
 
-    GET    "/lookup"                       22 NotFound g::LOOKUP_ARGS, 200 Nothing, Named("Lookup"), "Tells a ramdisk which node it runs on";
-    POST   "/heartbeat/{ident}"            22 NotFound NO_ARGS, 202 Named("Heartbeat"), Nothing, "A ramdisk says that it is there";
+    GET    "/lookup"                       22 NotFound(NO_RESOURCE) g::LOOKUP_ARGS, 200 Nothing, Named("Lookup"), "Tells a ramdisk which node it runs on";
+    POST   "/heartbeat/{ident}"            22 NotFound(NO_RESOURCE) g::HEARTBEAT_ARGS, 202 Named("Heartbeat"), Nothing, "A ramdisk says that it is there";
     POST   "/continue_inspection"           1 NotFound g::CONTINUE_INSPECTION_ARGS, 202 Free, Named("Inspected"), "A ramdisk hands in what it found";
 
     GET    "/v1/ferric/doing"               1 NotFound NO_ARGS, 200 Nothing, Named("Doing"), "Lists what every node at work is doing";
@@ -303,57 +323,6 @@ operations! {
     GET    "/v1/ferric/nodes/{ident}/doing" 1 NotFound NO_ARGS, 200 Nothing, Named("NodeDoing"), "Shows what a node is doing";
     GET    "/v1/ferric/nodes/{ident}/steps" 1 NotFound g::STEPS_ARGS, 200 Nothing, Named("NodeSteps"), "Shows the steps of a node's last work";
     GET    "/v1/ferric/events"              1 NotFound g::EVENTS_ARGS, 200 Nothing, Named("EventStream"), "Follows what happens, as server-sent events";
-}
-
-/// Collections whose every method but GET is not allowed (405) below the version that brought them, whatever came to them
-/// later.
-const WHOLE: &[(&str, u16)] =
-    &[("/allocations", 52), ("/deploy_templates", 55), ("/runbooks", 92), ("/inspection_rules", 96)];
-
-/// Collections whose refusal to older clients has a fault of its own (shape A), and its words. The others are merely not
-/// found (shape B).
-const TOLD: &[(&str, &str)] = &[
-    ("/allocations", "The API version does not allow allocations"),
-    ("/conductors", "The API is not supported for this version"),
-    ("/events", "The API is not supported for this version"),
-    ("/inspection_rules", "The API version does not allow inspection rules"),
-    ("/nodes/{ident}/management/inject_nmi", "Resource could not be found"),
-    ("/nodes/{ident}/states/boot_mode", "This endpoint is supported starting with the API version 1.76"),
-    ("/nodes/{ident}/states/secure_boot", "This endpoint is supported starting with the API version 1.76"),
-    ("/heartbeat", "Resource could not be found"),
-    ("/lookup", "Resource could not be found"),
-    ("/shards", "The API version does not allow shards"),
-];
-
-impl Operation {
-    /// What older clients are told, where that is a fault of its own.
-    #[must_use]
-    pub fn told(&self) -> Option<&'static str> {
-        if self.path.starts_with("/allocations") && self.method == Method::PATCH {
-            return Some("The API version does not allow updating allocations");
-        }
-        if self.path.starts_with("/nodes/{ident}/traits") && self.method == Method::DELETE {
-            return Some("Resource could not be found");
-        }
-        if self.path == "/nodes/{ident}/vmedia" && self.method == Method::GET {
-            return Some("The resource could not be found");
-        }
-        TOLD.iter().find(|(path, _)| self.path.starts_with(path)).map(|(_, text)| *text)
-    }
-
-    /// What stands between `version` and this: the minor version that is needed, and what is answered instead.
-    #[must_use]
-    pub fn gate(&self, version: Version) -> Option<(u16, Below)> {
-        if version.has(self.since) {
-            return None;
-        }
-        let whole = WHOLE.iter().find(|(path, since)| self.path.starts_with(path) && !version.has(*since));
-        Some(match whole {
-            Some((_, since)) if self.method == Method::GET => (*since, Below::NotFound),
-            Some((_, since)) => (*since, Below::MethodNotAllowed),
-            None => (self.since, self.below),
-        })
-    }
 }
 
 /// The rows of a path.

@@ -29,6 +29,11 @@ impl Args {
         }
     }
 
+    /// All of them; of those that are given twice the last one comes first.
+    pub(crate) fn into_pairs(self) -> impl Iterator<Item = (String, String)> {
+        self.0.into_iter().rev()
+    }
+
     /// The value of `name`; the last one when it is given twice.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -325,9 +330,10 @@ mod tests {
             version: Version::MAX,
             base: "http://h:1".to_owned(),
             caller: crate::policy::Caller::Admin,
+            operation: None,
         };
         assert_eq!(
-            paging.next(&context, "nodes", &args, &NODES_ARGS[..NODE_FILTERS], None, "u2"),
+            paging.next(&context, "nodes", &args, NODE_FILTERS, None, "u2"),
             "http://h:1/v1/nodes?sort_key=id&sort_dir=desc&fields=uuid,name&driver=fake-hardware&limit=2&marker=u2"
         );
     }

@@ -13,7 +13,7 @@ mod words;
 
 use serde_json::{Map, Value, json};
 
-use crate::gates::{Arg, UNBUILT};
+use crate::gates::Arg;
 use crate::operations::{Method, Noun, OPERATIONS, Operation, Shape};
 use crate::version::{self, Version};
 
@@ -73,10 +73,6 @@ pub fn document(about: &About<'_>) -> Value {
         "tags": tags(version),
         "paths": paths,
     });
-    if !UNBUILT.is_empty() {
-        document["x-not-built"] =
-            UNBUILT.iter().map(|endpoint| format!("/v1/{}", endpoint.path.replace("{}", "…"))).collect();
-    }
     if let Some((name, scheme)) = security(about.scheme) {
         components["securitySchemes"] = json!({name: scheme});
         document["security"] = json!([{name: []}]);

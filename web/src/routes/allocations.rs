@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_schema::allocations::{self, Allocation, AllocationQuery, AllocationSort};
@@ -14,17 +14,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::{check, not_a_trait, not_of_type, shown, trait_name};
+use crate::check::{check, is_logical_name, not_a_trait, not_of_type, shown, trait_name};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
-use crate::gates::{
-    ALLOCATION_BACKFILL, ALLOCATION_FILTERS, ALLOCATIONS_ARGS, AllocationField, Field, ITEM_ARGS, NO_ARGS,
-};
+use crate::gates::{ALLOCATION_BACKFILL, ALLOCATION_FILTERS, AllocationField, Field};
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find as find_node, find_for, now};
+use crate::routes::found::{check_keys, find_for, find_maybe, missing as missing_node, seen};
 use crate::routes::{at, edit, read, without_json_suffix};
 use crate::server::WebState;
 use crate::version::Version;
@@ -41,8 +39,7 @@ const TRIES: usize = 5;
 
 /// A name is what a path can hold unencoded.
 fn is_name(text: &str) -> bool {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    !text.is_empty() && text.len() <= 255 && text.bytes().all(unreserved)
+    is_logical_name(text) && text.len() <= 255
 }
 
 /// What a schema says to what is neither of two things.
@@ -219,25 +216,24 @@ async fn find(state: &WebState, context: &Context, ident: &str, rule: Rule) -> R
     Ok(row)
 }
 
+/// The same words as where a path names a node that is not there, and 400.
+fn no_node(context: &Context, ident: &str) -> ApiError {
+    if !is_name(ident) {
+        return unnamed_schema(ApiError::bad_request(neither(&Value::from(ident), "a 'uuid'")));
+    }
+    ApiError::bad_request(missing_node(context, ident).to_string())
+}
+
 /// A node that a body or a query names: it is 400 if there is none.
 async fn named_node(state: &WebState, context: &Context, ident: &str) -> Result<Node> {
     if !is_name(ident) {
-        let told = ApiError::bad_request(neither(&Value::from(ident), "a 'uuid'"));
-        return Err(unnamed_schema(told));
+        return Err(no_node(context, ident));
     }
-    match find_for(state, context, ident, Rule::NodeGet).await {
-        Ok(node) => Ok(node),
-        Err(ApiError::Refused { status: StatusCode::NOT_FOUND, text, .. }) => {
-            Err(ApiError::bad_request(text))
-        }
-        Err(other @ (ApiError::Refused { .. } | ApiError::NotRouted { .. } | ApiError::OverLimit { .. })) => {
-            Err(other)
-        }
-    }
+    seen(state, context, ident).await?.ok_or_else(|| no_node(context, ident))
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ALLOCATIONS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let owner = context.list_project(Rule::AllocationListAll, Rule::AllocationList, args.text("owner"))?;
     known_fields(&args, context.version)?;
     let fields = query::list_fields::<AllocationField>(&args, context.version, false)?;
@@ -290,7 +286,7 @@ async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> 
     })
     .await??;
     let last = rows.last().filter(|_| rows.len() == paging.limit as usize).map(|row| row.uuid.to_string());
-    let filters = &ALLOCATIONS_ARGS[..ALLOCATION_FILTERS];
+    let filters = ALLOCATION_FILTERS;
     let next = last.map(|last| paging.next(&context, "allocations", &args, filters, None, &last));
     let items: Vec<View<'_>> =
         rows.iter().map(|row| View { row, fields: &fields, context: &context }).collect();
@@ -309,7 +305,7 @@ async fn show(
 }
 
 fn item_fields(request: &HttpRequest, context: &Context) -> Result<Vec<AllocationField>> {
-    let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    let args = context.args(request)?;
     known_fields(&args, context.version)?;
     query::item_fields(&args, context.version)
 }
@@ -337,7 +333,7 @@ async fn create(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let version = context.version;
     let mut body = body.object().map_err(unnamed_schema)?;
     // below the version that knows it, `node` is a key like any other that is none
@@ -348,7 +344,7 @@ async fn create(
     if body.contains_key(owner.name) && !version.has(owner.since) {
         return Err(ApiError::too_new(&format!("attribute '{}'", owner.name), owner.since, version));
     }
-    let mut row = Allocation::new(Uuid::new_v4(), now());
+    let mut row = Allocation::new(Uuid::new_v4(), state.directory.now());
     let with_uuid = body.get("uuid").is_some_and(|id| !id.is_null());
     for field in AllocationField::ALL.iter().filter(|field| field.spec().write.at_create()) {
         if let Some(value) = body.remove(field.spec().name) {
@@ -457,7 +453,7 @@ async fn change(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let version = context.version;
     let mut row = find(&state, &context, &ident, Rule::AllocationUpdate).await?;
     only_patchable(body.0.as_ref())?;
@@ -521,7 +517,7 @@ async fn delete(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let row = find(&state, &context, &ident, Rule::AllocationDelete).await?;
     state.directory.destroy_allocation(row.uuid).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -554,13 +550,13 @@ async fn show_of_node(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let fields = item_fields(&request, &context)?;
-    let node = match find_node(&state, &context, &ident).await {
-        // one that may not be seen is 404, one that is not there 400, as in Ironic
-        Ok(node) if !context.may(Rule::NodeGet, Target::node(&node)) => {
+    // one that may not be seen is 404, one that is not there 400, as in Ironic
+    let node = match find_maybe(&state, &context, &ident).await? {
+        Some(node) if !context.may(Rule::NodeGet, Target::node(&node)) => {
             return Err(ApiError::not_found("Resource could not be found."));
         }
-        Ok(node) => node,
-        Err(_) => named_node(&state, &context, &ident).await?,
+        Some(node) => node,
+        None => return Err(no_node(&context, &ident)),
     };
     let row = of_node(&state, &context, &node, &ident, Rule::AllocationGet).await?;
     Ok(HttpResponse::Ok().json(View { row: &row, fields: &fields, context: &context }))
@@ -572,7 +568,7 @@ async fn delete_of_node(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGet).await?;
     let row = of_node(&state, &context, &node, &ident, Rule::AllocationDelete).await?;
     state.directory.destroy_allocation(row.uuid).await?;

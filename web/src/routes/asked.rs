@@ -4,10 +4,9 @@ use actix_web::HttpRequest;
 use serde_json::{Map, Value};
 
 use crate::body::Body;
+use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::Arg;
 use crate::query::{Args, strict_bool};
-use crate::version::Version;
 
 /// What a request brought of its arguments.
 pub(super) struct Asked {
@@ -16,15 +15,23 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Refuses what is not `allowed` (400) or newer than the version.
-    pub(super) fn read(
+    /// Refuses what the operation's row does not have (400) or is newer than the version.
+    pub(super) fn read<const KIB: usize>(
         request: &HttpRequest,
-        body: Body,
-        allowed: &'static [Arg],
-        version: Version,
+        body: Body<KIB>,
+        context: &Context,
     ) -> Result<Asked> {
-        let query = Args::parse(request.query_string(), allowed, version)?;
-        Ok(Asked { body: body.arguments(allowed, version)?, query })
+        let query = context.args(request)?;
+        Ok(Asked { body: body.arguments(context.allowed(), context.version)?, query })
+    }
+
+    /// All of them.
+    pub(super) fn all(self) -> Map<String, Value> {
+        let mut all = self.body;
+        for (name, text) in self.query.into_pairs() {
+            all.entry(name).or_insert(Value::String(text));
+        }
+        all
     }
 
     /// The argument; a body wins over the query. It may be null.

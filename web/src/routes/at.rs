@@ -3,7 +3,6 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web;
 use actix_web::{FromRequest, Handler, HttpMessage, HttpResponse, Resource, Responder};
@@ -75,14 +74,12 @@ impl HttpServiceFactory for At {
     }
 }
 
-/// What belongs to a node is not there at all for older clients, whichever the method: the minor version that brought
-/// it. What stands below `states` and `management` is there, and merely has no such method.
+/// A path that came whole, and has no words of its own for older clients, is not there at all for them, whichever the
+/// method: the minor version that brought it.
 fn hidden(rows: &[&'static Operation], version: Version) -> Option<u16> {
-    let path = rows.first()?.path;
-    let belongs = path.starts_with("/volume/") || path.starts_with("/nodes/{ident}/");
-    let verbs = path.starts_with("/nodes/{ident}/states") || path.starts_with("/nodes/{ident}/management");
-    let absent = |row: &&Operation| matches!(row.gate(version), Some((_, Below::NotFound)));
-    (belongs && !verbs && rows.iter().all(absent)).then(|| rows.iter().map(|row| row.since).min()).flatten()
+    let absent = |row: &&Operation| !version.has(row.since) && row.below == Below::NotFound;
+    let whole = rows.iter().all(absent) && rows.iter().any(|row| row.told.is_none());
+    whole.then(|| rows.iter().map(|row| row.since).min()).flatten()
 }
 
 /// The methods that a path has at that version, as in `Allow`.
@@ -92,22 +89,7 @@ fn allowed(rows: &[&'static Operation], version: Version) -> String {
     names.copied().collect::<Vec<_>>().join(", ")
 }
 
-/// What older clients get for a collection that has words of its own for them.
-fn told(kind: Below, text: &str, since: u16, version: Version) -> ApiError {
-    let text = format!(
-        "{text}. It takes 1.{since} or newer, and this request uses {version}. Ask for it in the header \
-         X-OpenStack-Ironic-API-Version."
-    );
-    match kind {
-        Below::NotFound => ApiError::not_found(text),
-        Below::Unsupported => below(kind, "the resource", since, version),
-        Below::MethodNotAllowed => ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, text),
-        Below::BadRequest => ApiError::bad_request(text),
-        Below::NotAcceptable => ApiError::refused(StatusCode::NOT_ACCEPTABLE, text),
-    }
-}
-
-/// Refuses what is newer than the version.
+/// Refuses what is newer than the version, and tells the handler which row it answers for.
 async fn gate<B: MessageBody + 'static>(
     rows: Vec<&'static Operation>,
     request: ServiceRequest,
@@ -116,16 +98,19 @@ async fn gate<B: MessageBody + 'static>(
     let version = request.extensions().get::<Context>().map(|context| context.version);
     let row = rows.iter().find(|row| row.method.takes(request.method()));
     if let (Some(version), Some(row)) = (version, row)
-        && let Some((since, kind)) = row.gate(version)
+        && !version.has(row.since)
     {
-        let mut refusal = match row.told() {
-            Some(text) => told(kind, text, since, version),
-            None => below(kind, "the resource", since, version),
+        let mut refusal = match row.told {
+            Some(text) => ApiError::told(row.below, text, row.since, version),
+            None => below(row.below, "the resource", row.since, version),
         };
-        if kind == Below::MethodNotAllowed {
+        if row.below == Below::MethodNotAllowed {
             refusal = refusal.allowing(&allowed(&rows, version));
         }
         return Ok(request.error_response(refusal).map_into_right_body());
+    }
+    if let Some(context) = request.extensions_mut().get_mut::<Context>() {
+        context.operation = row.copied();
     }
     Ok(next.call(request).await?.map_into_left_body())
 }

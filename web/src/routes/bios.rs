@@ -10,7 +10,7 @@ use crate::error::{ApiError, Result};
 use crate::gates::{BIOS_ARGS, BIOS_FIELDS, BIOS_REGISTRY};
 use crate::policy::Rule;
 use crate::query::Args;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::version::Version;
@@ -66,7 +66,7 @@ fn view(setting: &Setting, ident: &str, fields: &[&str], base: &str) -> Value {
 /// The arguments that a list takes since a version. Ironic refuses them in a schema's words, those that it knows from
 /// nowhere in its own.
 fn arguments(request: &HttpRequest, since: u16, context: &Context) -> Result<Args> {
-    let args = Args::parse(request.query_string(), BIOS_ARGS, Version::MAX)?;
+    let args = context.args_at(request, Version::MAX)?;
     let early =
         BIOS_ARGS.iter().find(|arg| args.text(arg.name).is_some()).filter(|_| !context.version.has(since));
     match early {

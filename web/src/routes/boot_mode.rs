@@ -9,11 +9,10 @@ use ferric_machine::BootMode;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::TARGET_ARGS;
 use crate::policy::Rule;
 use crate::routes::asked::Asked;
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -33,7 +32,7 @@ async fn set_boot_mode(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let asked = Asked::read(&request, body, TARGET_ARGS, context.version)?;
+    let asked = Asked::read(&request, body, &context)?;
     let target = asked.text("target")?;
     let node = find_for(&state, &context, &ident, Rule::NodeSetBootMode).await?;
     let mode: BootMode = target.as_deref().and_then(|word| word.parse().ok()).ok_or_else(|| {
@@ -53,7 +52,7 @@ async fn set_secure_boot(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let asked = Asked::read(&request, body, TARGET_ARGS, context.version)?;
+    let asked = Asked::read(&request, body, &context)?;
     let target = asked.flag("target")?;
     let node = find_for(&state, &context, &ident, Rule::NodeSetSecureBoot).await?;
     let on = target.ok_or_else(|| {

@@ -14,9 +14,7 @@ use crate::check::check;
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
-use crate::gates::{
-    Arg, CHASSIS_ARGS, CHASSIS_NODES_ARGS, CHASSIS_NODES_DETAIL_ARGS, ChassisField, ITEM_ARGS,
-};
+use crate::gates::{Arg, ChassisField};
 use crate::patch::Patch;
 use crate::policy::{self, Rule, Target};
 use crate::query::{self, Args};
@@ -41,8 +39,8 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 }
 
 /// Refuses `fields` that a chassis does not have, in the words that Ironic has here.
-fn check_fields(request: &HttpRequest, args: &'static [Arg], context: &Context) -> Result<()> {
-    let args = Args::parse(request.query_string(), args, context.version)?;
+fn check_fields(request: &HttpRequest, context: &Context) -> Result<()> {
+    let args = context.args(request)?;
     args.text("fields").map_or(Ok(()), |names| query::enumerated::<ChassisField>(names).map(drop))
 }
 
@@ -62,7 +60,7 @@ async fn named(uuid: Path<String>) -> Result<HttpResponse> {
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    check_fields(&request, CHASSIS_ARGS, &context)?;
+    check_fields(&request, &context)?;
     kept::list::<Chassis>(request, context, state).await
 }
 
@@ -73,7 +71,7 @@ async fn show(
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     check_uuid(&uuid)?;
-    check_fields(&request, ITEM_ARGS, &context)?;
+    check_fields(&request, &context)?;
     kept::show::<Chassis>(request, uuid, context, state).await
 }
 
@@ -121,7 +119,7 @@ async fn list_nodes(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), CHASSIS_NODES_ARGS, context.version)?;
+    let args = context.args(&request)?;
     check_uuid(&uuid)?;
     let chassis: Chassis = kept::find(&state, &context, &uuid).await?;
     nodes::list_in(&state, &context, &args, chassis.uuid, false).await
@@ -133,7 +131,7 @@ async fn list_nodes_detail(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), CHASSIS_NODES_DETAIL_ARGS, context.version)?;
+    let args = context.args(&request)?;
     check_uuid(&uuid)?;
     let chassis: Chassis = kept::find(&state, &context, &uuid).await?;
     nodes::list_in(&state, &context, &args, chassis.uuid, true).await
@@ -174,8 +172,7 @@ impl Document for Chassis {
 
 impl Kept for Chassis {
     const PATH: &'static str = "chassis";
-    const ARGS: &'static [Arg] = CHASSIS_ARGS;
-    const FILTERS: usize = 0;
+    const FILTERS: &'static [Arg] = &[];
     const COLUMNS: &'static str = "uuid,description";
     const NAMED: bool = false;
     const POLICIES: Policies = Policies {

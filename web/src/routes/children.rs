@@ -7,10 +7,8 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::gates::NO_ARGS;
 use crate::policy::Rule;
-use crate::query::Args;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -25,7 +23,7 @@ async fn list(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let parent = find_for(&state, &context, &ident, Rule::NodeGet).await?.uuid;
     let project = context.list_project(Rule::NodeListAll, Rule::NodeList, None)?;
     let wanted = NodeQuery { parent_node: Some(parent), project, ..NodeQuery::default() };

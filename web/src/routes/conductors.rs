@@ -11,10 +11,9 @@ use serde::{Serialize, Serializer};
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{CONDUCTORS_ARGS, ConductorField, Field, ITEM_ARGS};
+use crate::gates::{ConductorField, Field};
 use crate::policy::{Rule, Target};
-use crate::query::{self, Args, Paging};
-use crate::routes::nodes::now;
+use crate::query::{self, Paging};
 use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::views::{Collection, Iso, Links};
@@ -57,7 +56,7 @@ fn alive(row: &Conductor, now: Timestamp, timeout: Duration) -> bool {
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), CONDUCTORS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     context.authorize(Rule::ConductorGet, Target::NONE)?;
     let fields = query::list_fields::<ConductorField>(&args, context.version, false)?;
     let paging = Paging::parse(&args, state.settings.max_limit)?;
@@ -75,7 +74,7 @@ async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> 
     let last = rows.last().filter(|_| rows.len() == limit).map(|row| row.hostname.clone());
     let columns = (args.text("detail").is_none()).then_some("hostname,conductor_group,alive");
     let next = last.map(|last| paging.next(&context, "conductors", &args, &[], columns, &last));
-    let (now, timeout) = (now(), state.settings.conductor_timeout);
+    let (now, timeout) = (state.directory.now(), state.settings.conductor_timeout);
     let view = |row| View { row, alive: alive(row, now, timeout), fields: &fields, context: &context };
     let items: Vec<View<'_>> = rows.iter().map(view).collect();
     Ok(HttpResponse::Ok().json(Collection { name: "conductors", items: &items, next }))
@@ -108,13 +107,13 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    let args = context.args(&request)?;
     context.authorize(Rule::ConductorGet, Target::NONE)?;
     let fields = query::item_fields::<ConductorField>(&args, context.version)?;
     let name = hostname.into_inner();
     let wanted = name.clone();
     let row = read(&state, move |conn| conductors::get(conn, &wanted)).await?;
     let row = row.ok_or_else(|| ApiError::missing("Conductor", &name, "conductors"))?;
-    let alive = alive(&row, now(), state.settings.conductor_timeout);
+    let alive = alive(&row, state.directory.now(), state.settings.conductor_timeout);
     Ok(HttpResponse::Ok().json(View { row: &row, alive, fields: &fields, context: &context }))
 }

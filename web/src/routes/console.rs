@@ -9,12 +9,10 @@ use serde_json::json;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::Result;
-use crate::gates::{CONSOLE_ARGS, NO_ARGS};
 use crate::policy::Rule;
-use crate::query::Args;
 use crate::routes::asked::Asked;
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -27,7 +25,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGetConsole).await?;
     let info = state.directory.ask(node.uuid, GetConsole).await?;
     Ok(HttpResponse::Ok().json(json!({"console_enabled": info.is_some(), "console_info": info})))
@@ -40,7 +38,7 @@ async fn switch(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let asked = Asked::read(&request, body, CONSOLE_ARGS, context.version)?;
+    let asked = Asked::read(&request, body, &context)?;
     let on = asked.flag("enabled")?.unwrap_or(false);
     let node = find_for(&state, &context, &ident, Rule::NodeSetConsoleState).await?;
     state.directory.ask(node.uuid, SetConsole(on)).await?;

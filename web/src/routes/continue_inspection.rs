@@ -16,8 +16,7 @@ use crate::body::Body;
 use crate::check::{mac, not_of_type};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{CONTINUE_INSPECTION, CONTINUE_INSPECTION_ARGS, CONTINUE_INSPECTION_OLD};
-use crate::query::Args;
+use crate::gates::{CONTINUE_INSPECTION, CONTINUE_INSPECTION_OLD};
 use crate::routes::ramdisk::not_found;
 use crate::routes::{at, ramdisk, read};
 use crate::server::WebState;
@@ -52,7 +51,7 @@ async fn receive(
             "API version 1.{CONTINUE_INSPECTION} or newer is required for 'node_uuid'; this request uses {version}."
         )));
     }
-    let args = Args::parse(request.query_string(), CONTINUE_INSPECTION_ARGS, version)?;
+    let args = context.args(&request)?;
     let node = found.node(&state, args.uuid("node_uuid")?).await?;
     let id = node.uuid;
     let (rules, traits, before) = read(&state, move |c| {

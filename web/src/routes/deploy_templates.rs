@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::check::check;
 use crate::document::Document;
 use crate::error::Result;
-use crate::gates::{Arg, TEMPLATES_ARGS, TemplateField};
+use crate::gates::{Arg, TemplateField};
 use crate::patch::Patch;
 use crate::policy;
 use crate::query::Args;
@@ -76,8 +76,7 @@ impl Document for Template {
 
 impl Kept for Template {
     const PATH: &'static str = "deploy_templates";
-    const ARGS: &'static [Arg] = TEMPLATES_ARGS;
-    const FILTERS: usize = 0;
+    const FILTERS: &'static [Arg] = &[];
     const COLUMNS: &'static str = "uuid,name";
     const NAMED: bool = true;
     const POLICIES: Policies = Policies {

@@ -9,13 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{
-    DRIVER_ARGS, DRIVER_FIELDS, DRIVER_INTERFACES, DRIVER_PROPERTIES_ARGS, DRIVER_PROPERTIES_LINK,
-    DRIVER_TYPE, DRIVERS_ARGS, NO_ARGS,
-};
+use crate::gates::{DRIVER_FIELDS, DRIVER_INTERFACES, DRIVER_PROPERTIES_LINK, DRIVER_TYPE};
 use crate::nearest::{did_you_mean, ended};
 use crate::policy::{Rule, Target};
-use crate::query::Args;
 use crate::routes::asked::missing;
 use crate::routes::at;
 use crate::routes::vendor::unknown_driver;
@@ -130,7 +126,7 @@ fn find(state: &WebState, name: &str) -> Result<DriverInfo> {
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), DRIVERS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let detail = args.bool("detail")?.unwrap_or(false);
     let fields = args.text("fields");
     known_fields(fields)?;
@@ -158,7 +154,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), DRIVER_ARGS, context.version)?;
+    let args = context.args(&request)?;
     known_fields(args.text("fields"))?;
     context.authorize(Rule::DriverGet, Target::NONE)?;
     let driver = find(&state, &name)?;
@@ -179,7 +175,7 @@ async fn properties_by_path(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     properties(&state, &context, &name)
 }
 
@@ -188,7 +184,7 @@ async fn properties_by_query(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), DRIVER_PROPERTIES_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let name = args.text("driver_name").ok_or_else(|| missing("driver_name"))?;
     properties(&state, &context, name)
 }
@@ -199,7 +195,7 @@ async fn logical_disk_properties(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(Rule::DriverGetRaidLogicalDiskProperties, Target::NONE)?;
     let known = state.directory.raid_properties(&name).map_err(|_| unknown_driver(&name, &state))?;
     let map: Map<String, Value> =

@@ -24,12 +24,10 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::EVENTS_ARGS;
 use crate::mask;
 use crate::policy::{Rule, Target};
-use crate::query::Args;
 use crate::routes::at::exactly;
-use crate::routes::nodes::find;
+use crate::routes::found::find;
 use crate::routes::read;
 use crate::server::WebState;
 use crate::views::Iso;
@@ -46,7 +44,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 }
 
 async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), EVENTS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let resumed = request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let resumed =
         resumed.filter(|text| !text.is_empty()).map(|text| number("Last-Event-ID", text)).transpose()?;

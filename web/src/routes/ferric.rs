@@ -11,12 +11,10 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{NO_ARGS, STEPS_ARGS};
 use crate::mask;
 use crate::policy::{Rule, Target};
-use crate::query::Args;
 use crate::routes::at::exactly;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::routes::read;
 use crate::server::WebState;
 use crate::views::Iso;
@@ -78,7 +76,7 @@ fn view(node_uuid: Uuid, doing: Doing) -> View {
 
 /// `GET /v1/ferric/doing`: every node that is at work now; those at rest are left out.
 async fn fleet(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(Rule::FerricFleetGet, Target::NONE)?;
     let all: Vec<View> = state.directory.all_doing().into_iter().map(|(id, doing)| view(id, doing)).collect();
     Ok(HttpResponse::Ok().json(json!({"doing": all})))
@@ -91,14 +89,14 @@ async fn node(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let found = find_for(&state, &context.ungated(), &ident, Rule::NodeGetStates).await?;
     Ok(HttpResponse::Ok().json(state.directory.doing(found.uuid).map(|doing| view(found.uuid, doing))))
 }
 
 /// `GET /v1/ferric/queue`: who waits for a place among the deployments and the cleanings, the next one first.
 async fn queue(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(Rule::FerricFleetGet, Target::NONE)?;
     let place = |(at, node): (usize, &Uuid)| json!({"node_uuid": node, "position": at + 1});
     let lines = state.directory.queue();
@@ -226,7 +224,7 @@ async fn steps(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), STEPS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let most = args.text("operations").unwrap_or("5").parse::<u8>().ok();
     let Some(most) = most.filter(|most| (1..=MOST_OPERATIONS).contains(most)) else {
         return Err(ApiError::bad_request(format!(

@@ -7,10 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{FIRMWARE_ARGS, FIRMWARE_FIELDS};
+use crate::gates::FIRMWARE_FIELDS;
 use crate::policy::Rule;
-use crate::query::Args;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::views::Iso;
@@ -47,7 +46,7 @@ async fn list(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), FIRMWARE_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let chosen = args.list("fields");
     for name in chosen.iter().flatten() {
         let Some((_, since)) = FIRMWARE_FIELDS.iter().find(|(known, _)| *known == name.as_str()) else {

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{HISTORY_ARGS, HISTORY_PROJECT, HISTORY_STATES, NO_ARGS};
+use crate::gates::{HISTORY_PROJECT, HISTORY_STATES};
 use crate::policy::Rule;
-use crate::query::{Args, Paging, encode, parse_uuid};
-use crate::routes::nodes::find_for;
+use crate::query::{Paging, encode, parse_uuid};
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 use crate::views::{Collection, Iso};
@@ -73,7 +73,7 @@ async fn list(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), HISTORY_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let detail = args.bool("detail")?.unwrap_or(false);
     let mut paging = Paging::parse(&args, state.settings.max_limit)?;
     if args.text("sort_key").is_none() {
@@ -106,7 +106,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (ident, wanted) = path.into_inner();
     let node = find_for(&state, &context, &ident, Rule::NodeHistoryGet).await?.uuid;
     let line = match parse_uuid(&wanted) {

@@ -9,12 +9,10 @@ use serde_json::{Value, json};
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{INDICATOR_ARGS, NO_ARGS};
 use crate::policy::Rule;
-use crate::query::Args;
 use crate::routes::asked::{Asked, missing};
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -30,7 +28,7 @@ async fn inject_nmi(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Asked::read(&request, body, NO_ARGS, context.version)?;
+    Asked::read(&request, body, &context)?;
     let node = find_for(&state, &context, &ident, Rule::NodeInjectNmi).await?;
     state.directory.ask(node.uuid, InjectNmi).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -78,7 +76,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (ident, name) = path.into_inner();
     let node = find_for(&state, &context, &ident, Rule::NodeGetIndicatorState).await?;
     let (indicator, component) = split(&name)?;
@@ -93,7 +91,7 @@ async fn set(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let asked = Asked::read(&request, body, INDICATOR_ARGS, context.version)?;
+    let asked = Asked::read(&request, body, &context)?;
     let word = asked.text("state")?;
     let (ident, name) = path.into_inner();
     let node = find_for(&state, &context, &ident, Rule::NodeSetIndicatorState).await?;

@@ -13,7 +13,7 @@ use crate::check::{check, not_of_type};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::Result;
-use crate::gates::{Arg, Field, Kind, NO_ARGS, RULES_ARGS, RuleField};
+use crate::gates::{Arg, Field, Kind, RULE_FILTERS, RuleField};
 use crate::patch::Patch;
 use crate::policy;
 use crate::query::{Args, parse_uuid};
@@ -97,8 +97,7 @@ impl Document for Rule {
 
 impl Kept for Rule {
     const PATH: &'static str = "inspection_rules";
-    const ARGS: &'static [Arg] = RULES_ARGS;
-    const FILTERS: usize = 1;
+    const FILTERS: &'static [Arg] = RULE_FILTERS;
     const COLUMNS: &'static str = "uuid,priority,phase,description";
     const NAMED: bool = false;
     const POLICIES: Policies = Policies {
@@ -196,7 +195,7 @@ impl Kept for Rule {
 
 /// Every rule at once; the built-in ones are no rows and stay.
 async fn delete_all(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(policy::Rule::InspectionRuleDelete, policy::Target::NONE)?;
     state.directory.store().write(rules::delete_all).await?;
     Ok(HttpResponse::NoContent().finish())

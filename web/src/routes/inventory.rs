@@ -7,10 +7,8 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::NO_ARGS;
 use crate::policy::Rule;
-use crate::query::Args;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -30,7 +28,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let id = find_for(&state, &context, &ident, Rule::NodeInventoryGet).await?.uuid;
     let found = read(&state, move |conn| inventory::get(conn, id)).await?;
     let missing = || {

@@ -16,11 +16,11 @@ use crate::check;
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Field, ITEM_ARGS, NO_ARGS};
+use crate::gates::{Arg, Field};
 use crate::patch::Patch;
 use crate::policy::{self, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, marker, now};
+use crate::routes::found::{check_keys, marker};
 use crate::routes::{edit, read, without_json_suffix};
 use crate::server::WebState;
 use crate::views::{Collection, Links};
@@ -58,10 +58,8 @@ pub(super) struct Policies {
 pub(super) trait Kept: Document + PartialEq + Send + 'static {
     /// Its collection: the path below `/v1/`, and the key of a list.
     const PATH: &'static str;
-    /// What the list takes; the filters come first.
-    const ARGS: &'static [Arg];
-    /// How many of `ARGS` are filters.
-    const FILTERS: usize;
+    /// The filters of the list, which the address of the next page repeats.
+    const FILTERS: &'static [Arg];
     /// The columns that the address of the next page names.
     const COLUMNS: &'static str;
     /// Whether it goes by a name too.
@@ -253,7 +251,7 @@ pub(super) async fn list<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), K::ARGS, context.version)?;
+    let args = context.args(&request)?;
     page_of::<K>(&state, &context, &args, false).await
 }
 
@@ -263,7 +261,7 @@ pub(super) async fn list_detail<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), &K::ARGS[..K::ARGS.len() - 2], context.version)?;
+    let args = context.args(&request)?;
     page_of::<K>(&state, &context, &args, true).await
 }
 
@@ -294,7 +292,7 @@ async fn page_of<K: Kept>(
     let last = rows.last().filter(|_| rows.len() == paging.limit as usize).map(|row| row.uuid().to_string());
     let path = if detail { format!("{}/detail", K::PATH) } else { K::PATH.to_owned() };
     let columns = (!detail).then_some(K::COLUMNS);
-    let next = last.map(|last| paging.next(context, &path, args, &K::ARGS[..K::FILTERS], columns, &last));
+    let next = last.map(|last| paging.next(context, &path, args, K::FILTERS, columns, &last));
     let items: Vec<View<'_, K>> = rows.iter().map(|row| View { row, fields: &fields, context }).collect();
     Ok(HttpResponse::Ok().json(Collection { name: K::PATH, items: &items, next }))
 }
@@ -316,7 +314,7 @@ pub(super) async fn show<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let fields = query::item_fields::<K::Field>(&args, context.version).map_err(ApiError::unknown_not_new)?;
     ask_first::<K>(&context, K::POLICIES.get)?;
     let row: K = find(&state, &context, &ident).await?;
@@ -330,13 +328,13 @@ pub(super) async fn create<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(K::POLICIES.create, Target::NONE)?;
     let version = context.version;
     let mut body = body.object_of(&check::noun::<K::Field>()).map_err(renamed::<K>)?;
     K::strip(&mut body).map_err(of_new::<K>)?;
     check_keys::<K::Field>(&body, &context).map_err(ApiError::unknown_not_new).map_err(renamed::<K>)?;
-    let mut row = K::empty(now());
+    let mut row = K::empty(state.directory.now());
     for field in K::Field::ALL.iter().filter(|field| field.spec().write.at_create()) {
         if let Some(value) = body.remove(field.spec().name) {
             row.write(*field, value, version).map_err(of_new::<K>)?;
@@ -357,7 +355,7 @@ pub(super) async fn change<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let version = context.version;
     let patch = Patch::<K::Field>::parse(body.0, version).map_err(ApiError::unknown_not_new)?;
     K::change_policies(&patch).into_iter().try_for_each(|rule| ask_first::<K>(&context, rule))?;
@@ -366,6 +364,7 @@ pub(super) async fn change<K: Kept>(
     let row = loop {
         tries += 1;
         let (patch, candidates, context) = (patch.clone(), candidates.clone(), context.clone());
+        let now = state.directory.now();
         // read, changed and written in one transaction: two who change different steps lose nothing
         let write = state.directory.store().write(move |conn| {
             let Some(row) = first::<K>(conn, &candidates)? else { return Ok(Ok(None)) };
@@ -382,7 +381,7 @@ pub(super) async fn change<K: Kept>(
             match changed {
                 Err(refusal) => Ok(Err(refusal)),
                 Ok(()) if next == row => Ok(Ok(Some(row))),
-                Ok(()) => next.update(conn, now()).map(|row| Ok(Some(row))),
+                Ok(()) => next.update(conn, now).map(|row| Ok(Some(row))),
             }
         });
         match write.await {
@@ -400,7 +399,7 @@ pub(super) async fn delete<K: Kept>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     ask_first::<K>(&context, K::POLICIES.delete)?;
     let candidates = candidates::<K>(&ident, &context)?;
     let gone = state.directory.store().write(move |conn| {

@@ -11,12 +11,10 @@ use serde_json::json;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{BOOT_DEVICE_ARGS, NO_ARGS, VALIDATE_ARGS};
 use crate::policy::Rule;
-use crate::query::Args;
 use crate::routes::asked::Asked;
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -49,7 +47,7 @@ async fn validate_by_path(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     validate(&ident, &context, &state).await
 }
 
@@ -59,7 +57,7 @@ pub(super) async fn validate_by_query(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), VALIDATE_ARGS, context.version)?;
+    let args = context.args(&request)?;
     match (args.text("node"), args.uuid("node_uuid")?) {
         (Some(ident), _) => validate(ident, &context, &state).await,
         (None, Some(uuid)) => validate(&uuid.to_string(), &context, &state).await,
@@ -75,7 +73,7 @@ async fn boot_device(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGetBootDevice).await?;
     let (device, persistent) = state.directory.ask(node.uuid, GetBootDevice).await?;
     Ok(HttpResponse::Ok().json(json!({"boot_device": device, "persistent": persistent})))
@@ -87,7 +85,7 @@ async fn supported(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGetBootDevice).await?;
     let devices = state.directory.ask(node.uuid, SupportedBootDevices).await?;
     Ok(HttpResponse::Ok().json(json!({"supported_boot_devices": devices})))
@@ -100,7 +98,7 @@ async fn set_boot_device(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let asked = Asked::read(&request, body, BOOT_DEVICE_ARGS, context.version)?;
+    let asked = Asked::read(&request, body, &context)?;
     let device = asked.text("boot_device")?.unwrap_or_else(|| "None".to_owned());
     let persistent = asked.flag_if_given("persistent")?.unwrap_or(false);
     let node = find_for(&state, &context, &ident, Rule::NodeSetBootDevice).await?;

@@ -16,6 +16,7 @@ mod edit;
 mod events;
 mod ferric;
 mod firmware;
+mod found;
 mod history;
 mod indicators;
 mod inspection_rules;
@@ -52,10 +53,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use ferric_schema::portgroups::Portgroup;
 use ferric_schema::{Conn, StoreError};
 
-use crate::body::below;
 use crate::context::{Context, layer};
 use crate::error::{ApiError, Result};
-use crate::gates::{Endpoint, PORTGROUPS, UNBUILT, endpoint_of};
+use crate::gates::PORTGROUPS;
 use crate::routes::at::at;
 use crate::server::WebState;
 
@@ -103,7 +103,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
     cfg.service(scope);
 }
 
-/// Whatever no resource is registered for: what Ironic has and Ferric does not yet, or what nobody has.
+/// Whatever no resource is registered for: a field of one thing as a path of its own, or what nobody has.
 async fn elsewhere(
     request: HttpRequest,
     context: Context,
@@ -112,10 +112,6 @@ async fn elsewhere(
     let path = request.path().trim_matches('/');
     let path = path.strip_prefix("v1/").unwrap_or(path);
     let reading = request.method() == Method::GET;
-    if let Some(endpoint) = endpoint_of(UNBUILT, path) {
-        gate(endpoint, reading, &context)?;
-        return Err(ApiError::not_built(&format!("/v1/{}", endpoint.path.replace("{}", "…"))));
-    }
     if reading && let Some((ident, tail)) = path.strip_prefix("nodes/").and_then(|rest| rest.split_once('/'))
     {
         // what has parts and is none itself
@@ -145,15 +141,6 @@ async fn elsewhere(
         return Err(ApiError::no_method_but("GET"));
     }
     Err(ApiError::no_path())
-}
-
-/// Refuses a path that is newer than the version.
-fn gate(endpoint: &Endpoint, reading: bool, context: &Context) -> Result<()> {
-    if context.version.has(endpoint.since) {
-        return Ok(());
-    }
-    let kind = if reading { endpoint.get } else { endpoint.others };
-    Err(below(kind, "the resource", endpoint.since, context.version))
 }
 
 /// A read of the store.

@@ -9,9 +9,8 @@ use crate::body::Body;
 use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::NO_ARGS;
 use crate::policy::{Rule, Target};
-use crate::query::{Args, parse_uuid};
+use crate::query::parse_uuid;
 use crate::routes::at;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -28,7 +27,7 @@ const REQUIRED: [&str; 4] = ["event", "port_id", "mac_address", "status"];
 const OPTIONAL: [&str; 3] = ["device_id", "binding:host_id", "binding:vnic_type"];
 
 async fn post(request: HttpRequest, body: Body, context: Context) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let events = checked(body.0.unwrap_or_else(|| Value::Object(Map::new())))
         .map_err(|why| ApiError::bad_request(format!("Schema error: {why}")))?;
     context.authorize(Rule::EventsPost, Target::NONE)?;

@@ -4,6 +4,7 @@
 use actix_web::http::header;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
+use ferric_actors::NodeError;
 use ferric_actors::belongings::{Belonging, Change, Create, Remove};
 use ferric_schema::{Conn, Node, SortDir, StoreError, nodes};
 use serde::ser::SerializeMap;
@@ -12,15 +13,15 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check;
+use crate::check::{self, is_logical_name};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Field, ITEM_ARGS, NO_ARGS};
+use crate::gates::{Arg, Field};
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find as find_any_node, find_for as find_node};
+use crate::routes::found::{check_ident, check_keys, find as find_any_node, seen};
 use crate::routes::{edit, read, without_json_suffix};
 use crate::server::WebState;
 use crate::version::Version;
@@ -56,10 +57,8 @@ pub(super) trait OfNode: Belonging + Document {
     const PATH: &'static str;
     /// The key of a list.
     const LIST: &'static str;
-    /// What the list takes; the filters come first.
-    const ARGS: &'static [Arg];
-    /// How many of `ARGS` are filters.
-    const FILTERS: usize;
+    /// The filters of the list, which the address of the next page repeats.
+    const FILTERS: &'static [Arg];
     /// The columns that the address of the next page names.
     const COLUMNS: &'static str;
     /// Whether it goes by a name too.
@@ -160,19 +159,13 @@ async fn find<T: OfNode>(state: &WebState, context: &Context, ident: &str, rule:
     Ok((row, node))
 }
 
-/// Whether it may be a name at all.
-pub(super) fn is_logical_name(name: &str) -> bool {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    !name.is_empty() && name.bytes().all(unreserved)
-}
-
 /// `GET` of the collection, and of `…/detail`.
 pub(super) async fn list<T: OfNode>(
     request: HttpRequest,
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), T::ARGS, context.version)?;
+    let args = context.args(&request)?;
     filtered::<T>(&state, &context, &args, false).await
 }
 
@@ -181,13 +174,8 @@ pub(super) async fn list_detail<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), without_fields(T::ARGS), context.version)?;
+    let args = context.args(&request)?;
     filtered::<T>(&state, &context, &args, true).await
-}
-
-/// Arguments without `fields` and `detail`, which stand last.
-fn without_fields(args: &'static [Arg]) -> &'static [Arg] {
-    &args[..args.len() - 2]
 }
 
 async fn filtered<T: OfNode>(
@@ -229,7 +217,7 @@ pub(super) async fn list_of_node<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), &T::ARGS[T::FILTERS..], context.version)?;
+    let args = context.args(&request)?;
     of_node::<T>(&state, &context, &args, &ident, false).await
 }
 
@@ -239,7 +227,7 @@ pub(super) async fn list_of_node_detail<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), without_fields(&T::ARGS[T::FILTERS..]), context.version)?;
+    let args = context.args(&request)?;
     of_node::<T>(&state, &context, &args, &ident, true).await
 }
 
@@ -301,7 +289,7 @@ async fn page<T: OfNode>(
     let rows = read(state, move |conn| T::page(conn, &wanted)).await?;
     let last = rows.last().filter(|_| rows.len() == paging.limit as usize).map(|row| row.uuid().to_string());
     let columns = (!detail).then_some(T::COLUMNS);
-    let next = last.map(|last| paging.next(context, path, args, &T::ARGS[..T::FILTERS], columns, &last));
+    let next = last.map(|last| paging.next(context, path, args, T::FILTERS, columns, &last));
     let items: Vec<View<'_, T>> = rows.iter().map(|row| View { row, fields: &fields, context }).collect();
     Ok(HttpResponse::Ok().json(Collection { name: T::LIST, items: &items, next }))
 }
@@ -332,7 +320,7 @@ pub(super) async fn show<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let fields = match args.text("fields") {
         Some(names) => selected::<T>(names, &context)?,
         None => query::all_fields(context.version),
@@ -347,7 +335,7 @@ pub(super) async fn create<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let mut body = body.object_of(&check::noun::<T::Field>())?;
     let set: Vec<(&str, bool)> = body.iter().map(|(key, value)| (key.as_str(), says(value))).collect();
     let at = T::writing(&set, context.version)?;
@@ -407,12 +395,14 @@ async fn owner<T: OfNode>(
     found.ok_or_else(|| ApiError::bad_request(T::no_node(text)))
 }
 
-/// Puts the UUID of the node into a patch that names it, and refuses one that is not there.
+/// Puts the UUID of the node into a patch that names it, and refuses one that is not there, or that a caller who may do
+/// what `rule` stands for with things of `from` may not bring one to.
 pub(super) async fn resolve_node(
     state: &WebState,
     context: &Context,
     patch: &mut Option<Value>,
     by_name: bool,
+    (from, rule): (Uuid, Rule),
 ) -> Result<()> {
     let Some(Value::Array(changes)) = patch else { return Ok(()) };
     for change in changes {
@@ -426,17 +416,30 @@ pub(super) async fn resolve_node(
                 "Expected a UUID for node_uuid, but received {ident}."
             )));
         }
-        match find_node(state, context, ident, Rule::NodeGet).await {
-            Ok(node) => *ident = node.uuid.to_string(),
-            Err(ApiError::Refused { status, .. }) if status == actix_web::http::StatusCode::NOT_FOUND => {
-                return Err(ApiError::bad_request(format!(
-                    "Unable to apply the requested node_uuid '{ident}'. Requested value was invalid."
-                )));
-            }
-            Err(other) => return Err(other),
+        check_ident(ident)?;
+        let Some(node) = seen(state, context, ident).await? else {
+            return Err(ApiError::bad_request(format!(
+                "Unable to apply the requested node_uuid '{ident}'. Requested value was invalid."
+            )));
+        };
+        if node.uuid != from {
+            may_come_to(context, &node, rule)?;
         }
+        *ident = node.uuid.to_string();
     }
     Ok(())
+}
+
+/// Whether what belongs to another node may become this one's.
+fn may_come_to(context: &Context, node: &Node, rule: Rule) -> Result<()> {
+    context.authorize(rule, Target::node(node))?;
+    match &node.reservation {
+        None => Ok(()),
+        Some(host) => {
+            let locked = NodeError::Locked { node: node.uuid, host: host.clone(), doing: String::new() };
+            Err(locked.into())
+        }
+    }
 }
 
 /// The root fields that a patch names.
@@ -467,11 +470,11 @@ pub(super) async fn change<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let mut body = body.0;
     let (mut row, node) = find::<T>(&state, &context, &ident, T::RULES.update).await?;
     let at = T::writing(&roots(&body), context.version)?;
-    resolve_node(&state, &context, &mut body, T::node_by_name()).await?;
+    resolve_node(&state, &context, &mut body, T::node_by_name(), (node.uuid, T::RULES.update)).await?;
     if let Some(name) = T::KEPT.iter().find(|name| removes(&body, name)) {
         return Err(ApiError::bad_request(format!(
             "'{name}' is a mandatory attribute and can not be removed"
@@ -491,7 +494,7 @@ pub(super) async fn delete<T: OfNode>(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (row, node) = find::<T>(&state, &context, &ident, T::RULES.delete).await?;
     state.directory.ask(node.uuid, Remove::<T>::new(row.uuid())).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -513,4 +516,51 @@ pub(super) async fn unnamed<T: OfNode>() -> Result<HttpResponse> {
         T::IDENT,
         T::WHAT.to_lowercase()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ferric_machine::Timestamp;
+
+    use super::*;
+    use crate::policy::{Caller, Identity, Policy};
+
+    #[test]
+    fn what_belongs_to_a_node_is_not_brought_to_one_where_it_could_not_be_changed() {
+        let policy = Arc::new(Policy::load(None, None).expect("the policies"));
+        let may = |role: &str, node: &Node, rule: Rule| {
+            let identity = Identity {
+                project_id: Some("mine".to_owned()),
+                is_admin_project: true,
+                roles: ["admin", "manager", "member", "reader"]
+                    .into_iter()
+                    .skip_while(|one| *one != role)
+                    .map(str::to_owned)
+                    .collect(),
+                ..Identity::default()
+            };
+            let caller = Caller::Token { identity: Arc::new(identity), policy: policy.clone() };
+            let context = Context { version: Version::MAX, base: String::new(), caller, operation: None };
+            may_come_to(&context, node, rule).map_err(|error| error.to_string())
+        };
+        let node = |owner: &str, lessee: &str| {
+            let mut node = Node::new(Uuid::new_v4(), "fake-hardware", Timestamp(0));
+            node.owner = Some(owner.to_owned());
+            node.lessee = Some(lessee.to_owned());
+            node
+        };
+        for rule in [Rule::PortUpdate, Rule::PortgroupUpdate] {
+            assert_eq!(may("manager", &node("mine", "another"), rule), Ok(()));
+            for (role, owner) in [("manager", "another"), ("member", "mine"), ("member", "another")] {
+                let told = may(role, &node(owner, "mine"), rule).expect_err("not theirs");
+                assert!(told.starts_with("Access was denied"), "{role} {owner}: {told}");
+            }
+            let mut held = node("mine", "another");
+            held.reservation = Some("elsewhere".to_owned());
+            let told = may("manager", &held, rule).expect_err("held");
+            assert!(told.contains("is locked by host elsewhere"), "{told}");
+        }
+    }
 }

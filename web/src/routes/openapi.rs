@@ -10,9 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{NO_ARGS, OPENAPI_ARGS};
 use crate::openapi::{About, document};
-use crate::query::Args;
 use crate::routes::at::exactly;
 use crate::server::WebState;
 use crate::version::{IRONIC_HEADER, Version, negotiate};
@@ -23,7 +21,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 
 /// `?microversion=` says which one is described; the newest unless said.
 async fn describe(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), OPENAPI_ARGS, Version::MAX)?;
+    let args = context.args_at(&request, Version::MAX)?;
     let max = state.settings.max_version();
     let asked = args.text("microversion").unwrap_or("latest");
     let version = negotiate(|name| (name == IRONIC_HEADER).then_some(asked), max)
@@ -52,7 +50,7 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
 });
 
 async fn page(request: HttpRequest, context: Context) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((CONTENT_SECURITY_POLICY, PAGE.policy.as_str()))

@@ -7,14 +7,13 @@ use serde::ser::SerializeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::check::check;
+use crate::check::{check, is_logical_name};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
-use crate::gates::{Arg, Field, PORTGROUP_FILTERS, PORTGROUP_GATED, PORTGROUPS_ARGS, PortgroupField};
+use crate::gates::{Arg, Field, PORTGROUP_FILTERS, PORTGROUP_GATED, PortgroupField};
 use crate::policy::Rule;
 use crate::routes::at;
-use crate::routes::nodes::now;
 use crate::routes::of_node::{self, OfNode, Rules, Wanted};
 use crate::server::WebState;
 use crate::version::Version;
@@ -80,7 +79,7 @@ impl Document for Portgroup {
             F::Extra => self.extra = object(),
             F::Mode => self.mode = text,
             F::Name => {
-                let wrong = |name: &&str| !name.is_empty() && !of_node::is_logical_name(name);
+                let wrong = |name: &&str| !name.is_empty() && !is_logical_name(name);
                 if let Some(name) = text.as_deref().filter(wrong) {
                     let refusal = match self.id {
                         0 => format!("Cannot create portgroup with invalid name '{name}'"),
@@ -106,8 +105,7 @@ impl Document for Portgroup {
 impl OfNode for Portgroup {
     const PATH: &'static str = "portgroups";
     const LIST: &'static str = "portgroups";
-    const ARGS: &'static [Arg] = PORTGROUPS_ARGS;
-    const FILTERS: usize = PORTGROUP_FILTERS;
+    const FILTERS: &'static [Arg] = PORTGROUP_FILTERS;
     const COLUMNS: &'static str = "uuid,address,name";
     const NAMED: bool = true;
     const IDENT: &'static str = "portgroup";
@@ -125,7 +123,12 @@ impl OfNode for Portgroup {
     const KEPT: &'static [&'static str] = &["mode"];
 
     fn empty(node: Uuid, state: &WebState) -> Portgroup {
-        Portgroup::new(Uuid::new_v4(), node, state.settings.default_portgroup_mode.clone(), now())
+        Portgroup::new(
+            Uuid::new_v4(),
+            node,
+            state.settings.default_portgroup_mode.clone(),
+            state.directory.now(),
+        )
     }
 
     fn sortable(key: &str) -> bool {

@@ -10,19 +10,19 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::{self, mac};
+use crate::check::{self, is_logical_name, mac};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    Field, ITEM_ARGS, LOCAL_LINK_NETWORK_TYPE, NO_ARGS, PORT_FILTERS, PORT_NODE_IDENT, PORT_REMOVAL_GATED,
-    PORT_SORT_GATED, PORTS_ARGS, PORTS_DETAIL_ARGS, PortField, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
+    Field, LOCAL_LINK_NETWORK_TYPE, PORT_FILTERS, PORT_NODE_IDENT, PORT_REMOVAL_GATED, PORT_SORT_GATED,
+    PortField, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
 };
 use crate::patch::Patch;
 use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
-use crate::routes::nodes::{check_keys, find as find_node, marker, now};
-use crate::routes::of_node::{is_logical_name, resolve_node};
+use crate::routes::found::{check_ident, check_keys, find as find_node, find_maybe, marker};
+use crate::routes::of_node::resolve_node;
 use crate::routes::{at, port_rules, read, without_json_suffix};
 use crate::server::WebState;
 use crate::views::{Collection, PortView};
@@ -107,13 +107,12 @@ async fn may(
 }
 
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     filtered(&state, &context, &args, Within::Nothing, false).await
 }
 
 async fn list_detail(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let without_fields = &PORTS_ARGS[..PORTS_ARGS.len() - 2];
-    let args = Args::parse(request.query_string(), without_fields, context.version)?;
+    let args = context.args(&request)?;
     filtered(&state, &context, &args, Within::Nothing, true).await
 }
 
@@ -206,7 +205,7 @@ async fn list_of_portgroup(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     of_portgroup(&state, &context, &args, &ident, false).await
 }
 
@@ -216,7 +215,7 @@ async fn list_of_portgroup_detail(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PORTS_DETAIL_ARGS, context.version)?;
+    let args = context.args(&request)?;
     of_portgroup(&state, &context, &args, &ident, true).await
 }
 
@@ -247,7 +246,7 @@ async fn list_of_node(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PORTS_ARGS, context.version)?;
+    let args = context.args(&request)?;
     of_node(&state, &context, &args, &ident, false).await
 }
 
@@ -257,7 +256,7 @@ async fn list_of_node_detail(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), PORTS_DETAIL_ARGS, context.version)?;
+    let args = context.args(&request)?;
     of_node(&state, &context, &args, &ident, true).await
 }
 
@@ -303,7 +302,7 @@ async fn page(
     let rows = read(state, move |conn| ports::list(conn, &wanted)).await?;
     let last = rows.last().filter(|_| rows.len() == paging.limit as usize).map(|port| port.uuid.to_string());
     let columns = (!detail).then_some("uuid,address");
-    let next = last.map(|last| paging.next(context, path, args, &PORTS_ARGS[..PORT_FILTERS], columns, &last));
+    let next = last.map(|last| paging.next(context, path, args, PORT_FILTERS, columns, &last));
     let items: Vec<PortView<'_>> =
         rows.iter().map(|port| PortView { port, fields: &fields, context }).collect();
     Ok(HttpResponse::Ok().json(Collection { name: "ports", items: &items, next }))
@@ -315,7 +314,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), ITEM_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let fields = query::item_fields::<PortField>(&args, context.version)?;
     let port = find_for(&state, &context, &ident, Rule::PortGet).await?;
     Ok(HttpResponse::Ok().json(PortView { port: &port, fields: &fields, context: &context }))
@@ -327,7 +326,7 @@ async fn create(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let version = context.version;
     let mut body = body.object_of("port")?;
     one_node(&body)?;
@@ -360,7 +359,7 @@ async fn create(
     });
 
     let linked = body.get("local_link_connection").is_some_and(|link| !link.is_null());
-    let mut port = Port::new(Uuid::new_v4(), node.uuid, "", now());
+    let mut port = Port::new(Uuid::new_v4(), node.uuid, "", state.directory.now());
     for field in PortField::ALL {
         if let Some(value) = body.remove(field.spec().name) {
             port.write(*field, value, version).map_err(ApiError::bad_request)?;
@@ -415,16 +414,13 @@ async fn owner(
     if uuid.is_some() && query::parse_uuid(&text).is_none() {
         return Err(ApiError::bad_request(format!("Expected UUID for node_uuid: {text}")));
     }
-    let missing = ApiError::bad_request(format!("Node {text} could not be found."));
-    match find_node(state, context, &text).await {
-        Ok(node) => Ok(node),
-        Err(ApiError::Refused { status, .. }) if status == actix_web::http::StatusCode::NOT_FOUND => {
-            // who could make no port anyway is not told that there is no such node
-            context.authorize(Rule::PortCreate, Target::NONE)?;
-            Err(missing)
-        }
-        Err(other) => Err(other),
+    check_ident(&text)?;
+    if let Some(node) = find_maybe(state, context, &text).await? {
+        return Ok(node);
     }
+    // who could make no port anyway is not told that there is no such node
+    context.authorize(Rule::PortCreate, Target::NONE)?;
+    Err(ApiError::bad_request(format!("Node {text} could not be found.")))
 }
 
 /// Refuses keys of `local_link_connection` that the version does not have.
@@ -453,11 +449,11 @@ async fn change(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let version = context.version;
     let mut body = body.0;
     let mut port = find_for(&state, &context, &ident, Rule::PortUpdate).await?;
-    resolve_node(&state, &context, &mut body, true).await?;
+    resolve_node(&state, &context, &mut body, true, (port.node_uuid, Rule::PortUpdate)).await?;
     if names(&body, "/local_link_connection/network_type") && !version.has(LOCAL_LINK_NETWORK_TYPE) {
         let what = "'network_type' of 'local_link_connection'";
         return Err(ApiError::too_new(what, LOCAL_LINK_NETWORK_TYPE, version));
@@ -508,7 +504,7 @@ async fn delete(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let Some(uuid) = query::parse_uuid(&ident) else {
         return Err(ApiError::bad_request(format!(
             "Expected UUID for port_uuid: {ident}. A port is deleted by its UUID."

@@ -1,8 +1,8 @@
 //! `PUT /v1/nodes/{ident}/states/provision`: every check that Ironic's API makes, in its order (api.md §3.6,
 //! states.md §2 "Extra checks"); the node's actor decides the rest.
 
-use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{By, Provision, Wanted};
 use ferric_actors::{Asked, Secret};
 use ferric_machine::{Refusal, Verb};
@@ -14,14 +14,14 @@ use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::{
-    CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DISABLE_RAMDISK, PROVISION_ARGS, RAW_DELETE,
-    RUNBOOK,
+    CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DISABLE_RAMDISK, RAW_DELETE, RUNBOOK,
 };
 use crate::nearest::did_you_mean;
 use crate::policy::{Rule, Target};
 use crate::query::strict_bool;
 use crate::rescue;
-use crate::routes::nodes::find_for;
+use crate::routes::asked::Asked as Arguments;
+use crate::routes::found::find_for;
 use crate::routes::states::accepted;
 use crate::routes::{read, steps};
 use crate::server::WebState;
@@ -29,13 +29,14 @@ use crate::version::Version;
 
 /// The body may hold a config drive: 64 MiB.
 pub(super) async fn provision(
+    request: HttpRequest,
     ident: Path<String>,
     body: Body<65536>,
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
     let version = context.version;
-    let mut body = body.arguments(PROVISION_ARGS, version)?;
+    let mut body = Arguments::read(&request, body, &context)?.all();
     if let Some(drive @ (Value::Bool(_) | Value::Number(_) | Value::Array(_))) = body.get("configdrive") {
         return Err(no_configdrive(drive));
     }

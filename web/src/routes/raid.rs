@@ -9,11 +9,9 @@ use serde_json::{Map, Value};
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::NO_ARGS;
 use crate::policy::Rule;
-use crate::query::Args;
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -27,7 +25,7 @@ async fn want(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     // the whole body is the configuration; none at all takes the wish back, null does not
     let config = match body.0 {
         None => Map::new(),

@@ -12,11 +12,11 @@ use crate::body::Body;
 use crate::check::mac;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{HEARTBEAT_ARGS, LOOKUP_ARGS, LOOKUP_TOKEN};
+use crate::gates::LOOKUP_TOKEN;
 use crate::mask;
-use crate::query::Args;
+use crate::routes::asked::Asked;
 use crate::routes::at;
-use crate::routes::nodes::find;
+use crate::routes::found::find;
 use crate::server::{WebSettings, WebState};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -24,7 +24,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 }
 
 async fn lookup(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), LOOKUP_ARGS, context.version)?;
+    let args = context.args(&request)?;
     let macs: Vec<String> =
         args.list("addresses").unwrap_or_default().iter().filter_map(|text| mac(text)).collect();
     let uuid = args.uuid("node_uuid")?;
@@ -120,12 +120,13 @@ fn text(body: &Map<String, Value>, key: &str) -> Result<Option<String>> {
 }
 
 async fn heartbeat(
+    request: HttpRequest,
     ident: Path<String>,
     body: Body,
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let body = body.arguments(HEARTBEAT_ARGS, context.version)?;
+    let body = Asked::read(&request, body, &context)?.all();
     let message = Heartbeat {
         callback_url: text(&body, "callback_url")?
             .ok_or_else(|| ApiError::bad_request("Missing mandatory parameter: callback_url"))?,

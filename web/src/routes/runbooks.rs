@@ -14,7 +14,7 @@ use crate::check::{check, not_of_type};
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::Result;
-use crate::gates::{Arg, Field, Kind, NO_ARGS, RUNBOOKS_ARGS, RunbookField};
+use crate::gates::{Arg, Field, Kind, RUNBOOK_FILTERS, RunbookField};
 use crate::patch::Patch;
 use crate::policy::{self, Target};
 use crate::query::Args;
@@ -103,8 +103,7 @@ impl Document for Book {
 
 impl Kept for Book {
     const PATH: &'static str = "runbooks";
-    const ARGS: &'static [Arg] = RUNBOOKS_ARGS;
-    const FILTERS: usize = 1;
+    const FILTERS: &'static [Arg] = RUNBOOK_FILTERS;
     const COLUMNS: &'static str = "uuid,name";
     const NAMED: bool = true;
     const POLICIES: Policies = Policies {
@@ -272,7 +271,7 @@ async fn with_traits(
     state: &WebState,
     rule: policy::Rule,
 ) -> Result<Uuid> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(request)?;
     let book = kept::find::<Book>(state, context, ident).await?;
     context.authorize(rule, book.target())?;
     Ok(book.row.uuid)

@@ -8,9 +8,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::NO_ARGS;
 use crate::policy::{Rule, Target};
-use crate::query::Args;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -26,7 +24,7 @@ async fn one() -> Result<HttpResponse> {
 
 /// The largest first; the nodes of no shard stand under the name that Python gives to nothing.
 async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(Rule::ShardsGet, Target::NONE)?;
     let mut shards = read(&state, nodes::count_by_shard).await?;
     shards.sort_by(|(a, many), (b, more)| more.cmp(many).then_with(|| a.cmp(b)));

@@ -16,10 +16,11 @@ use crate::body::Body;
 use crate::check::shown;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{MAINTENANCE_ARGS, NO_ARGS, POWER_ARGS, STATES_BOOT_MODE, STATES_RAID};
+use crate::gates::{STATES_BOOT_MODE, STATES_RAID};
 use crate::policy::Rule;
-use crate::query::{Args, encode};
-use crate::routes::nodes::find_for;
+use crate::query::encode;
+use crate::routes::asked::Asked;
+use crate::routes::found::find_for;
 use crate::routes::{at, provision};
 use crate::server::WebState;
 use crate::views::{Iso, state_name};
@@ -64,7 +65,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeGetStates).await?;
     let v = context.version;
     Ok(HttpResponse::Ok().json(States {
@@ -91,12 +92,13 @@ pub(super) fn accepted(context: &Context, ident: &str) -> HttpResponse {
 }
 
 async fn power(
+    request: HttpRequest,
     ident: Path<String>,
     body: Body,
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let body = body.arguments(POWER_ARGS, context.version)?;
+    let body = Asked::read(&request, body, &context)?.all();
     let word = provision::target(&body)?.unwrap_or("None");
     let timeout = body.get("timeout").filter(|timeout| !timeout.is_null()).map(seconds).transpose()?;
     let node = find_for(&state, &context, &ident, Rule::NodeSetPowerState).await?;
@@ -142,10 +144,8 @@ async fn maintain(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), MAINTENANCE_ARGS, context.version)?;
-    let body = body.arguments(MAINTENANCE_ARGS, context.version)?;
-    let reason = match body.get("reason") {
-        None | Some(Value::Null) => args.text("reason").map(str::to_owned),
+    let reason = match Asked::read(&request, body, &context)?.all().get("reason") {
+        None | Some(Value::Null) => None,
         Some(Value::String(reason)) => Some(reason.clone()),
         Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => {
             return Err(ApiError::bad_request(format!("Expected string for reason: {}", shown(other))));
@@ -160,7 +160,7 @@ async fn end_maintenance(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     set_maintenance(&ident, &context, &state, SetMaintenance { on: false, reason: None }).await
 }
 

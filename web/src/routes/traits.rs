@@ -12,10 +12,9 @@ use crate::body::Body;
 use crate::check::{not_a_trait, not_of_type, trait_name};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::NO_ARGS;
 use crate::policy::Rule;
-use crate::query::{Args, encode};
-use crate::routes::nodes::find_for;
+use crate::query::encode;
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -93,7 +92,7 @@ async fn node(
     state: &WebState,
     rule: Rule,
 ) -> Result<Uuid> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(request)?;
     Ok(find_for(state, context, ident, rule).await?.uuid)
 }
 

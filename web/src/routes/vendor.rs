@@ -9,13 +9,11 @@ use serde_json::{Map, Value};
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{NO_ARGS, VENDOR_ARGS};
 use crate::nearest::did_you_mean;
 use crate::policy::{Rule, Target};
-use crate::query::Args;
 use crate::routes::asked::missing;
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -52,7 +50,7 @@ fn answered(answer: VendorAnswer) -> HttpResponse {
 
 /// The method that the query names, and the body.
 fn asked_by_query(request: &HttpRequest, context: &Context) -> Result<String> {
-    let args = Args::parse(request.query_string(), VENDOR_ARGS, context.version)?;
+    let args = context.args(request)?;
     match args.text("method") {
         None => Err(missing("method")),
         Some("") => Err(ApiError::bad_request("Method not specified")),
@@ -70,7 +68,7 @@ async fn methods(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeVendorPassthru).await?;
     Ok(listed(&state.directory.ask(node.uuid, GetVendorMethods).await?))
 }
@@ -82,7 +80,7 @@ async fn call(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (ident, method) = path.into_inner();
     let node = find_for(&state, &context, &ident, Rule::NodeVendorPassthru).await?;
     let answer = state.directory.ask(node.uuid, call_of(&request, method, body)?).await?;
@@ -116,7 +114,7 @@ async fn driver_methods(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     context.authorize(Rule::DriverVendorPassthru, Target::NONE)?;
     let methods = state.directory.driver_vendor_methods(&name).map_err(|_| unknown_driver(&name, &state))?;
     Ok(listed(&methods))
@@ -142,7 +140,7 @@ async fn call_driver(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (name, method) = path.into_inner();
     called(&name, || call_of(&request, method, body), &context, &state).await
 }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::check::shown;
+use crate::check::{is_logical_name, shown};
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{NO_ARGS, VIF_PORT};
+use crate::gates::VIF_PORT;
 use crate::policy::Rule;
-use crate::query::{Args, parse_uuid};
-use crate::routes::nodes::find_for;
+use crate::query::parse_uuid;
+use crate::routes::found::find_for;
 use crate::routes::{at, read};
 use crate::server::WebState;
 
@@ -28,7 +28,7 @@ async fn list(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeVifList).await?;
     let vifs = read(&state, move |conn| ferric_actors::vifs_of(conn, &node)).await?;
     let vifs: Vec<Value> = vifs.into_iter().map(|id| json!({"id": id})).collect();
@@ -42,7 +42,7 @@ async fn attach(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let ask = asked(body.0, &context)?;
     let node = find_for(&state, &context, &ident, Rule::NodeVifAttach).await?;
     state.directory.ask(node.uuid, AttachVif(ask)).await?;
@@ -83,8 +83,7 @@ fn asked(body: Option<Value>, context: &Context) -> Result<VifAsk> {
 
 /// A UUID or a name: what a path can hold unencoded.
 fn is_name(text: &str) -> bool {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    !text.is_empty() && text.len() <= 255 && text.bytes().all(unreserved)
+    is_logical_name(text) && text.len() <= 255
 }
 
 async fn unnamed() -> Result<HttpResponse> {
@@ -97,7 +96,7 @@ async fn detach(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (ident, vif) = path.into_inner();
     if !is_name(&vif) {
         return Err(ApiError::bad_request(format!("Expected UUID or name for vif_id: {vif}")));

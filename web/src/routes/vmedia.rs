@@ -9,11 +9,9 @@ use serde_json::{Map, Value, json};
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::gates::{NO_ARGS, VMEDIA_DETACH_ARGS};
 use crate::policy::Rule;
-use crate::query::Args;
 use crate::routes::at;
-use crate::routes::nodes::find_for;
+use crate::routes::found::find_for;
 use crate::server::WebState;
 
 /// The drives that there may be.
@@ -34,7 +32,7 @@ async fn show(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let node = find_for(&state, &context, &ident, Rule::NodeVmediaGet).await?;
     let drives = state.directory.ask(node.uuid, GetVmedia).await?;
     Ok(HttpResponse::Ok().json(json!({"vmedia": drives})))
@@ -95,7 +93,7 @@ async fn attach(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let ask = parse(body.0)?;
     let node = find_for(&state, &context, &ident, Rule::NodeVmediaAttach).await?;
     state.directory.ask(node.uuid, AttachVmedia(ask)).await?;
@@ -108,7 +106,7 @@ async fn detach(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    let args = Args::parse(request.query_string(), VMEDIA_DETACH_ARGS, context.version)?;
+    let args = context.args(&request)?;
     detach_from(&ident, args.list("device_types"), &context, &state).await
 }
 
@@ -118,7 +116,7 @@ async fn detach_named(
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(&request)?;
     let (ident, types) = path.into_inner();
     let types = types.split(',').map(|one| one.trim().to_owned()).collect();
     detach_from(&ident, Some(types), &context, &state).await

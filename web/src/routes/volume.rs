@@ -14,12 +14,11 @@ use crate::check::check;
 use crate::context::Context;
 use crate::document::Document;
 use crate::error::Result;
-use crate::gates::{Arg, ConnectorField, NO_ARGS, TargetField, VOLUMES_ARGS};
+use crate::gates::{Arg, ConnectorField, TargetField, VOLUME_FILTERS};
 use crate::mask;
 use crate::policy::{self, Rule};
-use crate::query::{self, Args};
+use crate::query::{self};
 use crate::routes::at;
-use crate::routes::nodes::now;
 use crate::routes::of_node::{self, OfNode, Rules, Wanted};
 use crate::server::WebState;
 use crate::version::Version;
@@ -69,7 +68,7 @@ struct Overview<'a> {
 }
 
 fn tell(request: &HttpRequest, context: &Context, path: &str) -> Result<HttpResponse> {
-    Args::parse(request.query_string(), NO_ARGS, context.version)?;
+    context.args(request)?;
     context.authorize(Rule::VolumeGet, policy::Target::NONE)?;
     let links = |tail| Links { base: &context.base, path, tail };
     let all = Overview { connectors: links("/connectors"), targets: links("/targets"), links: links("/") };
@@ -157,16 +156,15 @@ impl Document for Connector {
 impl OfNode for Connector {
     const PATH: &'static str = "volume/connectors";
     const LIST: &'static str = "connectors";
-    const ARGS: &'static [Arg] = VOLUMES_ARGS;
-    const FILTERS: usize = 1;
+    const FILTERS: &'static [Arg] = VOLUME_FILTERS;
     const COLUMNS: &'static str = "uuid,node_uuid,type,connector_id";
     const NAMED: bool = false;
     const IDENT: &'static str = "connector_uuid";
     const FIELDS_OR_DETAIL: &'static str = FIELDS_OR_DETAIL;
     const RULES: Rules = RULES;
 
-    fn empty(node: Uuid, _: &WebState) -> Connector {
-        Connector::new(Uuid::new_v4(), node, now())
+    fn empty(node: Uuid, state: &WebState) -> Connector {
+        Connector::new(Uuid::new_v4(), node, state.directory.now())
     }
 
     fn sortable(key: &str) -> bool {
@@ -256,16 +254,15 @@ impl Document for Target {
 impl OfNode for Target {
     const PATH: &'static str = "volume/targets";
     const LIST: &'static str = "targets";
-    const ARGS: &'static [Arg] = VOLUMES_ARGS;
-    const FILTERS: usize = 1;
+    const FILTERS: &'static [Arg] = VOLUME_FILTERS;
     const COLUMNS: &'static str = "uuid,node_uuid,volume_type,boot_index,volume_id";
     const NAMED: bool = false;
     const IDENT: &'static str = "target_uuid";
     const FIELDS_OR_DETAIL: &'static str = FIELDS_OR_DETAIL;
     const RULES: Rules = RULES;
 
-    fn empty(node: Uuid, _: &WebState) -> Target {
-        Target::new(Uuid::new_v4(), node, now())
+    fn empty(node: Uuid, state: &WebState) -> Target {
+        Target::new(Uuid::new_v4(), node, state.directory.now())
     }
 
     fn sortable(key: &str) -> bool {

@@ -254,7 +254,7 @@ async fn what_is_newer_than_the_version_is_not_there() {
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         old.send(method, "/v1/runbooks/my-book/traits", None).await.fails(404);
     }
-    server.at(91).send(Method::PUT, "/v1/runbooks/my-book/traits/CUSTOM_A", None).await.fails(405);
+    server.at(91).send(Method::PUT, "/v1/runbooks/my-book/traits/CUSTOM_A", None).await.fails(404);
 }
 
 #[tokio::test]

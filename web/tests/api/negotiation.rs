@@ -117,8 +117,8 @@ async fn bodies_have_their_limits() {
 
 #[tokio::test]
 async fn unknown_arguments_are_refused_everywhere() {
-    let client = Server::start();
-    let new = client.at(115);
+    let server = Server::start();
+    let new = server.at(115);
     for path in [
         "/v1/nodes?foo=1",
         "/v1/ports?foo=1",
@@ -128,6 +128,71 @@ async fn unknown_arguments_are_refused_everywhere() {
     ] {
         assert_eq!(new.get(path).await.fails(400), "Unexpected arguments: foo", "{path}");
     }
+    for (method, path) in [
+        (Method::PUT, "/v1/nodes/x/states/power?foo=1"),
+        (Method::PUT, "/v1/nodes/x/states/provision?foo=1"),
+        (Method::PUT, "/v1/nodes/x/maintenance?foo=1"),
+        (Method::POST, "/v1/heartbeat/x?foo=1"),
+    ] {
+        let told = new.send(method, path, Some(json!({}))).await.fails(400);
+        assert_eq!(told, "Unexpected arguments: foo", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_of_a_change_may_stand_in_its_query() {
+    let server = Server::start();
+    let client = server.at(115);
+    let node = client.enrol(json!({})).await;
+    let put = async |path: &str| client.send(Method::PUT, &format!("/v1/nodes/{node}/{path}"), None).await;
+    put("maintenance?reason=dust").await.is(202);
+    assert_eq!(client.get(&format!("/v1/nodes/{node}")).await.is(200)["maintenance_reason"], "dust");
+    client.delete(&format!("/v1/nodes/{node}/maintenance")).await.is(202);
+    put("states/provision?target=manage").await.is(202);
+    client.until(&node, "provision_state", &json!("manageable")).await;
+    put("states/power?target=power%20on&timeout=5").await.is(202);
+    client.until(&node, "power_state", &json!("power on")).await;
+    // the timeout came with 1.27
+    let path = format!("/v1/nodes/{node}/states/power?target=power%20on&timeout=5");
+    server.at(26).send(Method::PUT, &path, None).await.fails(406);
+}
+
+#[tokio::test]
+async fn a_path_that_came_whole_has_no_methods_before() {
+    let server = Server::start();
+    for (minor, path) in [
+        (91, "/v1/runbooks/x/traits"),
+        (111, "/v1/runbooks/x/traits"),
+        (23, "/v1/portgroups/x/ports"),
+        (77, "/v1/nodes/x/history"),
+    ] {
+        for method in [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE] {
+            server.at(minor).send(method, path, None).await.fails(404);
+        }
+    }
+    // those that are refused in words of their own are there
+    for path in ["/v1/nodes/x/states/boot_mode", "/v1/nodes/x/management/inject_nmi", "/v1/shards"] {
+        server.at(1).send(Method::DELETE, path, None).await.fails(405);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_fails_is_not_told_as_nobody() {
+    use diesel::RunQueryDsl;
+    let server = Server::start();
+    let client = server.at(115);
+    let parent = client.enrol(json!({"name": "parent"})).await;
+    let store = server.store();
+    let gone = store.write(|conn| {
+        diesel::sql_query("ALTER TABLE nodes RENAME TO nodes_away").execute(conn).expect("a table");
+        Ok(())
+    });
+    gone.await.expect("written");
+    let child = json!({"driver": "fake-hardware", "parent_node": "parent"});
+    client.post("/v1/nodes", child).await.fails(500);
+    client.get("/v1/nodes?parent_node=parent").await.fails(500);
+    client.get(&format!("/v1/nodes/{parent}/allocation")).await.fails(500);
+    client.get("/v1/allocations?node=parent").await.fails(500);
 }
 
 #[test]
