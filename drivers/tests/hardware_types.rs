@@ -316,6 +316,13 @@ async fn redfish_addresses_and_options_are_checked() {
     for (info, words) in [
         (json!({"redfish_address": "https://a b"}), "Invalid Redfish address https://a b set in"),
         (json!({"redfish_address": 7}), "Invalid Redfish address 7 set in"),
+        // who logs in is nobody's to read, however broken the address is
+        (
+            json!({"redfish_address": "https://u:geheim@a b"}),
+            "Invalid Redfish address https://***@a b set in",
+        ),
+        (json!({"redfish_address": "u:ge/he@im@a b"}), "Invalid Redfish address ***@a b set in"),
+        (json!({"redfish_address": {"password": "geheim"}}), "Invalid Redfish address ****** set in"),
         (
             json!({"redfish_address": "a", "redfish_system_id": 7}),
             "Invalid value \"7\" set in driver_info/redfish_system",

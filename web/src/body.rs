@@ -2,12 +2,15 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::{FromRequest, HttpRequest};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use crate::check::not_of_type;
 use crate::error::{ApiError, Result};
@@ -15,11 +18,29 @@ use crate::gates::{Arg, Below};
 use crate::nearest::{did_you_mean, ended};
 use crate::version::Version;
 
-/// From this size on a body is read beside few others only.
+/// From this size on a body is made a tree of beside few others only.
 const LARGE: usize = 1 << 20;
 
-/// The turns of large bodies.
-static LARGE_ONES: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
+/// The turns of large bodies that have come whole: a tree is many times their size.
+static TURNS: Semaphore = Semaphore::const_new(4);
+
+/// Bytes of a body that are not counted: those of nearly every request.
+const UNCOUNTED: usize = 64 * 1024;
+
+/// Bytes of bodies under way from callers that had to say who they are, beyond [`UNCOUNTED`] each.
+static KNOWN: Semaphore = Semaphore::const_new(128 << 20);
+
+/// The same of those that anybody may call: they take nothing away from the others.
+static PUBLIC: Semaphore = Semaphore::const_new(64 << 20);
+
+/// How long any body may take.
+const AT_LEAST: Duration = Duration::from_secs(30);
+
+/// What comes slower than this for longer than [`AT_LEAST`] is given up, in bytes per second.
+const SLOWEST: usize = 128 * 1024;
+
+/// How long a body waits for others to go.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How deep objects and arrays may be nested.
 const MAX_DEPTH: usize = 25;
@@ -34,30 +55,62 @@ impl<const KIB: usize> FromRequest for Body<KIB> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let announced = announced.and_then(|value| value.parse::<usize>().ok()).unwrap_or(0);
-        let mut payload = payload.take();
+        let room = if crate::auth::is_public(request.path()) { &PUBLIC } else { &KNOWN };
+        let payload = payload.take();
         Box::pin(async move {
-            let limit = KIB * 1024;
-            if announced > limit {
+            if announced > KIB * 1024 {
                 return Err(ApiError::body_too_large(KIB));
             }
-            // a large body is many times its size as a tree: few at a time, whoever sends them
-            let _large = if announced > LARGE || (announced == 0 && limit > LARGE) {
-                Some(LARGE_ONES.acquire().await.expect("the semaphore is never closed"))
-            } else {
-                None
-            };
-            let limit = if _large.is_some() { limit } else { limit.min(LARGE) };
-            let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
-            while let Some(chunk) = payload.next().await {
-                let chunk =
-                    chunk.map_err(|_| ApiError::bad_request("The request body ended before its length."))?;
-                if bytes.len() + chunk.len() > limit {
-                    return Err(ApiError::body_too_large(KIB));
-                }
-                bytes.extend_from_slice(&chunk);
+            let (bytes, _held) = gather(payload, KIB, room).await?;
+            if bytes.len() <= LARGE {
+                return parse(&bytes).map(Body);
             }
-            parse(&bytes).map(Body)
+            let _turn = TURNS.acquire().await.expect("the semaphore is never closed");
+            let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+            parsed.map_err(|_| ApiError::internal("a request body could not be read"))?.map(Body)
         })
+    }
+}
+
+/// The bytes of a body of at most `kib` kibibytes, and their places in `room`. It holds no more places than bytes that
+/// have come, and not for long: who sends nothing keeps nobody out.
+async fn gather<E>(
+    mut payload: impl Stream<Item = std::result::Result<actix_web::web::Bytes, E>> + Unpin,
+    kib: usize,
+    room: &'static Semaphore,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'static>>)> {
+    let (begun, mut bytes, mut held) = (Instant::now(), Vec::new(), None::<SemaphorePermit<'static>>);
+    loop {
+        let late = begun + AT_LEAST + Duration::from_secs((bytes.len() / SLOWEST) as u64);
+        let chunk = match timeout_at(late, payload.next()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(Some(Err(_))) => {
+                return Err(ApiError::bad_request("The request body ended before its length."));
+            }
+            Ok(None) => return Ok((bytes, held)),
+            Err(_) => {
+                return Err(ApiError::bad_request(
+                    "The request body came too slowly and was given up. Send it again, over a faster way.",
+                ));
+            }
+        };
+        if bytes.len() + chunk.len() > kib * 1024 {
+            return Err(ApiError::body_too_large(kib));
+        }
+        bytes.extend_from_slice(&chunk);
+        let counted = bytes.len().saturating_sub(UNCOUNTED);
+        let more = counted - held.as_ref().map_or(0, SemaphorePermit::num_permits);
+        if more > 0 {
+            let more = u32::try_from(more).expect("bodies are smaller than that");
+            let Ok(places) = tokio::time::timeout(PATIENCE, room.acquire_many(more)).await else {
+                return Err(ApiError::busy("Too many large request bodies are under way; come again later."));
+            };
+            let places = places.expect("the semaphore is never closed");
+            match &mut held {
+                Some(held) => held.merge(places),
+                None => held = Some(places),
+            }
+        }
     }
 }
 
@@ -204,7 +257,40 @@ pub(crate) fn below(below: Below, what: &str, since: u16, version: Version) -> A
 
 #[cfg(test)]
 mod tests {
+    use actix_web::web::Bytes;
+    use futures_util::stream;
+
     use super::*;
+
+    type Chunk = std::result::Result<Bytes, ()>;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_is_given_up_and_leaves_its_places() {
+        static ROOM: Semaphore = Semaphore::const_new(2 << 20);
+        let stalled = || {
+            let first: Chunk = Ok(Bytes::from(vec![b' '; 1 << 20]));
+            Box::pin(stream::iter([first]).chain(stream::pending()))
+        };
+        let begun = Instant::now();
+        let refused = gather(stalled(), 16 * 1024, &ROOM).await.map(drop).expect_err("given up");
+        assert!(refused.to_string().contains("too slowly"), "{refused}");
+        assert!(begun.elapsed() >= AT_LEAST && begun.elapsed() < AT_LEAST * 2);
+        assert_eq!(ROOM.available_permits(), 2 << 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_is_counted_and_what_does_not_fit_is_put_off() {
+        static ROOM: Semaphore = Semaphore::const_new(1 << 20);
+        let all = |size: usize| stream::iter([Chunk::Ok(Bytes::from(vec![b' '; size]))]);
+        let (bytes, held) = gather(all(1 << 20), 1024, &ROOM).await.expect("it fits");
+        assert_eq!((bytes.len(), ROOM.available_permits()), (1 << 20, UNCOUNTED));
+        let refused = gather(all(1 << 20), 1024, &ROOM).await.map(drop).expect_err("put off");
+        assert!(refused.to_string().contains("come again"), "{refused}");
+        gather(all(UNCOUNTED), 1024, &ROOM).await.map(drop).expect("small ones are not counted");
+        drop(held);
+        gather(all(1 << 20), 1024, &ROOM).await.map(drop).expect("there is room again");
+        assert!(gather(all((1 << 20) + 1), 1024, &ROOM).await.is_err(), "larger than it may be");
+    }
 
     #[test]
     fn nesting_counts_outside_strings_only() {

@@ -193,10 +193,12 @@ impl<F: Field> Change<F> {
             return Ok(());
         };
         let mut at = document.get_mut(name).ok_or_else(|| self.nothing_at(name))?;
+        let mut walked = format!("/{name}");
         for key in parents {
-            let parent = shown(at);
-            let reason = || self.cannot(&format!("member '{key}' not found in {parent}"));
+            // what is stored there may hold secrets: its path is told, never what it is
+            let reason = || self.cannot(&format!("member '{key}' not found in {walked}"));
             at = child(at, key).ok_or_else(reason)?;
+            walked = format!("{walked}/{key}");
         }
         match (at, self.op) {
             (Value::Object(map), Op::Add) => {
@@ -327,6 +329,16 @@ mod tests {
             json!([{"op": "add", "path": "/extra/list/9", "value": 1}]),
         ] {
             assert!(patched(patch.clone(), 115).is_err(), "{patch}");
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_not_told() {
+        for (path, at) in
+            [("/extra/nope/x", "/extra"), ("/extra/a/nope/x", "/extra/a"), ("/extra/list/7/x", "/extra/list")]
+        {
+            let told = patched(json!([{"op": "add", "path": path, "value": 7}]), 115).expect_err("refused");
+            assert!(told.ends_with(&format!("not found in {at}")) && told.contains("member '"), "{told}");
         }
     }
 

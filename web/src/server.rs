@@ -53,6 +53,9 @@ pub struct WebSettings {
     pub rescue_password_hash: PasswordHash,
     /// How many clients may follow the events at a time.
     pub event_streams: usize,
+    /// How often who follows the events is asked again who it is: so long after its token ends, or its password, the
+    /// stream does too.
+    pub event_admission: Duration,
     /// A browser that asks for `/` is sent to the dashboard at `/ui/`.
     pub dashboard: bool,
     /// After how long without a sign of life a conductor counts as dead (`[conductor] heartbeat_timeout`).
@@ -83,6 +86,7 @@ impl Default for WebSettings {
             disallow_service_steps: vec!["vendor.send_raw".to_owned()],
             rescue_password_hash: PasswordHash::default(),
             event_streams: 256,
+            event_admission: Duration::from_secs(15),
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,

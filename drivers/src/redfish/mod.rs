@@ -49,7 +49,7 @@ fn validate(node: &NodeView) -> Result<()> {
     if !address.as_str().is_some_and(is_address) {
         return Err(invalid(format!(
             "Invalid Redfish address {} set in driver_info/redfish_address on node {uuid}",
-            python::str(address)
+            told(address)
         )));
     }
     if let Some(system) = value("redfish_system_id").filter(|value| !value.is_string()) {
@@ -80,6 +80,20 @@ fn one_of(node: &NodeView, key: &str, words: &[&str], shown: &str) -> Result<()>
         python::str(value),
         node.uuid
     )))
+}
+
+/// An address as it may stand in a text: with stars for who logs in, and for what has a form of its own.
+fn told(address: &Value) -> String {
+    match address {
+        Value::String(text) => {
+            // it is no address: whatever is before an '@' may be a password, wherever that begins
+            let Some((login, host)) = text.rsplit_once('@') else { return python::str(address) };
+            let scheme = login.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+            format!("{scheme}***@{host}")
+        }
+        Value::Array(_) | Value::Object(_) => "******".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => python::str(address),
+    }
 }
 
 /// A URL, or what becomes one with `https://` before it.

@@ -1,6 +1,7 @@
 //! `http_basic`: names and bcrypt hashes in a file like Apache's htpasswd.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use actix_web::http::header::{self, HeaderMap};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::lru::{Key, Lru};
 use super::reload::Reloading;
@@ -19,8 +20,14 @@ use crate::policy::Caller;
 /// Credentials that were found right and are remembered.
 const REMEMBERED: usize = 256;
 
-/// How long a caller waits for its turn to have a password checked.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a caller waits for its turn to have a password checked. Who hung up waits no longer than that either.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Callers whose passwords are being checked or wait for it.
+const WAITING: usize = 128;
+
+/// How many of them may be at one address: the others have their turns soon, whatever it sends.
+const WAITING_OF_ONE: usize = 16;
 
 /// Why a password file cannot be used. Its hashes are never in the text.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +121,64 @@ pub(super) struct Basic {
     /// Digests of name, hash and password that belong together, with a salt of this process.
     right: Mutex<Lru<()>>,
     salt: [u8; 32],
-    /// bcrypt takes a core for a moment: not all of them at once.
-    turns: Semaphore,
+    turns: Turns,
+}
+
+/// bcrypt takes a core for a moment: not all of them at once, and not all for one address.
+struct Turns {
+    cores: Semaphore,
+    waiting: Mutex<HashMap<Option<IpAddr>, usize>>,
+}
+
+/// A caller's place among those who wait, and later its turn; both end with this.
+struct Turn<'a> {
+    turns: &'a Turns,
+    whose: Option<IpAddr>,
+    core: Option<SemaphorePermit<'a>>,
+}
+
+impl Turns {
+    fn new(cores: usize) -> Turns {
+        Turns { cores: Semaphore::new(cores), waiting: Mutex::default() }
+    }
+
+    /// A turn for a caller at that address. Busy: too many wait, there or in all, or it took too long.
+    async fn take(&self, peer: Option<IpAddr>) -> Result<Turn<'_>, Denial> {
+        let whose = peer.map(network);
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_it = waiting.get(&whose).copied().unwrap_or(0);
+            if of_it >= WAITING_OF_ONE || waiting.values().sum::<usize>() >= WAITING {
+                return Err(Denial::Busy);
+            }
+            waiting.insert(whose, of_it + 1);
+        }
+        let mut turn = Turn { turns: self, whose, core: None };
+        let core = tokio::time::timeout(PATIENCE, self.cores.acquire()).await;
+        turn.core = Some(core.map_err(|_| Denial::Busy)?.map_err(|_| Denial::Busy)?);
+        Ok(turn)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        drop(self.core.take());
+        let mut waiting = self.turns.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = waiting.get(&self.whose).map_or(0, |of_it| of_it.saturating_sub(1));
+        if left == 0 {
+            waiting.remove(&self.whose);
+        } else {
+            waiting.insert(self.whose, left);
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 a network of 64 bits, which is what one host can choose from.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+    }
 }
 
 impl Basic {
@@ -125,13 +188,13 @@ impl Basic {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).expect("the system has random numbers, TLS and tokens need them too");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Basic { users, right: Mutex::new(Lru::new(REMEMBERED)), salt, turns: Semaphore::new(cores) })
+        Ok(Basic { users, right: Mutex::new(Lru::new(REMEMBERED)), salt, turns: Turns::new(cores) })
     }
 
-    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<Caller, Denial> {
+    pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, Denial> {
         let header = headers.get(header::AUTHORIZATION).ok_or(Denial::NoCredentials)?;
         let (name, password) = parse(header.to_str().map_err(|_| Denial::Malformed(PARSE.to_owned()))?)?;
-        if self.is_right(&name, password).await? {
+        if self.is_right(&name, password, peer).await? {
             Ok(Caller::User(name.into()))
         } else {
             tracing::info!(user = %name.escape_debug(), "a password was refused");
@@ -139,17 +202,22 @@ impl Basic {
         }
     }
 
-    async fn is_right(&self, name: &str, password: Vec<u8>) -> Result<bool, Denial> {
+    async fn is_right(&self, name: &str, password: Vec<u8>, peer: Option<IpAddr>) -> Result<bool, Denial> {
         let users = self.users.get();
         let known = users.hashes.get(name);
         let hash = known.unwrap_or(&users.costliest).clone();
         let key = self.key(name, &hash, &password);
         let known = known.is_some();
-        if known && self.right.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some() {
+        let remembered =
+            || known && self.right.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some();
+        if remembered() {
             return Ok(true);
         }
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Denial::Busy) };
+        let _turn = self.turns.take(peer).await?;
+        // a client that sends many at once is checked once
+        if remembered() {
+            return Ok(true);
+        }
         let verified = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
         let right = verified.await.map_err(|_| Denial::Busy)? && known;
         if right {
@@ -220,6 +288,29 @@ mod tests {
         }
         let missing = Users::read(Path::new("/nonexistent/htpasswd")).err().expect("no file").to_string();
         assert!(missing.contains("http_basic_auth_user_file"), "{missing}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_does_not_keep_the_others_from_having_their_passwords_checked() {
+        let turns = Turns::new(1);
+        let [bad, good] =
+            ["2001:db8::1", "192.0.2.7"].map(|text| text.parse::<IpAddr>().expect("an address"));
+        let neighbour = "2001:db8::ffff:1".parse().ok();
+        let first = turns.take(Some(bad)).await.expect("nobody is there");
+        let mut queue: Vec<_> = (1..WAITING_OF_ONE).map(|_| Box::pin(turns.take(Some(bad)))).collect();
+        for waiting in &mut queue {
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        assert!(matches!(turns.take(Some(bad)).await, Err(Denial::Busy)), "its queue is short");
+        assert!(matches!(turns.take(neighbour).await, Err(Denial::Busy)), "and that of its whole network");
+        let mut other = Box::pin(turns.take(Some(good)));
+        assert!(futures_util::poll!(&mut other).is_pending(), "another one waits");
+        // those who are gone leave no place behind
+        drop((first, queue));
+        drop(other.await.expect("its turn"));
+        assert!(turns.waiting.lock().expect("not poisoned").is_empty());
+        let _held = turns.take(Some(bad)).await.expect("a turn");
+        assert!(matches!(turns.take(Some(good)).await, Err(Denial::Busy)), "nobody waits for ever");
     }
 
     #[test]

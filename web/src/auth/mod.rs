@@ -7,6 +7,7 @@ mod reload;
 mod token;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,12 +94,17 @@ impl Auth {
         }
     }
 
-    /// Who sent a request with these headers to `path`, or the answer that it gets instead.
-    pub(crate) async fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Denial> {
+    /// Who sent a request with these headers from `peer` to `path`, or the answer that it gets instead.
+    pub(crate) async fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Caller, Denial> {
         match &self.0 {
             How::Noauth => Ok(Caller::Admin),
             How::Basic(_) if is_public(path) => Ok(Caller::Admin),
-            How::Basic(basic) => basic.admit(headers).await,
+            How::Basic(basic) => basic.admit(headers, peer).await,
             How::Keystone(keystone) if is_public(path) => {
                 let identity = Identity { is_public_api: true, ..Identity::default() };
                 Ok(Caller::Token { identity: Arc::new(identity), policy: keystone.policy() })
@@ -120,7 +126,7 @@ impl fmt::Debug for Auth {
 
 /// Routes that ask nobody who they are: the discovery documents, what ramdisks call, and what tells a machine that
 /// Ferric is well. As in Ironic, those of ramdisks are public with `/v1` only.
-fn is_public(path: &str) -> bool {
+pub(crate) fn is_public(path: &str) -> bool {
     let path = path.trim_end_matches('/');
     let bare = [".json", ".xml"].iter().find_map(|suffix| path.strip_suffix(suffix)).unwrap_or(path);
     let exact = matches!(bare, "" | "/v1" | "/v1/lookup" | "/v1/continue_inspection");

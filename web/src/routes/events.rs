@@ -6,10 +6,11 @@
 //! nothing piles up for it here.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::Told;
@@ -51,7 +52,7 @@ async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -
     let after = args.text("after").map(|text| number("after", text)).transpose()?;
     context.authorize(Rule::FerricEventsGet, Target::NONE)?;
     let node = match args.text("node") {
-        Some(ident) => Some(find(&state, &context.ungated(), ident).await?.uuid),
+        Some(ident) => Some(find(&state, &context.clone().ungated(), ident).await?.uuid),
         None => None,
     };
     let Ok(place) = state.streams.clone().try_acquire_owned() else {
@@ -66,7 +67,15 @@ async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -
     let seen = resumed.or(after).unwrap_or(last).min(last);
     let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let door = Door {
+        path: request.path().to_owned(),
+        headers: request.headers().clone(),
+        peer: request.peer_addr().map(|addr| addr.ip()),
+        asked: Instant::now(),
+    };
     let feed = Feed {
+        door,
+        context,
         stop: state.stop.clone(),
         state,
         live,
@@ -109,8 +118,18 @@ impl Filter {
     }
 }
 
+/// What a client said of who it is, and when that was last looked at.
+struct Door {
+    path: String,
+    headers: HeaderMap,
+    peer: Option<IpAddr>,
+    asked: Instant,
+}
+
 /// One client's stream.
 struct Feed {
+    door: Door,
+    context: Context,
     state: Data<WebState>,
     stop: watch::Receiver<()>,
     live: broadcast::Receiver<Arc<Told>>,
@@ -135,6 +154,9 @@ impl Feed {
             if self.stop.has_changed().unwrap_or(true) {
                 return None;
             }
+            if Instant::now() >= self.again() {
+                self.admit_again().await?;
+            }
             let mut out = String::new();
             if self.behind {
                 self.catch_up(&mut out).await?;
@@ -145,6 +167,24 @@ impl Feed {
                 return Some(Bytes::from(out));
             }
         }
+    }
+
+    fn again(&self) -> Instant {
+        self.door.asked + self.state.settings.event_admission
+    }
+
+    /// `None` when the client would not be let in any more: its token has ended, its user is gone, a policy has changed.
+    async fn admit_again(&mut self) -> Option<()> {
+        let Door { path, headers, peer, .. } = &self.door;
+        match self.state.settings.auth.admit(path, headers, *peer).await {
+            Ok(caller) => self.context.caller = caller,
+            Err(denial) => {
+                tracing::info!(%denial, "a stream of events ends: who follows it is not let in any more");
+                return None;
+            }
+        }
+        self.door.asked = Instant::now();
+        self.context.may(Rule::FerricEventsGet, Target::NONE).then_some(())
     }
 
     /// One page from the table.
@@ -185,9 +225,11 @@ impl Feed {
 
     /// Waits for something to happen, and takes what else is there already.
     async fn wait(&mut self, out: &mut String) -> Option<()> {
+        let again = self.again();
         let told = tokio::select! {
             biased;
             _ = self.stop.changed() => return None,
+            () = tokio::time::sleep_until(again) => return Some(()),
             told = self.live.recv() => Some(told),
             _ = self.beat.tick() => None,
         };

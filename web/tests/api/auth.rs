@@ -138,6 +138,32 @@ async fn a_changed_password_file_counts_and_a_broken_one_does_not() {
     assert_eq!(api.as_user("anna", "again").await, 200);
 }
 
+#[actix_web::test]
+async fn a_stream_of_events_ends_with_its_user() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("htpasswd");
+    replace(&file, &(line("anna", "secret") + &line("otto", "geheim")));
+    let auth = Auth::http_basic(&file).expect("a password file");
+    let server = Server::with(move |settings| {
+        settings.auth = auth;
+        settings.event_admission = Duration::from_millis(50);
+    });
+    let api = Guarded { server, file, _folder: folder };
+    let follow = async |name: &str, password: &str| {
+        let request = api.server.at(1).raw(Method::GET, "/v1/ferric/events").basic_auth(name, Some(password));
+        request.send().await.expect("an answer")
+    };
+    let (mut anna, mut otto) = (follow("anna", "secret").await, follow("otto", "geheim").await);
+    assert_eq!((anna.status().as_u16(), otto.status().as_u16()), (200, 200));
+    replace(&api.file, &line("otto", "geheim"));
+    let ended = async { while anna.chunk().await.expect("no error").is_some() {} };
+    tokio::time::timeout(WITHIN, ended).await.expect("the stream of a user who is gone ends");
+    api.until("anna", "secret", 401).await;
+    assert!(otto.chunk().await.expect("no error").is_some(), "the greeting");
+    let still = tokio::time::timeout(Duration::from_millis(300), otto.chunk()).await;
+    assert!(still.is_err(), "who may follow goes on: {still:?}");
+}
+
 fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf, Vec<u8>) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));

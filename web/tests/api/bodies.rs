@@ -153,3 +153,33 @@ async fn whole_bodies_are_as_they_were() {
         }
     }
 }
+
+#[tokio::test]
+async fn sockets_that_stall_keep_no_large_body_out() {
+    use std::io::Write;
+
+    let server = Server::start();
+    let host = server.base.trim_start_matches("http://").to_owned();
+    let stalled: Vec<_> = (0..12)
+        .map(|at| {
+            let mut socket = std::net::TcpStream::connect(&host).expect("a connection");
+            let path = if at % 2 == 0 { "/v1/continue_inspection" } else { "/v1/nodes" };
+            let size = if at % 2 == 0 { 16 << 20 } else { 1 << 20 };
+            write!(socket, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n{{")
+                .expect("it is sent");
+            socket
+        })
+        .collect();
+    let large = json!({"inventory": {}, "plugin_data": "x".repeat(8 << 20)});
+    let client = server.at(115);
+    let asked = async {
+        // there is no such machine, which is found out from the whole body
+        for _ in 0..2 {
+            let answer = client.post("/v1/continue_inspection", large.clone()).await;
+            assert!([400, 404].contains(&answer.status.as_u16()), "{}", answer.body);
+        }
+        client.enrol(json!({"extra": {"x": "y".repeat(900 << 10)}})).await;
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(15), asked).await.expect("answers in time");
+    drop(stalled);
+}

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Server;
 
@@ -143,4 +143,71 @@ async fn a_nul_character_is_refused_wherever_it_comes() {
     client.put(&format!("{path}/maintenance"), json!({"reason": "a\u{0}"})).await.is(400);
     client.get("/v1/conductors/%00").await.is(400);
     client.get("/v1/nodes?owner=%00").await.is(400);
+}
+
+#[tokio::test]
+async fn no_refusal_of_a_patch_tells_a_secret() {
+    const SECRET: &str = "calvin-s3cret";
+    let server = Server::start();
+    let client = server.at(115);
+    let hidden = json!({"a_password": SECRET, "deep": {"token": SECRET}, "list": [{"secret": SECRET}]});
+    let node = client.enrol(json!({"driver_info": hidden, "instance_info": hidden})).await;
+    let made = async |path: &str, body: Value| {
+        let made = client.post(path, body).await.is(201);
+        format!("{path}/{}", made["uuid"].as_str().expect("a uuid"))
+    };
+    let step = |number: &str| json!([{"interface": "deploy", "step": "a", "args": hidden, number: 1}]);
+    let volume = json!({"node_uuid": node, "volume_type": "iscsi", "volume_id": "v", "boot_index": 0,
+        "properties": hidden});
+    let rule = json!({"sensitive": true, "conditions": [{"op": "is-none", "args": {"value": SECRET}}],
+        "actions": [{"op": "fail", "args": {"msg": SECRET}}]});
+    let things = [
+        (format!("/v1/nodes/{node}"), vec!["driver_info", "instance_info"]),
+        (made("/v1/runbooks", json!({"name": "CUSTOM_A", "steps": step("order")})).await, vec!["steps"]),
+        (
+            made("/v1/deploy_templates", json!({"name": "CUSTOM_A", "steps": step("priority")})).await,
+            vec!["steps"],
+        ),
+        (made("/v1/volume/targets", volume).await, vec!["properties"]),
+        (made("/v1/inspection_rules", rule).await, vec!["conditions", "actions"]),
+    ];
+    let below = [
+        "nope/x",
+        "nope",
+        "deep/nope/x",
+        "deep/nope",
+        "deep/token/x",
+        "list/9/x",
+        "list/0/secret/x",
+        "list/0/nope/y",
+        "list/9",
+        "0/nope/x",
+        "0/nope",
+        "0/args/nope/x",
+        "0/args/deep/nope/x",
+        "0/args",
+        "0/args/a_password/x",
+        "0/op",
+        "0/args/value/x",
+        "0/args/msg/x/y",
+        "9/x",
+        "9",
+        "-",
+    ];
+    let mut refused = 0;
+    for (thing, fields) in &things {
+        for (field, below) in fields.iter().flat_map(|field| below.map(|below| (field, below))) {
+            for (op, value) in [("add", json!(1)), ("replace", json!([])), ("remove", json!(null))] {
+                let path = format!("/{field}/{below}");
+                let mut change = json!({"op": op, "path": path});
+                if op != "remove" {
+                    change["value"] = value;
+                }
+                let answer = client.patch(thing, json!([change])).await;
+                refused += usize::from(answer.status == 400);
+                assert!(!answer.body.to_string().contains(SECRET), "{thing} {change}: {}", answer.body);
+            }
+        }
+    }
+    assert!(refused > 200, "{refused}");
 }
