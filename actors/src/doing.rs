@@ -32,13 +32,16 @@ pub struct Doing {
 impl Doing {
     /// A sentence after a blank, for whoever has to wait for it.
     pub(crate) fn sentence(&self, now: Timestamp) -> String {
-        let Doing { operation, step, number, of, since, eta_seconds, waiting_for, .. } = self;
+        let Doing { operation, step, number, of, since, usual_seconds, eta_seconds, progress, .. } = self;
         let seconds = now.since(*since).as_secs();
+        #[allow(clippy::cast_precision_loss)] // nobody waits for that many seconds
+        let late =
+            usual_seconds.is_some_and(|usual| seconds as f64 > usual) && progress.bytes_total.is_none();
         let mut text =
             format!(" It is busy with {operation}: step {number} of {of}, {step}, for {seconds} s now");
-        if let Some(why) = waiting_for {
+        if let Some(why) = &self.waiting_for {
             text = format!("{text}; {why}");
-        } else if let Some(eta) = eta_seconds {
+        } else if let Some(eta) = eta_seconds.filter(|_| !late) {
             text = format!("{text}; about {eta:.0} s are left");
         }
         text.push('.');
@@ -55,7 +58,8 @@ pub(crate) fn eta(progress: &Progress, elapsed: f64, usual: Option<f64>) -> Opti
         let share = done.min(total) as f64 / total.max(1) as f64;
         return Some(elapsed * (1.0 - share) / share.max(f64::EPSILON));
     }
-    usual.map(|usual| (usual - elapsed).max(0.0))
+    // what takes longer than usual takes nobody knows how long
+    usual.map(|usual| usual - elapsed).filter(|left| *left >= 0.0)
 }
 
 #[cfg(test)]
@@ -90,7 +94,7 @@ mod tests {
         let none = Progress::default();
         assert_eq!(eta(&none, 3.0, None), None);
         assert_eq!(eta(&none, 3.0, Some(10.0)), Some(7.0));
-        assert_eq!(eta(&none, 30.0, Some(10.0)), Some(0.0), "late is not negative");
+        assert_eq!(eta(&none, 30.0, Some(10.0)), None, "whoever is late does not know for how long");
         let quarter = Progress { bytes_done: Some(25), bytes_total: Some(100), ..Progress::default() };
         assert_eq!(eta(&quarter, 5.0, Some(10.0)), Some(15.0));
         let begun = Progress { bytes_done: Some(0), bytes_total: Some(100), ..Progress::default() };

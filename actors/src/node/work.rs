@@ -247,7 +247,11 @@ impl NodeActor {
         let Some(operation) = &self.operation else { return };
         let kind = operation.purpose.word();
         let step = operation.current();
-        let usual = step.and_then(|step| self.world.usual.seconds(&kind, &step.interface, &step.step));
+        // a hold lasts as long as the operator likes, a wait as long as it says
+        let habitual = |step: &&Step| step.step.parse::<ferric_machine::steps::Reserved>().is_err();
+        let usual = step
+            .filter(habitual)
+            .and_then(|step| self.world.usual.seconds(&kind, &step.interface, &step.step));
         let elapsed = self.world.now().0.saturating_sub(operation.since.0);
         let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(0)).as_secs_f64();
         let doing = Doing {
