@@ -480,15 +480,13 @@ fn told(error: StoreError) -> NodeError {
 
 /// The allocation's uuid is the instance of another node, or the node has another allocation.
 fn instance_taken(error: NodeError, node: Uuid) -> NodeError {
-    match error {
-        NodeError::Store(StoreError::Duplicate { what: "instance_uuid", value }) => {
-            NodeError::Conflict(format!(
-                "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
-            ))
-        }
-        NodeError::Store(StoreError::Duplicate { what: "node_uuid", .. }) => {
-            NodeError::Conflict(format!("Node {node} has an allocation already."))
-        }
-        other => other,
+    let NodeError::Store(StoreError::Duplicate { what, value }) = error else { return error };
+    match what {
+        "instance_uuid" => NodeError::Conflict(format!(
+            "Instance {value} is already associated with a node, it cannot be associated with this other node {node}"
+        )),
+        "node_uuid" => NodeError::Conflict(format!("Node {node} has an allocation already.")),
+        // its name or uuid
+        _ => told(StoreError::Duplicate { what, value }),
     }
 }

@@ -36,14 +36,14 @@ async fn an_allocation_is_answered_first_and_done_afterwards() {
     let server = Server::start();
     let client = server.at(115);
     let node = free(&client, "n").await;
-    let body = json!({"resource_class": "bm", "name": "a", "extra": {"k": 1}, "candidate_nodes": ["n"]});
+    let body = json!({"resource_class": "bm", "name": "a", "extra": {"k": 1}, "candidate_nodes": ["n", "n"]});
     let answer = client.post("/v1/allocations", body).await;
     let location = answer.header("location").expect("a location").to_owned();
     let made = answer.is(201);
     let uuid = made["uuid"].as_str().expect("a uuid").to_owned();
     assert_eq!(location, format!("{}/v1/allocations/{uuid}", server.base));
     assert_eq!(made["state"], "allocating");
-    assert_eq!(made["candidate_nodes"], json!([node]), "names become ids");
+    assert_eq!(made["candidate_nodes"], json!([node]), "names become ids, once each");
     let row = settled(&client, "a").await;
     assert_eq!((&row["state"], &row["node_uuid"]), (&json!("active"), &json!(node)));
     let mut keys: Vec<&str> = row.as_object().expect("an object").keys().map(String::as_str).collect();
