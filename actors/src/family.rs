@@ -1,12 +1,16 @@
 //! Parents and children: a node whose `parent_node` is another one shares its chassis, and often its power.
 
+use std::collections::HashSet;
+
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{Child, Result};
 use ferric_machine::{PowerState, PowerTarget};
 use ferric_schema::{Node, nodes};
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use crate::error::NodeError;
 use crate::message::ChangePower;
 use crate::world::World;
 
@@ -16,6 +20,46 @@ fn failed(command: &str, reason: String) -> DriverError {
         command: command.to_owned(),
         reason,
     }
+}
+
+/// Held while a node gets a parent: of two that take each other for one, the second sees what the first has become.
+static ADOPTION: Mutex<()> = Mutex::const_new(());
+
+/// Whether `node` may become a child of `parent`: not when it is among that one's ancestors. What it answers is kept until
+/// the change is committed.
+///
+/// Errors: `Invalid`, the store's.
+pub(crate) async fn may_adopt(
+    world: &World,
+    node: Uuid,
+    parent: Uuid,
+) -> std::result::Result<MutexGuard<'static, ()>, NodeError> {
+    let adoption = ADOPTION.lock().await;
+    let circle = world.store.read(move |conn| {
+        let (mut seen, mut above) = (HashSet::new(), Some(parent));
+        while let Some(one) = above.filter(|one| seen.insert(*one)) {
+            if one == node {
+                return Ok(true);
+            }
+            above = nodes::get(conn, one)?.and_then(|row| row.parent_node);
+        }
+        Ok(false)
+    });
+    if circle.await? {
+        return Err(NodeError::Invalid(format!(
+            "Unable to apply the requested parent_node '{parent}'. Requested value was invalid. It is a descendant of \
+             node {node}, or that node itself."
+        )));
+    }
+    Ok(adoption)
+}
+
+/// The refusal to delete a node that `child` hangs from.
+pub(crate) fn has_children(node: Uuid, child: Uuid) -> String {
+    format!(
+        "Node {node} cannot be deleted: it is the parent_node of node {child}. Delete its children first, or take their \
+         parent_node away."
+    )
 }
 
 /// The children of a node.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ferric_actors::message::{
-    CallVendor, Describe, GetConsole, GetIndicators, GetVendorMethods, Heartbeat, InjectNmi, Lookup,
-    Provision, SetBootMode, SetConsole, SetSecureBoot, SetTargetRaidConfig, Validate, VendorAnswer, Wanted,
+    CallVendor, CreatePort, DeletePort, Describe, GetConsole, GetIndicators, GetVendorMethods, Heartbeat,
+    InjectNmi, Lookup, Provision, SetBootMode, SetConsole, SetMaintenance, SetSecureBoot,
+    SetTargetRaidConfig, UpdatePort, Validate, VendorAnswer, Wanted,
 };
 use ferric_actors::{Asked, Directory, Kind, NodeError, Settings};
 use ferric_drivers::fakes::{self, FakeDelays};
@@ -21,7 +22,7 @@ use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::raid::AgentRaid;
 use ferric_drivers::{Parts, Registry, RegistrySettings};
 use ferric_machine::{Activity, BootDevice, BootMode, State, Timestamp, Verb};
-use ferric_schema::{JsonText, Node, Store, StoreOptions, bios, history};
+use ferric_schema::{JsonText, Node, Port, Store, StoreOptions, bios, history};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -123,6 +124,7 @@ fn settings() -> Settings {
         automated_clean: false,
         progress_interval: Duration::from_millis(50),
         request_within: Duration::from_secs(20),
+        inspect_wait_timeout: Duration::from_secs(1),
         ..Settings::default()
     }
 }
@@ -448,4 +450,77 @@ async fn indicators_and_validation_are_those_of_the_interfaces() {
         (Some(false), Some("Driver fake-hardware does not support raid (disabled or not implemented)."))
     );
     assert_eq!(verdicts.values().filter(|verdict| verdict.result == Some(true)).count(), 11);
+}
+
+#[actix::test]
+async fn an_order_keeps_nobody_waiting_who_only_asks_and_lets_a_port_come() {
+    let world = World::new().await;
+    let (id, other) = (world.slow().await, world.node(|_| ()).await);
+    let port = Port::new(Uuid::new_v4(), other, "52:54:00:00:00:0a", Timestamp(1));
+    let moved = port.uuid;
+    world.directory.ask(other, CreatePort { port, asked_to_boot: false }).await.expect("made");
+    world.directory.ask(id, SetBootMode(BootMode::Uefi)).await.expect("accepted");
+    let begun = Instant::now();
+    for _ in 0..4 {
+        world.directory.ask(id, Validate).await.expect("validated");
+        world.directory.ask(id, GetConsole).await.expect("answered");
+        world.directory.ask(id, SetMaintenance { on: false, reason: None }).await.expect("stored");
+    }
+    let apply = Box::new(move |port: &mut Port, _: &Node| {
+        port.node_uuid = id;
+        Ok(())
+    });
+    let port = world.directory.update_port(other, UpdatePort { port: moved, apply }).await.expect("moved");
+    assert_eq!(port.node_uuid, id);
+    assert_eq!(world.directory.node_of_port_address(&[port.address]), [id]);
+    assert!(begun.elapsed() < settings().lock_wait(), "{:?}", begun.elapsed());
+    // what wants the node for itself hears of it from the node, after the time that Ironic would take
+    let error = world.directory.ask(id, DeletePort(moved)).await.expect_err("held");
+    assert!(matches!(error, NodeError::Locked { .. }), "{error}");
+    world.bmc.let_go.notify_one();
+    world.until(id, "free", |node| node.reservation.is_none()).await;
+    world.directory.ask(id, DeletePort(moved)).await.expect("its new node knows it");
+}
+
+/// A console that does not open before it is let go.
+#[derive(Default)]
+struct Heavy(Notify);
+
+impl Interface for Heavy {}
+
+#[async_trait]
+impl ConsoleInterface for Heavy {
+    async fn start(&self, _: &NodeView) -> Result<()> {
+        self.0.notified().await;
+        Ok(())
+    }
+    async fn stop(&self, _: &NodeView) -> Result<()> {
+        Ok(())
+    }
+    async fn console(&self, _: &NodeView) -> Result<Json> {
+        Ok(Json::new())
+    }
+}
+
+#[actix::test]
+async fn an_order_holds_its_node_whatever_becomes_of_the_work() {
+    let (folder, console) = (tempfile::tempdir().expect("a temporary folder"), Arc::new(Heavy::default()));
+    let world = World::with(folder, |parts| {
+        parts.console.insert("fake", console.clone());
+        parts.steps.insert((Kind::Inspect, "fake"), Arc::new(common::agent::Ramdisks));
+    })
+    .await;
+    let id = world.node(|_| ()).await;
+    world.manageable(id).await;
+    world.verb(id, Verb::Inspect, Wanted::default()).await.expect("inspect");
+    world.until(id, "waiting", |node| node.provision_state == State::InspectWait).await;
+    world.directory.ask(id, SetConsole(true)).await.expect("accepted");
+    // no agent calls: the inspection is given up under the order
+    let node = world.until(id, "given up", |node| node.provision_state == State::InspectFailed).await;
+    assert_eq!(node.reservation.as_deref(), Some("test-host"), "the order still holds it");
+    let second = world.directory.ask(id, SetTargetRaidConfig(Json::new())).await;
+    assert!(matches!(second, Err(NodeError::Locked { .. })), "{second:?}");
+    console.0.notify_one();
+    let node = world.until(id, "free", |node| node.reservation.is_none()).await;
+    assert!(node.console_enabled && node.driver_internal_info.get("hardware_order").is_none());
 }

@@ -1,10 +1,12 @@
 //! The node's fields, its ports, and questions about it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix::fut::WrapFuture;
 use actix::{
-    ActorContext, ActorFutureExt, AtomicResponse, Context, Handler, Message, MessageResult, ResponseFuture,
+    ActorContext, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message, MessageResult,
+    ResponseFuture,
 };
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
@@ -12,17 +14,22 @@ use ferric_machine::{Activity, BootDevice};
 use ferric_schema::nodes::{self, MOST_TRAITS};
 use ferric_schema::{Also, Conn, JsonText, Node, StoreError, events};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::NodeActor;
 use crate::error::NodeError;
-use crate::job::answered;
+use crate::family;
+use crate::job::{answered, isolated};
 use crate::message::{
     ChangeTraits, DeleteNode, Describe, GetBootDevice, SetBootDevice, SetMaintenance, SupportedBootDevices,
     Update, Validate, Verdict,
 };
 use crate::power::{QUESTION, ReadBootDevice, SetDevice};
 use crate::view;
+
+/// How long the deletion of a node waits for the removal of its boot files, which goes on after that.
+const TIDY: Duration = Duration::from_secs(30);
 
 impl Handler<Describe> for NodeActor {
     type Result = MessageResult<Describe>;
@@ -58,14 +65,31 @@ impl Handler<Update> for NodeActor {
             }
             act.node.clone()
         };
-        if self.node.instance_uuid.is_none() || change.node.instance_uuid.is_some() {
+        let parent = change.node.parent_node.filter(|parent| self.node.parent_node != Some(*parent));
+        let frees = self.node.instance_uuid.is_some() && change.node.instance_uuid.is_none();
+        if !frees && parent.is_none() {
             return self.commit(change, then);
         }
         // the instance goes, and its allocation with it
-        change.also.push(Also::Deallocate);
-        let may = self.may_drop_allocation();
+        let dropped = frees.then(|| {
+            change.also.push(Also::Deallocate);
+            self.may_drop_allocation()
+        });
+        let (world, uuid) = (self.world.clone(), self.uuid());
+        let may = async move {
+            if let Some(dropped) = dropped {
+                dropped.await?;
+            }
+            match parent {
+                None => Ok(None),
+                Some(parent) => family::may_adopt(&world, uuid, parent).await.map(Some),
+            }
+        };
         AtomicResponse::new(Box::pin(may.into_actor(self).then(move |may, act: &mut Self, _| match may {
-            Ok(()) => act.committing(change, then),
+            Ok(adoption) => act.committing(change, move |act, ctx| {
+                drop(adoption);
+                then(act, ctx)
+            }),
             Err(error) => Box::pin(std::future::ready(Err(error)).into_actor(act)),
         })))
     }
@@ -233,7 +257,7 @@ impl Handler<SetBootDevice> for NodeActor {
 impl Handler<DeleteNode> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
-    fn handle(&mut self, _: DeleteNode, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: DeleteNode, ctx: &mut Context<Self>) -> Self::Result {
         let node = &self.node;
         if node.protected {
             let text = format!(
@@ -275,19 +299,36 @@ impl Handler<DeleteNode> for NodeActor {
             text: format!("deleted in state {}", node.provision_state),
             data: JsonText::default(),
         };
+        let (world, address) = (self.world.clone(), ctx.address());
         let delete = async move {
             let write = store.write(move |conn| {
+                if let Some(child) = nodes::children(conn, uuid)?.first() {
+                    return Ok(Err(NodeError::Conflict(family::has_children(uuid, child.uuid))));
+                }
                 nodes::delete(conn, uuid)?;
-                events::append(conn, &gone)
+                events::append(conn, &gone).map(|_| Ok(()))
             });
-            write.await?;
-            // what the machine would boot next time belongs to nobody now
-            if let Some(job) = job
-                && let Err(error) = job.bound.boot.clean_up_ramdisk(&job.view).await
-            {
-                tracing::warn!(node = %uuid, %error, "boot files of the deleted node stay");
+            write.await??;
+            // from now on the node is not found, however long the rest takes
+            if let Some(directory) = world.directory() {
+                directory.left(uuid, &address);
             }
-            Ok::<_, StoreError>(())
+            // what the machine would boot next time belongs to nobody now
+            if let Some(job) = job {
+                let clean_up = isolated("removing boot files", CancellationToken::new(), async move {
+                    job.bound.boot.clean_up_ramdisk(&job.view).await
+                });
+                match tokio::time::timeout(TIDY, clean_up).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(node = %uuid, %error, "boot files of the deleted node stay")
+                    }
+                    Err(_) => {
+                        tracing::warn!(node = %uuid, "the removal of the deleted node's boot files takes long")
+                    }
+                }
+            }
+            Ok::<_, NodeError>(())
         };
         AtomicResponse::new(Box::pin(delete.into_actor(self).map(move |result, act: &mut Self, ctx| {
             result?;
@@ -359,15 +400,18 @@ impl Handler<ChangeTraits> for NodeActor {
 /// Answered when the node's turn comes, which is what a request may have to wait for.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Turn;
+pub(crate) struct Turn {
+    /// What follows wants the node for itself.
+    pub(crate) locks: bool,
+}
 
 impl Handler<Turn> for NodeActor {
     type Result = ResponseFuture<()>;
 
     /// What is ordered of the hardware is mostly done at once: a request waits for that as long as Ironic's would,
     /// before it is told that the node is locked.
-    fn handle(&mut self, _: Turn, _: &mut Context<Self>) -> Self::Result {
-        if !self.is_ordered() {
+    fn handle(&mut self, turn: Turn, _: &mut Context<Self>) -> Self::Result {
+        if !turn.locks || !self.is_ordered() {
             return Box::pin(std::future::ready(()));
         }
         let (mut over, within) = (self.orders_done.subscribe(), self.world.settings.lock_wait());

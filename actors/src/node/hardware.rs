@@ -268,7 +268,7 @@ impl Handler<CallVendor> for NodeActor {
             });
         }
         if !method.require_exclusive_lock {
-            self.carry_out(ctx, order, false);
+            self.carry_out(ctx, order, None);
             return Box::pin(std::future::ready(Ok(VendorAnswer::Accepted)));
         }
         let node = ctx.address();

@@ -84,6 +84,8 @@ pub struct NodeActor {
     resting: bool,
     /// Ends what still runs for the present work, when the node goes on to something else.
     cancel: CancellationToken,
+    /// Ends orders, which are no part of the work, together with this actor.
+    life: CancellationToken,
     /// Why a look at the agent failed last, while its deadline still runs.
     silent: Option<DriverError>,
     /// The agent's token was made by an earlier life of this actor, and no agent has ever shown it: the answer that
@@ -91,6 +93,8 @@ pub struct NodeActor {
     token_untold: bool,
     /// An order is under way that takes the machine's power away, if only for a moment.
     agent_goes: bool,
+    /// The number of the order that holds the node, or held it last, in this life of the actor.
+    order: u64,
     /// Tells who waits for its turn that an order (`orders.rs`) is over.
     orders_done: tokio::sync::watch::Sender<()>,
     /// Who asked for the work under way; nobody knows after a restart.
@@ -165,9 +169,11 @@ impl NodeActor {
             leaving: false,
             resting,
             cancel: CancellationToken::new(),
+            life: CancellationToken::new(),
             silent: None,
             token_untold,
             agent_goes: false,
+            order: 0,
             orders_done: tokio::sync::watch::Sender::default(),
             by: By::default(),
         }
@@ -302,8 +308,7 @@ impl NodeActor {
             Some(ferric_machine::InspectionMark::Stopped) => node.inspection_started_at = None,
             None => {}
         }
-        let held = outcome.to.stuck_as_fail() || node.target_power_state.is_some();
-        node.reservation = held.then(|| self.world.settings.host.clone());
+        node.reservation = self.holder_of(node);
         if outcome.changes_state() {
             let text = match &error {
                 Some(error) => format!("{} → {}: {error}", outcome.from, outcome.to),
@@ -501,6 +506,7 @@ impl Actor for NodeActor {
         self.world.doing.remove(&self.node.uuid);
         // whoever takes this node up again does the work anew
         self.cancel.cancel();
+        self.life.cancel();
         if let Some(siblings) = self.siblings.take() {
             siblings.power.do_send(Stop);
             siblings.boot.do_send(Stop);

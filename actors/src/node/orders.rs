@@ -12,6 +12,7 @@ use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Mess
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{Json, VendorMethod, VmediaAsk};
 use ferric_machine::BootMode;
+use ferric_schema::Node;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -193,16 +194,27 @@ impl NodeActor {
         view::edit(&mut change.node.driver_internal_info, |info| {
             info.insert(keys::ORDER.into(), json!(order.what()));
         });
-        self.commit(change, move |act, ctx| act.carry_out(ctx, order, true))
+        self.commit(change, move |act, ctx| {
+            act.order += 1;
+            act.carry_out(ctx, order, Some(act.order));
+        })
     }
 
     /// Whether an order holds the node.
     pub(super) fn is_ordered(&self) -> bool {
-        self.node.reservation.is_some() && self.node.driver_internal_info.get(keys::ORDER).is_some()
+        self.node.driver_internal_info.get(keys::ORDER).is_some()
     }
 
-    /// Begins an order, which holds the node or does not; its end comes back to the node.
-    pub(super) fn carry_out(&self, ctx: &mut Context<Self>, order: Order, holds: bool) {
+    /// Who holds a node by what its row says: its work, a change of its power, an order.
+    pub(super) fn holder_of(&self, node: &Node) -> Option<String> {
+        let held = node.provision_state.stuck_as_fail()
+            || node.target_power_state.is_some()
+            || node.driver_internal_info.get(keys::ORDER).is_some();
+        held.then(|| self.world.settings.host.clone())
+    }
+
+    /// Begins an order, which holds the node under a number or does not; its end comes back to the node.
+    pub(super) fn carry_out(&self, ctx: &mut Context<Self>, order: Order, holds: Option<u64>) {
         let job = self.job().map(Arc::new);
         let run = match job {
             Ok(job) => Ok(self.run_order(job, order.clone())),
@@ -226,18 +238,19 @@ impl NodeActor {
         order: Order,
     ) -> impl Future<Output = Result<Option<Value>, DriverError>> + use<> {
         let governor = self.world.governor.clone();
-        isolated(order.what(), job.cancel.clone(), async move { order.run(&job, &governor).await })
+        isolated(order.what(), self.life.clone(), async move { order.run(&job, &governor).await })
     }
 
     fn order_ended(
         &mut self,
         ctx: &mut Context<Self>,
         order: &Order,
-        holds: bool,
+        holds: Option<u64>,
         result: Result<Option<Value>, DriverError>,
     ) {
         let mut change = self.change();
-        if holds {
+        // only its own hold: another one's stays
+        if holds == Some(self.order) {
             self.end_reservation(&mut change);
         }
         match result {
@@ -274,8 +287,7 @@ impl NodeActor {
     fn end_reservation(&self, change: &mut Change) {
         let node = &mut change.node;
         view::edit(&mut node.driver_internal_info, |info| drop(info.remove(keys::ORDER)));
-        let held = node.provision_state.stuck_as_fail() || node.target_power_state.is_some();
-        node.reservation = held.then(|| self.world.settings.host.clone());
+        node.reservation = self.holder_of(node);
     }
 
     /// After a restart: an order that was under way is over, whatever came of it.

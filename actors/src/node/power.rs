@@ -141,7 +141,7 @@ impl NodeActor {
         let node = &mut change.node;
         node.target_power_state = None;
         view::edit(&mut node.driver_internal_info, |info| drop(info.remove(keys::POWER_WISH)));
-        node.reservation = node.provision_state.stuck_as_fail().then(|| self.world.settings.host.clone());
+        node.reservation = self.holder_of(node);
         let (severity, text) = match result {
             Ok(reached) => {
                 node.power_state = Some(reached);
