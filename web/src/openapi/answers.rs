@@ -51,6 +51,7 @@ const REFUSALS: &[(u16, &str)] = &[
     (500, "The hardware said no, or something is wrong here; the text says which."),
     (501, "This release of Ferric does not have that."),
     (503, "Not now: come again after the time that Retry-After says."),
+    (507, "The disk or the database is full: nothing can be written."),
 ];
 
 /// The refusals as responses that operations refer to.
@@ -99,16 +100,20 @@ fn refusals(row: &Operation, method: &str, about: &About<'_>) -> Vec<u16> {
     if row.path.contains('{') || !row.query.is_empty() || !reads {
         all.push(404);
     }
-    if !reads {
-        all.extend([403, 409, 413]);
+    if !reads || row.method == crate::operations::Method::ANY {
+        all.extend([403, 409, 413, 507]);
     }
     // a filter may be of no use beside another one
     if !row.query.is_empty() {
         all.push(403);
     }
-    // what reaches hardware may find that its protocol is not there yet, or that the node is busy
     if row.path.contains("{ident}") {
-        all.extend([403, 409, 501]);
+        all.extend([403, 409]);
+    }
+    // what reaches hardware may find that its protocol is not there yet
+    let part = row.path.strip_prefix("/nodes/{ident}/").and_then(|part| part.split('/').next());
+    if matches!(part, Some("management" | "states" | "vmedia" | "vendor_passthru")) {
+        all.push(501);
     }
     all.sort_unstable();
     all.dedup();

@@ -24,6 +24,19 @@ fn every_operation_is_described_and_has_a_name_of_its_own() {
 }
 
 #[test]
+fn a_full_disk_and_a_protocol_that_is_not_there_stand_where_they_can_arise() {
+    let document = of(Version::MAX.0);
+    let has = |method: &str, path: &str, status: &str| {
+        document["paths"][path][method]["responses"].get(status).is_some()
+    };
+    assert!(has("post", "/v1/nodes", "507"));
+    assert!(!has("get", "/v1/nodes", "507"));
+    assert!(has("put", "/v1/nodes/{ident}/management/boot_device", "501"));
+    assert!(!has("patch", "/v1/nodes/{ident}", "501"));
+    assert!(!has("delete", "/v1/ports/{ident}", "501"));
+}
+
+#[test]
 fn every_named_shape_is_written_out() {
     let named = |shape| if let Shape::Named(name) = shape { Some(name) } else { None };
     let names = OPERATIONS.iter().flat_map(|row| [row.takes, row.gives]).filter_map(named);
