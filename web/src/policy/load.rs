@@ -178,6 +178,7 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, String>, PolicyErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Identity, Target};
 
     fn of(text: &str) -> Result<Policy, PolicyError> {
         Policy::build(&parse(Path::new("policy.yaml"), text)?, None)
@@ -203,6 +204,33 @@ mod tests {
         ] {
             let error = of(bad).expect_err(bad).to_string();
             assert!(error.contains(said), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_lines_of_the_manual_close_runbooks_to_services_of_other_projects() {
+        let manual = include_str!("../../../docs/OPERATING.md");
+        let lines =
+            manual.split("```").find(|block| block.contains("\"runbook_admin\":")).expect("the lines");
+        let closed = of(lines.trim_start_matches("yaml")).expect("a policy");
+        let open = Policy::load(None, None).expect("the table");
+        let with = |role: &str, project: &str| Identity {
+            roles: [role.to_owned()].into(),
+            project_id: Some(project.to_owned()),
+            ..Identity::default()
+        };
+        let target = Target { owner: Some("p1"), lessee: None };
+        for rule in [
+            Rule::RunbookGet,
+            Rule::RunbookCreate,
+            Rule::RunbookUpdate,
+            Rule::RunbookDelete,
+            Rule::RunbookUse,
+        ] {
+            let own = with(if rule == Rule::RunbookGet { "reader" } else { "manager" }, "p1");
+            assert!(open.allows(rule, &with("service", "p2"), target), "{}", rule.as_str());
+            assert!(!closed.allows(rule, &with("service", "p2"), target), "{}", rule.as_str());
+            assert!(closed.allows(rule, &own, target), "{}", rule.as_str());
         }
     }
 }
