@@ -226,8 +226,11 @@ impl NodeActor {
                 Err(error) => Err(error),
             }
         };
-        ctx.spawn(run.into_actor(self).map(move |result, act, ctx| {
-            act.order_ended(ctx, &order, holds, result);
+        // through the mailbox: actix polls one more future after a message that holds it, and what that one would commit
+        // is of a row that is about to change
+        let address = ctx.address();
+        ctx.spawn(run.into_actor(self).map(move |result, _, _| {
+            address.do_send(OrderEnded { order, holds, result });
         }));
     }
 
@@ -294,8 +297,25 @@ impl NodeActor {
     pub(super) fn take_up_order(&self, ctx: &mut Context<Self>) {
         if self.node.driver_internal_info.get(keys::ORDER).is_some() {
             // in its turn, after what else is taken up has been committed
-            ctx.notify(OrderLost);
+            ctx.address().do_send(OrderLost);
         }
+    }
+}
+
+/// An order came to its end.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct OrderEnded {
+    order: Order,
+    holds: Option<u64>,
+    result: Result<Option<Value>, DriverError>,
+}
+
+impl Handler<OrderEnded> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, end: OrderEnded, ctx: &mut Context<Self>) {
+        self.order_ended(ctx, &end.order, end.holds, end.result);
     }
 }
 
