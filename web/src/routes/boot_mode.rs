@@ -1,6 +1,5 @@
 //! `/v1/nodes/{ident}/states/boot_mode` and `/secure_boot` (api.md §3.5).
 
-use actix_web::http::header;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{SetBootMode, SetSecureBoot};
@@ -13,16 +12,12 @@ use crate::policy::Rule;
 use crate::routes::asked::Asked;
 use crate::routes::at;
 use crate::routes::found::find_for;
+use crate::routes::states::accepted;
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(at("/nodes/{ident}/states/boot_mode").put(set_boot_mode))
         .service(at("/nodes/{ident}/states/secure_boot").put(set_secure_boot));
-}
-
-fn accepted(context: &Context, ident: &str) -> HttpResponse {
-    let location = format!("{}/v1/nodes/{ident}/states", context.base);
-    HttpResponse::Accepted().insert_header((header::LOCATION, location)).finish()
 }
 
 async fn set_boot_mode(
