@@ -46,7 +46,7 @@ pub(crate) struct ConfigArgs {
     /// Configuration file (TOML). Without one the defaults hold.
     #[arg(long, value_name = "FILE", env = "FERRIC_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Sets one option, over the file and the environment. Repeatable.
+    /// Sets one option, over the file and the environment; lists are a,b or TOML arrays. Repeatable.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where the database, boot files and leases go unless configured otherwise.

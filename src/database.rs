@@ -111,6 +111,13 @@ pub(crate) fn pending(options: &StoreOptions) -> Result<Vec<String>, WireError> 
         .map_err(|error| explain(error, options))
 }
 
+/// How many nodes there are of each hardware type.
+pub(crate) fn nodes_by_driver(options: &StoreOptions) -> Result<Vec<(String, i64)>, WireError> {
+    ferric_schema::migrate::connect(options)
+        .and_then(|mut connection| ferric_schema::nodes::count_by_driver(&mut connection))
+        .map_err(|error| explain(error, options))
+}
+
 /// Refuses a database that is not there, or whose tables are older or newer than this program. Makes no file.
 pub(crate) fn check(options: &StoreOptions) -> Result<(), WireError> {
     if let Some(file) = sqlite_file(options)

@@ -2,13 +2,16 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::ConfigArgs;
 use crate::config::value::{AuthStrategy, DhcpMode};
 use crate::config::{Config, Loaded};
-use crate::wire::{Places, WireError, ramdisk_api_url, store_options};
+use crate::wire::{
+    Places, WireError, certificate_end, left_out, policy_doubts, ramdisk_api_url, store_options,
+};
 
 /// What was found.
 enum Finding {
@@ -39,7 +42,10 @@ pub(crate) fn run(from: &ConfigArgs) -> ExitCode {
         println!("{bad} thing(s) to put right before ferric serve");
         return ExitCode::FAILURE;
     }
-    println!("ferric serve can start");
+    match crate::lock::holder(&from.data_dir) {
+        Some(_) => println!("ferric serve runs; what is found here is for its next start"),
+        None => println!("ferric serve can start"),
+    }
     ExitCode::SUCCESS
 }
 
@@ -57,22 +63,35 @@ fn examine(from: &ConfigArgs) -> Vec<Finding> {
     let config = &loaded.config;
     let places = Places::new(config, &from.data_dir);
     let mut all = vec![Good("configuration".to_owned())];
+    all.extend(readable(&loaded));
+    let runs = crate::lock::holder(&from.data_dir);
+    all.extend(runs.iter().map(|pid| Good(format!("Ferric runs here, pid {pid}"))));
     all.push(database(config, &from.data_dir));
+    all.extend(strangers(config, &from.data_dir));
     all.push(door(config));
+    all.extend(certificate(config));
+    all.extend(policies(config));
     let api: IpAddr = config.api.host_ip.parse().expect("Config::check has read this address");
-    all.push(tcp("API", SocketAddr::new(api, config.api.port), "api.port"));
+    let own = runs.is_some();
+    all.push(tcp(own, "API", SocketAddr::new(api, config.api.port), "api.port"));
     if config.http.enabled {
         all.push(tcp(
+            own,
             "HTTP boot",
             listen(config, config.http.host_ip.as_ref(), config.http.port),
             "http.port",
         ));
     }
     if config.tftp.enabled {
-        all.push(udp("TFTP", listen(config, config.tftp.host_ip.as_ref(), config.tftp.port), "tftp.port"));
+        all.push(udp(
+            own,
+            "TFTP",
+            listen(config, config.tftp.host_ip.as_ref(), config.tftp.port),
+            "tftp.port",
+        ));
     }
     if config.dhcp.mode != DhcpMode::Off {
-        all.push(udp("DHCP", SocketAddr::from(([0, 0, 0, 0], 67)), "dhcp.mode"));
+        all.push(udp(own, "DHCP", SocketAddr::from(([0, 0, 0, 0], 67)), "dhcp.mode"));
         all.push(interface(config.dhcp.interface.as_deref().unwrap_or_default()));
     }
     if config.tftp.enabled || config.http.enabled || config.dhcp.mode != DhcpMode::Off {
@@ -180,6 +199,55 @@ fn door(config: &Config) -> Finding {
     }
 }
 
+/// A configuration file with passwords that everybody on this host can read.
+fn readable(loaded: &Loaded) -> Option<Finding> {
+    let path = loaded.file_with_secrets()?;
+    let mode = std::fs::metadata(&path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then(|| Doubtful {
+        what: format!("{} holds a password, and every user of this host may read it", path.display()),
+        remedy: format!("chmod o= {}", path.display()),
+    })
+}
+
+/// A certificate that has ended, or soon will.
+fn certificate(config: &Config) -> Option<Finding> {
+    let end = certificate_end(config)?;
+    let left = end - time::OffsetDateTime::now_utc();
+    let remedy =
+        "put a new one where ssl.cert_file and ssl.key_file name it; a running Ferric takes it within a \
+                  second"
+            .to_owned();
+    if left.is_negative() {
+        let what = format!("the certificate of the API expired on {}: clients refuse it", end.date());
+        return Some(Bad { what, remedy });
+    }
+    if left <= ferric_web::Tls::EXPIRES_SOON {
+        let what = format!("the certificate of the API expires on {}", end.date());
+        return Some(Doubtful { what, remedy });
+    }
+    Some(Good(format!("certificate of the API: good until {}", end.date())))
+}
+
+/// What the policy file says to no effect.
+fn policies(config: &Config) -> Vec<Finding> {
+    let remedy = "correct it in oslo_policy.policy_file; a running Ferric takes it within a second";
+    policy_doubts(config)
+        .into_iter()
+        .map(|what| Doubtful { what: format!("policy file: {what}"), remedy: remedy.to_owned() })
+        .collect()
+}
+
+/// Nodes whose hardware type is not enabled. A database that cannot be read has its finding already.
+fn strangers(config: &Config, data_dir: &Path) -> Vec<Finding> {
+    let options = store_options(config, data_dir);
+    if crate::database::sqlite_file(&options).is_some_and(|file| !file.exists()) {
+        return Vec::new();
+    }
+    let nodes = crate::database::nodes_by_driver(&options).unwrap_or_default();
+    let remedy = "enable it, or give the nodes another driver".to_owned();
+    left_out(config, &nodes).into_iter().map(|what| Doubtful { what, remedy: remedy.clone() }).collect()
+}
+
 fn database(config: &Config, data_dir: &Path) -> Finding {
     let options = store_options(config, data_dir);
     let file = crate::database::sqlite_file(&options);
@@ -211,17 +279,28 @@ fn listen(config: &Config, host: Option<&String>, port: u16) -> SocketAddr {
     SocketAddr::new(host.parse().expect("Config::check has read this address"), port)
 }
 
-fn tcp(what: &str, at: SocketAddr, option: &str) -> Finding {
-    port(what, "tcp", at, option, TcpListener::bind(at).map(drop))
+/// `own`: a Ferric with the same data runs, which will be what uses the port.
+fn tcp(own: bool, what: &str, at: SocketAddr, option: &str) -> Finding {
+    port(own, what, "tcp", at, option, TcpListener::bind(at).map(drop))
 }
 
-fn udp(what: &str, at: SocketAddr, option: &str) -> Finding {
-    port(what, "udp", at, option, UdpSocket::bind(at).map(drop))
+fn udp(own: bool, what: &str, at: SocketAddr, option: &str) -> Finding {
+    port(own, what, "udp", at, option, UdpSocket::bind(at).map(drop))
 }
 
-fn port(what: &str, kind: &str, at: SocketAddr, option: &str, bound: std::io::Result<()>) -> Finding {
+fn port(
+    own: bool,
+    what: &str,
+    kind: &str,
+    at: SocketAddr,
+    option: &str,
+    bound: std::io::Result<()>,
+) -> Finding {
     let Err(error) = bound else { return Good(format!("{what}: {kind} {at} is free")) };
     let is = |kind| error.kind() == kind;
+    if own && is(ErrorKind::AddrInUse) {
+        return Good(format!("{what}: {kind} {at} is in use, as it is while Ferric runs"));
+    }
     let remedy = if is(ErrorKind::AddrInUse) {
         let flag = if kind == "tcp" { 't' } else { 'u' };
         format!("stop what uses it (ss -{flag}lnp 'sport = :{}' names it), or change {option}", at.port())

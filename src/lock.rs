@@ -46,6 +46,18 @@ impl DataLock {
     }
 }
 
+/// The process that works with `data_dir` at this moment, as it says: its pid. Changes nothing there.
+pub(crate) fn holder(data_dir: &Path) -> Option<String> {
+    let mut file = File::open(data_dir.join(NAME)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(text.split_whitespace().next().unwrap_or("unknown").to_owned())
+}
+
 /// The lock is held: by whom, if they have said so yet.
 fn in_use(file: &mut File, path: PathBuf) -> WireError {
     let mut text = String::new();

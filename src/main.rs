@@ -1,5 +1,16 @@
 //! The `ferric` program: joins the rooms, decides nothing.
 
+/// Writes a line to stdout; a reader that went away (`ferric doctor | head`) is no error, as it is for std's macro of
+/// this name.
+macro_rules! println {
+    ($($words:tt)*) => { $crate::print(&format!("{}\n", format_args!($($words)*))) };
+}
+
+/// The same without an end of the line.
+macro_rules! print {
+    ($($words:tt)*) => { $crate::print(&format!($($words)*)) };
+}
+
 mod cli;
 mod config;
 mod database;

@@ -31,7 +31,7 @@ use crate::Failure;
 use crate::config::Config;
 use crate::config::value::DhcpMode;
 use crate::lock::DataLock;
-pub(crate) use settings::{Places, door, ramdisk_api_url, store_options};
+pub(crate) use settings::{Places, certificate_end, door, policy_doubts, ramdisk_api_url, store_options};
 pub(crate) use signals::stop_wanted;
 
 /// Why Ferric does not start; each text says what to do.
@@ -127,6 +127,10 @@ pub(crate) async fn start(
             );
         }
     }
+    for left in left_out(config, &store.read(ferric_schema::nodes::count_by_driver).await.map_err(unusable)?)
+    {
+        tracing::warn!("{left}");
+    }
     let directory = Directory::start(settings::actors(config, &places), store, registry, index.clone())
         .await
         .map_err(unusable)?;
@@ -208,7 +212,9 @@ pub(crate) async fn serve_until_signal(
     for concern in crate::doctor::concerns(&config) {
         tracing::warn!("{concern}");
     }
-    tracing::info!(api = %running.api, data = %data_dir.display(), "ready after {} ms", began.elapsed().as_millis());
+    let scheme = if config.api.enable_ssl_api { "https" } else { "http" };
+    let auth = config.auth.strategy;
+    tracing::info!(api = %format_args!("{scheme}://{}", running.api), %auth, data = %data_dir.display(), "ready after {} ms", began.elapsed().as_millis());
     let signal = stop.await;
     tracing::info!(signal, "stopping");
     running.stop().await;
@@ -255,6 +261,19 @@ fn parts(
     Ok((parts, client))
 }
 
+/// What there is to say of nodes whose hardware type was taken out of the configuration.
+pub(crate) fn left_out(config: &Config, nodes: &[(String, i64)]) -> Vec<String> {
+    let enabled = &config.hardware.enabled_hardware_types;
+    let left = nodes.iter().filter(|(driver, _)| !enabled.contains(driver));
+    left.map(|(driver, count)| {
+        format!(
+            "{count} node(s) use {driver}, which is not enabled: nothing can be done with them until it stands in \
+             hardware.enabled_hardware_types again"
+        )
+    })
+    .collect()
+}
+
 fn boot_server(what: &'static str, options: &'static str) -> impl Fn(DriverError) -> WireError {
     move |source| WireError::BootServer { what, options, source }
 }
@@ -268,4 +287,19 @@ fn free_port(config: &Config) -> Result<u16, WireError> {
     let at = SocketAddr::new(settings::api_ip(config), 0);
     let port = std::net::TcpListener::bind(at).and_then(|listener| listener.local_addr());
     port.map(|address| address.port()).map_err(|source| WireError::NoPort { at, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_a_hardware_type_that_was_taken_out_are_told() {
+        let mut config = Config::default();
+        let nodes = [("ipmi".to_owned(), 2), ("fake-hardware".to_owned(), 3)];
+        assert!(left_out(&config, &nodes).is_empty());
+        config.hardware.enabled_hardware_types = vec!["ipmi".to_owned()];
+        let told = left_out(&config, &nodes);
+        assert!(told.len() == 1 && told[0].starts_with("3 node(s) use fake-hardware, which is not enabled"));
+    }
 }

@@ -135,6 +135,40 @@ fn doctor_names_a_port_in_use_and_what_to_do() {
 }
 
 #[test]
+fn a_reader_that_goes_away_ends_nothing_badly() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let port = format!("api.port={}", free_port());
+    for command in
+        [&["doctor", "--data-dir", data, "--set", &port][..], &["db", "migrate", "--data-dir", data]]
+    {
+        let mut piped =
+            ferric(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map(Running).unwrap();
+        drop(piped.0.stdout.take());
+        let mut told = String::new();
+        piped.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(piped.0.wait().unwrap().code(), Some(0), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
+}
+
+#[test]
+fn doctor_doubts_a_file_with_a_password_that_everybody_may_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ferric.toml");
+    std::fs::write(&file, "[keystone_authtoken]\npassword = \"hunter2\"\n").unwrap();
+    let port = format!("api.port={}", free_port());
+    let (data, config) = (folder.path().to_str().unwrap(), file.to_str().unwrap());
+    for (mode, doubted) in [(0o644, true), (0o640, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let out = run(&["doctor", "--data-dir", data, "--config", config, "--set", &port]).1;
+        assert_eq!(out.contains(&format!("chmod o= {config}")), doubted, "{out}");
+        assert!(!out.contains("hunter2"), "{out}");
+    }
+}
+
+#[test]
 fn db_check_refuses_an_empty_database_and_accepts_a_migrated_one() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");
@@ -181,9 +215,15 @@ fn a_data_directory_has_one_process() {
         }
         (running, lines, told)
     };
-    let (first, lines, told) = serve(free_port());
+    let first_port = free_port();
+    let (first, lines, told) = serve(first_port);
     assert!(told.contains("boot servers are off") && told.contains("tftp.enabled"), "{told}");
+    assert!(told.contains("api=http://127.0.0.1:") && told.contains("auth=noauth"), "{told}");
     let pid = first.0.id().to_string();
+    let own = format!("api.port={first_port}");
+    let (code, out, _) = run(&["doctor", "--data-dir", data, "--set", &own]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains(&format!("ok      Ferric runs here, pid {pid}")), "{out}");
     let port = format!("api.port={}", free_port());
     for second in [&["serve", "--data-dir", data, "--set", &port][..], &["db", "migrate", "--data-dir", data]]
     {

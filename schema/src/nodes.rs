@@ -124,6 +124,14 @@ pub fn count_by_state(c: &mut Conn) -> Result<Vec<(State, i64)>, StoreError> {
     Ok(dsl::nodes.group_by(dsl::provision_state).select((dsl::provision_state, count_star())).load(c)?)
 }
 
+/// How many nodes there are of each hardware type.
+///
+/// # Errors
+/// The database's.
+pub fn count_by_driver(c: &mut Conn) -> Result<Vec<(String, i64)>, StoreError> {
+    Ok(dsl::nodes.group_by(dsl::driver).select((dsl::driver, count_star())).load(c)?)
+}
+
 /// How many nodes are in each shard, and in none (`GET /v1/shards`).
 ///
 /// # Errors

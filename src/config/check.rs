@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::Config;
+use ferric_drivers::hardware;
+use ferric_drivers::interface::Kind;
+
+use super::options::Hardware;
 use super::value::DhcpMode;
+use super::{Config, nearest};
 
 /// The hardware types that are built.
 pub(crate) const HARDWARE_TYPES: &[&str] = &["ipmi", "redfish", "manual-management", "fake-hardware"];
@@ -25,6 +29,71 @@ fn connection(url: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+impl Hardware {
+    /// Each kind of interface with what is enabled (nothing said: all) and the default.
+    pub(crate) fn interfaces(&self) -> [(Kind, &Vec<String>, &Option<String>); 13] {
+        [
+            (Kind::Bios, &self.enabled_bios_interfaces, &self.default_bios_interface),
+            (Kind::Boot, &self.enabled_boot_interfaces, &self.default_boot_interface),
+            (Kind::Console, &self.enabled_console_interfaces, &self.default_console_interface),
+            (Kind::Firmware, &self.enabled_firmware_interfaces, &self.default_firmware_interface),
+            (Kind::Network, &self.enabled_network_interfaces, &self.default_network_interface),
+            (Kind::Storage, &self.enabled_storage_interfaces, &self.default_storage_interface),
+            (Kind::Vendor, &self.enabled_vendor_interfaces, &self.default_vendor_interface),
+            (Kind::Deploy, &self.enabled_deploy_interfaces, &self.default_deploy_interface),
+            (Kind::Management, &self.enabled_management_interfaces, &self.default_management_interface),
+            (Kind::Power, &self.enabled_power_interfaces, &self.default_power_interface),
+            (Kind::Inspect, &self.enabled_inspect_interfaces, &self.default_inspect_interface),
+            (Kind::Raid, &self.enabled_raid_interfaces, &self.default_raid_interface),
+            (Kind::Rescue, &self.enabled_rescue_interfaces, &self.default_rescue_interface),
+        ]
+    }
+
+    /// Refuses names of interfaces that nothing is called, and defaults that no node could get.
+    fn check_interfaces(&self) -> Result<(), String> {
+        for (kind, enabled, default) in self.interfaces() {
+            let kind_name = kind.as_str();
+            let mut known: Vec<_> =
+                hardware::TYPES.iter().flat_map(|row| row.supported(kind)).copied().collect();
+            known.sort_unstable();
+            known.dedup();
+            let list = format!("hardware.enabled_{kind_name}_interfaces");
+            let option = format!("hardware.default_{kind_name}_interface");
+            let all =
+                enabled.iter().map(|name| (&list, name)).chain(default.iter().map(|name| (&option, name)));
+            for (option, name) in all {
+                if !known.contains(&name.as_str()) {
+                    let near = nearest(name, known.iter().copied());
+                    let near = near.map(|near| format!("did you mean '{near}'? ")).unwrap_or_default();
+                    return Err(format!(
+                        "{option} names '{name}', which is no {kind_name} interface of this release; {near}there are: {}",
+                        known.join(", ")
+                    ));
+                }
+            }
+            let Some(default) = default else { continue };
+            if !enabled.is_empty() && !enabled.contains(default) {
+                return Err(format!(
+                    "{option} = \"{default}\" is not enabled: add it to {list}, or choose one of: {}",
+                    enabled.join(", ")
+                ));
+            }
+            let of_a_type = |row: &&hardware::HardwareType| {
+                self.enabled_hardware_types.iter().any(|name| name == row.name)
+                    && row.supported(kind).contains(&default.as_str())
+            };
+            if !hardware::TYPES.iter().any(|row| of_a_type(&row)) {
+                return Err(format!(
+                    "{option} = \"{default}\" is an interface of none of the enabled hardware types ({}): choose \
+                     another, or enable a type that has it with hardware.enabled_hardware_types",
+                    self.enabled_hardware_types.join(", ")
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -103,6 +172,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        self.hardware.check_interfaces()?;
         if self.dhcp.mode != DhcpMode::Off && self.dhcp.interface.is_none() {
             return Err(
                 "dhcp.mode is on, and dhcp.interface does not say where: name the network interface of the \

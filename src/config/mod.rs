@@ -138,7 +138,8 @@ impl Loaded {
                 return Err(ConfigError::UnknownSection { section: section.clone(), origin, hint });
             };
             if !SECTIONS.iter().any(|(name, _)| name == section) {
-                return Err(unknown_section(section, origin));
+                let first = options.keys().next().map(String::as_str);
+                return Err(unknown_section(section, first, origin));
             }
             for (key, value) in options {
                 self.set(section, key, Input::Toml(value), origin.clone())?;
@@ -169,7 +170,7 @@ impl Loaded {
             Err(None) if SECTIONS.iter().any(|(name, _)| *name == section) => {
                 Err(unknown_key(section, key, origin))
             }
-            Err(None) => Err(unknown_section(section, origin)),
+            Err(None) => Err(unknown_section(section, Some(key), origin)),
         }
     }
 
@@ -179,6 +180,28 @@ impl Loaded {
             .iter()
             .find(|((of, name), _)| *of == section && *name == key)
             .map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// The configuration file, if it holds passwords that hold.
+    pub(crate) fn file_with_secrets(&self) -> Option<PathBuf> {
+        let of = &self.config.database.connection;
+        let in_url = of.as_ref().is_some_and(|url| url.masked() != url.reveal());
+        let keystone = &self.config.keystone_authtoken;
+        [
+            ("database", "connection", in_url),
+            ("keystone_authtoken", "password", keystone.password.is_some()),
+            (
+                "keystone_authtoken",
+                "application_credential_secret",
+                keystone.application_credential_secret.is_some(),
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, _, secret)| *secret)
+        .find_map(|(section, key, _)| match self.source(section, key) {
+            Source::File(path) => Some(path),
+            Source::Default | Source::Environment(_) | Source::Set | Source::Command(_) => None,
+        })
     }
 
     /// The effective configuration as TOML that can be read again (but for masked secrets), each value with its
@@ -220,7 +243,33 @@ fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, name)| name)
 }
 
-fn unknown_section(section: &str, origin: Source) -> ConfigError {
+/// Options of Ironic's `[DEFAULT]`, a section that is not here, whose names changed with their place (config.md).
+const MOVED: &[(&str, &str)] = &[
+    ("auth_strategy", "[auth] strategy"),
+    ("my_ip", "[api] host_ip, or [dhcp] server_ip"),
+    ("state_path", "--data-dir"),
+    ("debug", "--log debug"),
+];
+
+/// Where an option of Ironic's `[DEFAULT]` lives here.
+fn moved(key: Option<&str>) -> String {
+    let key = key.unwrap_or("auth_strategy");
+    let place = MOVED.iter().find(|(name, _)| *name == key).map(|(_, place)| (*place).to_owned());
+    let place = place.or_else(|| {
+        OPTIONS.iter().find(|info| info.key == key).map(|info| format!("[{}] {}", info.section, info.key))
+    });
+    place.map_or_else(
+        || format!("Ironic's [DEFAULT] is spread over the sections, and {key} is in none: take it away, or look at ferric config show --explain"),
+        |place| format!("Ironic's [DEFAULT] is spread over the sections: {key} is {place} here"),
+    )
+}
+
+/// `first` is an option that stands in it.
+fn unknown_section(section: &str, first: Option<&str>, origin: Source) -> ConfigError {
+    if section.eq_ignore_ascii_case("default") {
+        let (section, hint) = (section.to_ascii_uppercase(), moved(first));
+        return ConfigError::UnknownSection { section, origin, hint };
+    }
     let hint = nearest(section, SECTIONS.iter().map(|(name, _)| *name)).map_or_else(
         || format!("there are: {}", SECTIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
         |name| format!("did you mean [{name}]?"),

@@ -182,3 +182,54 @@ fn a_release_can_be_pinned_that_there_was() {
     let text = refusal("[api]\npin_release_version = \"18.9\"\n", &[], &[]);
     assert!(text.contains("18.9") && text.contains("18.2") && text.contains("39.0"), "{text}");
 }
+
+#[test]
+fn interfaces_that_nothing_is_called_are_refused_with_the_nearest() {
+    let text = refusal("", &[], &["hardware.default_deploy_interface=dirct"]);
+    assert!(text.contains("default_deploy_interface") && text.contains("did you mean 'direct'?"), "{text}");
+    let text = refusal("[hardware]\nenabled_raid_interfaces = [\"foo\", \"fake\"]\n", &[], &[]);
+    assert!(text.contains("enabled_raid_interfaces names 'foo'") && text.contains("no-raid"), "{text}");
+    let text = refusal("", &[], &["hardware.enabled_raid_interfaces=foo"]);
+    assert!(text.contains("enabled_raid_interfaces names 'foo'"), "{text}");
+}
+
+#[test]
+fn a_default_that_no_node_could_get_is_refused() {
+    let fake =
+        ["hardware.enabled_deploy_interfaces=fake,ramdisk", "hardware.default_deploy_interface=direct"];
+    let text = refusal("", &[], &fake);
+    assert!(text.contains("is not enabled") && text.contains("fake, ramdisk"), "{text}");
+    let ipmi = ["hardware.enabled_hardware_types=ipmi", "hardware.default_power_interface=redfish"];
+    let text = refusal("", &[], &ipmi);
+    assert!(text.contains("none of the enabled hardware types (ipmi)"), "{text}");
+    let good = ["hardware.enabled_deploy_interfaces=fake,direct", "hardware.default_deploy_interface=direct"];
+    Loaded::read(None, [], &good.map(str::to_owned)).unwrap();
+}
+
+#[test]
+fn a_list_is_taken_as_show_prints_it() {
+    let given = "hardware.enabled_hardware_types=[\"redfish\", 'ipmi']".to_owned();
+    let loaded = Loaded::read(None, [], &[given]).unwrap();
+    assert_eq!(loaded.config.hardware.enabled_hardware_types, ["redfish", "ipmi"]);
+    // what a shell leaves of quotes, and what is no list of texts
+    for wrong in ["[redfish]", "[1]", "[\"a\"", "[\"a\"]\nother = 1\nlist2 = [\"x\""] {
+        let text = refusal("", &[], &[&format!("hardware.enabled_hardware_types={wrong}")]);
+        assert!(text.contains("must be a list of texts, a,b or a TOML array"), "{wrong}: {text}");
+    }
+}
+
+#[test]
+fn options_of_ironics_default_section_are_sent_to_their_place() {
+    for (key, place) in [
+        ("auth_strategy", "auth_strategy is [auth] strategy here"),
+        ("enabled_hardware_types", "[hardware] enabled_hardware_types"),
+        ("host", "[conductor] host"),
+        ("pin_release_version", "[api] pin_release_version"),
+        ("transport_url", "transport_url is in none"),
+    ] {
+        let text = refusal(&format!("[DEFAULT]\n{key} = \"x\"\n"), &[], &[]);
+        assert!(text.contains("[DEFAULT]") && text.contains(place), "{text}");
+    }
+    let text = refusal("", &[("FERRIC_DEFAULT__AUTH_STRATEGY", "noauth")], &[]);
+    assert!(text.contains("[auth] strategy"), "{text}");
+}

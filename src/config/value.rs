@@ -108,15 +108,22 @@ impl Setting for PathBuf {
 
 impl Setting for Vec<String> {
     fn read(input: Input<'_>) -> Result<Self, String> {
-        let wrong = || "must be a list of texts, [\"a\", \"b\"] or a,b".to_owned();
+        let wrong = || "must be a list of texts, a,b or a TOML array, [\"a\", \"b\"]".to_owned();
+        let array = |all: &Vec<Value>| {
+            all.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        };
         let parts = |text: &str| {
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
         };
         match input {
-            Input::Toml(Value::Array(all)) => {
-                all.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
-            }
+            Input::Toml(Value::Array(all)) => array(all),
             Input::Toml(Value::String(text)) => Ok(parts(text)),
+            // as config show prints it
+            Input::Text(text) if text.trim_start().starts_with('[') => {
+                let table: toml::Table =
+                    toml::from_str(&format!("list = {}", text.trim())).map_err(|_| wrong())?;
+                table.get("list").and_then(Value::as_array).ok_or_else(wrong).and_then(array)
+            }
             Input::Text(text) => Ok(parts(text)),
             Input::Toml(_) => Err(wrong()),
         }
@@ -317,6 +324,16 @@ macro_rules! choice {
             }
         }
     };
+}
+
+impl fmt::Display for AuthStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthStrategy::Noauth => "noauth",
+            AuthStrategy::HttpBasic => "http_basic",
+            AuthStrategy::Keystone => "keystone",
+        })
+    }
 }
 
 choice! {

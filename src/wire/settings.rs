@@ -12,7 +12,6 @@ use ferric_drivers::deploy::{AnacondaSettings, DirectSettings, ServedFiles};
 use ferric_drivers::fakes::FakeDelays;
 use ferric_drivers::flow::{FlowSettings, LogCollection};
 use ferric_drivers::inspect::{AddPorts, InspectSettings, KeepPorts, MaskSecrets};
-use ferric_drivers::interface::Kind;
 use ferric_drivers::protocol::agent::AgentSettings;
 use ferric_drivers::protocol::dhcp::{self, DhcpSettings};
 use ferric_drivers::protocol::http::HttpSettings;
@@ -25,6 +24,7 @@ use ferric_schema::{Durability, StoreOptions};
 use ferric_web::auth::{
     Auth, AuthError, Credentials, InDomain, KeystoneError, KeystoneSettings, ServiceScope,
 };
+use ferric_web::policy::Policy;
 use ferric_web::{PasswordHash, Tls, TlsError, WebSettings};
 
 use super::WireError;
@@ -154,21 +154,7 @@ pub(super) fn registry(config: &Config) -> RegistrySettings {
     let of = &config.hardware;
     let mut enabled = BTreeMap::new();
     let mut defaults = BTreeMap::new();
-    for (kind, names, default) in [
-        (Kind::Bios, &of.enabled_bios_interfaces, &of.default_bios_interface),
-        (Kind::Boot, &of.enabled_boot_interfaces, &of.default_boot_interface),
-        (Kind::Console, &of.enabled_console_interfaces, &of.default_console_interface),
-        (Kind::Firmware, &of.enabled_firmware_interfaces, &of.default_firmware_interface),
-        (Kind::Network, &of.enabled_network_interfaces, &of.default_network_interface),
-        (Kind::Storage, &of.enabled_storage_interfaces, &of.default_storage_interface),
-        (Kind::Vendor, &of.enabled_vendor_interfaces, &of.default_vendor_interface),
-        (Kind::Deploy, &of.enabled_deploy_interfaces, &of.default_deploy_interface),
-        (Kind::Management, &of.enabled_management_interfaces, &of.default_management_interface),
-        (Kind::Power, &of.enabled_power_interfaces, &of.default_power_interface),
-        (Kind::Inspect, &of.enabled_inspect_interfaces, &of.default_inspect_interface),
-        (Kind::Raid, &of.enabled_raid_interfaces, &of.default_raid_interface),
-        (Kind::Rescue, &of.enabled_rescue_interfaces, &of.default_rescue_interface),
-    ] {
+    for (kind, names, default) in of.interfaces() {
         if !names.is_empty() {
             enabled.insert(kind, names.clone());
         }
@@ -389,6 +375,21 @@ fn tls(config: &Config) -> Result<Option<Tls>, TlsError> {
         (Some(cert), Some(key)) if config.api.enable_ssl_api => Tls::load(cert, key).map(Some),
         // Config::check has seen that both are there when they are wanted
         (_, _) => Ok(None),
+    }
+}
+
+/// When the API's certificate ends; none without TLS, or if it cannot be read.
+pub(crate) fn certificate_end(config: &Config) -> Option<time::OffsetDateTime> {
+    tls(config).ok().flatten().and_then(|tls| tls.not_after())
+}
+
+/// What the policy file says that means nothing; none without one, or if it cannot be read.
+pub(crate) fn policy_doubts(config: &Config) -> Vec<String> {
+    match (config.auth.strategy, &config.oslo_policy.policy_file) {
+        (AuthStrategy::Keystone, Some(file)) => {
+            Policy::read(Some(file), None).map(|policy| policy.doubts().to_vec()).unwrap_or_default()
+        }
+        (AuthStrategy::Keystone | AuthStrategy::Noauth | AuthStrategy::HttpBasic, _) => Vec::new(),
     }
 }
 

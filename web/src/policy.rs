@@ -91,6 +91,23 @@ struct Question<'a> {
     service_project: Option<&'a str>,
 }
 
+/// What checks can ask of callers: what `Question::caller` answers.
+const CALLER: &[&str] = &[
+    "user_id",
+    "user",
+    "user_domain_id",
+    "project_id",
+    "tenant",
+    "tenant_id",
+    "project_name",
+    "project_domain_id",
+    "domain_id",
+    "system_scope",
+    "system",
+    "is_admin_project",
+    "is_public_api",
+];
+
 impl Facts for Question<'_> {
     fn has_role(&self, role: &str) -> bool {
         self.identity.roles.iter().any(|own| own.eq_ignore_ascii_case(role))

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -10,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
 
 use crate::auth::Reloading;
 
@@ -70,6 +72,9 @@ impl ResolvesServerCert for Tls {
 }
 
 impl Tls {
+    /// How long before its end a certificate is worth a word.
+    pub const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
     /// Reads both files (`[ssl] cert_file`, `key_file`), and again when one of them changes; a change that cannot be
     /// used is a warning, and the certificate before stays.
     ///
@@ -80,6 +85,12 @@ impl Tls {
         let (cert, key) = (cert.to_owned(), key.to_owned());
         let current = Reloading::start("the certificate of the API", files, move || certified(&cert, &key))?;
         Ok(Tls { current })
+    }
+
+    /// When the certificate ends; none if it does not say so in a form that is understood.
+    #[must_use]
+    pub fn not_after(&self) -> Option<OffsetDateTime> {
+        not_after(&self.current.get())
     }
 
     /// What a server is bound with: TLS 1.2 and 1.3.
@@ -122,7 +133,30 @@ fn certified(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let both =
         CertifiedKey::from_der(chain, private, &provider()).map_err(|error| unusable(error.to_string()))?;
     both.keys_match().map_err(|error| unusable(error.to_string()))?;
+    if let Some(doubt) = ends(cert, &both, OffsetDateTime::now_utc()) {
+        tracing::warn!("{doubt}");
+    }
     Ok(both)
+}
+
+fn not_after(pair: &CertifiedKey) -> Option<OffsetDateTime> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(pair.end_entity_cert().ok()?).ok()?;
+    Some(parsed.validity().not_after.to_datetime())
+}
+
+/// What there is to say about the end of a certificate: nothing, if it is far.
+fn ends(cert: &Path, pair: &CertifiedKey, now: OffsetDateTime) -> Option<String> {
+    let end = not_after(pair)?;
+    let cert = cert.display();
+    if end < now {
+        return Some(format!(
+            "the certificate {cert} expired on {}: clients refuse it; put a new one in its place",
+            end.date()
+        ));
+    }
+    (end - now <= Tls::EXPIRES_SOON).then(|| {
+        format!("the certificate {cert} expires on {}; put a new one in its place before that", end.date())
+    })
 }
 
 #[cfg(test)]
@@ -132,6 +166,25 @@ mod tests {
     fn pair() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_when_it_is_near_or_past() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+        let end = time::macros::datetime!(2031-05-06 07:08:09 UTC);
+        let mut wanted = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        wanted.not_after = end;
+        let signing = rcgen::KeyPair::generate().expect("a key");
+        let made = wanted.self_signed(&signing).expect("a certificate");
+        std::fs::write(&cert, made.pem()).expect("it is written");
+        std::fs::write(&key, signing.serialize_pem()).expect("it is written");
+        let tls = Tls::load(&cert, &key).expect("a pair");
+        assert_eq!(tls.not_after(), Some(end));
+        let said = |days: i64| ends(&cert, &tls.current.get(), end - time::Duration::days(days));
+        assert_eq!(said(31), None);
+        assert!(said(29).expect("it is near").contains("expires on 2031-05-06"));
+        assert!(said(-1).expect("it is past").contains("expired on 2031-05-06"));
     }
 
     #[test]

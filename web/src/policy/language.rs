@@ -160,6 +160,16 @@ impl Check {
         }
     }
 
+    /// The attributes of callers that it asks for.
+    pub(crate) fn attributes<'a>(&'a self, found: &mut Vec<&'a str>) {
+        match self {
+            Check::Attribute(name, _) => found.push(name),
+            Check::Not(inner) => inner.attributes(found),
+            Check::All(inner) | Check::Any(inner) => inner.iter().for_each(|check| check.attributes(found)),
+            Check::Always | Check::Never | Check::Role(_) | Check::Rule(_) | Check::Literal(_, _) => {}
+        }
+    }
+
     /// The rules that it refers to.
     pub(crate) fn refers_to(&self, found: &mut Vec<usize>) {
         match self {

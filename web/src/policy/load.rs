@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use yaml_rust2::{Yaml, YamlLoader};
 
+use super::CALLER;
 use super::language::{BadCheck, Check};
 use super::table::{PERSONAS, Rule};
 
@@ -66,6 +67,8 @@ pub struct Policy {
     pub(super) places: Vec<usize>,
     /// The project whose `service` role reads and changes everything; none when that is not wanted.
     pub(super) service_project: Option<String>,
+    /// What the file says to no effect.
+    doubts: Vec<String>,
 }
 
 impl Policy {
@@ -75,6 +78,24 @@ impl Policy {
     /// # Errors
     /// What is wrong with the file.
     pub fn load(file: Option<&Path>, service_project: Option<String>) -> Result<Policy, PolicyError> {
+        let policy = Policy::read(file, service_project)?;
+        for doubt in &policy.doubts {
+            tracing::warn!("the policy file: {doubt}");
+        }
+        Ok(policy)
+    }
+
+    /// What the file says that is understood and will have no effect, or not the one that was meant.
+    #[must_use]
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
+
+    /// [`Policy::load`] without a word in the log.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn read(file: Option<&Path>, service_project: Option<String>) -> Result<Policy, PolicyError> {
         let overrides = match file {
             Some(path) => read(path)?,
             None => BTreeMap::new(),
@@ -100,8 +121,45 @@ impl Policy {
         let order: Vec<&str> = texts.keys().copied().collect();
         circles(&checks, &order)?;
         let places = Rule::ALL.iter().map(|rule| names[rule.as_str()]).collect();
-        Ok(Policy { checks, places, service_project })
+        let doubts = doubts(overrides, &checks, &names);
+        Ok(Policy { checks, places, service_project, doubts })
     }
+}
+
+/// Rules of `overrides` that nothing asks for, and attributes of callers that no caller has.
+fn doubts(
+    overrides: &BTreeMap<String, String>,
+    checks: &[Check],
+    names: &HashMap<String, usize>,
+) -> Vec<String> {
+    let mut used = Vec::new();
+    checks.iter().for_each(|check| check.refers_to(&mut used));
+    let built_in =
+        || Rule::ALL.iter().map(|rule| rule.as_str()).chain(PERSONAS.iter().map(|(name, _)| *name));
+    let near = |word: &str, known: &mut dyn Iterator<Item = &'static str>| {
+        let likeness = known.map(|name| (strsim::jaro_winkler(word, name), name));
+        let best = likeness.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
+        best.map(|(_, name)| format!("; did you mean \"{name}\"?")).unwrap_or_default()
+    };
+    let mut found = Vec::new();
+    for name in overrides.keys() {
+        if !built_in().any(|known| known == name) && !used.contains(&names[name]) {
+            let near = near(name, &mut built_in());
+            found.push(format!("there is no policy \"{name}\", and no other refers to it{near}"));
+        }
+        let mut attributes = Vec::new();
+        checks[names[name]].attributes(&mut attributes);
+        for attribute in attributes {
+            let kinds = || CALLER.iter().chain(&["role", "rule"]).copied();
+            if !CALLER.contains(&attribute) {
+                let near = near(attribute, &mut kinds());
+                found.push(format!(
+                    "the policy \"{name}\" asks for \"{attribute}:\", which no caller has{near}"
+                ));
+            }
+        }
+    }
+    found
 }
 
 /// Refuses rules that refer to themselves: the question would have no end.
@@ -182,6 +240,29 @@ mod tests {
 
     fn of(text: &str) -> Result<Policy, PolicyError> {
         Policy::build(&parse(Path::new("policy.yaml"), text)?, None)
+    }
+
+    #[test]
+    fn what_is_said_to_no_effect_is_doubted_with_the_nearest() {
+        for (text, doubted) in [
+            ("\"baremetal:node:gte\": \"role:a\"", Some("did you mean \"baremetal:node:get\"?")),
+            ("\"baremetal:node:get\": \"rol:admin\"", Some("did you mean \"role\"?")),
+            ("\"baremetal:node:get\": \"not (rule:admin_api or porject_id:x)\"", Some("\"project_id\"")),
+            ("\"mine\": \"role:a\"\n\"baremetal:node:get\": \"rule:mine\"", None),
+            ("\"admin_api\": \"role:a and project_id:%(node.owner)s and 'x':x and True:%(a)s\"", None),
+        ] {
+            let policy = of(text).expect(text);
+            assert_eq!(
+                policy.doubts().len(),
+                usize::from(doubted.is_some()),
+                "{text}: {:?}",
+                policy.doubts()
+            );
+            if let Some(doubted) = doubted {
+                assert!(policy.doubts()[0].contains(doubted), "{:?}", policy.doubts());
+            }
+        }
+        assert!(of("").expect("the table").doubts().is_empty(), "the built-in rules say nothing in vain");
     }
 
     #[test]
