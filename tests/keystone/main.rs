@@ -39,6 +39,8 @@ struct Keystone {
     process: Option<Process>,
     python: String,
     folder: tempfile::TempDir,
+    /// Its own, so that nobody takes its port while it is stopped.
+    address: String,
     url: String,
     people: BTreeMap<String, Value>,
 }
@@ -55,8 +57,10 @@ impl Keystone {
         let copied = Command::new("cp").arg("-a").args([&there.join("template"), &copy]).status().unwrap();
         assert!(copied.success());
         let python = there.join("venv/bin/python").display().to_string();
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let address = format!("127.35.{high}.{}", low.clamp(1, 254));
         let mut keystone =
-            Keystone { process: None, python, folder, url: String::new(), people: BTreeMap::new() };
+            Keystone { process: None, python, folder, address, url: String::new(), people: BTreeMap::new() };
         keystone.run(0, seconds);
         let mut login = Command::new(&keystone.python);
         let login = login.args([&here("people.py"), &keystone.url, "login"]).args(people).output().unwrap();
@@ -69,7 +73,7 @@ impl Keystone {
         let mut child = Command::new(&self.python)
             .arg(here("serve.py"))
             .arg(self.folder.path().join("keystone"))
-            .args([port.to_string(), seconds.to_string()])
+            .args([port.to_string(), seconds.to_string(), self.address.clone()])
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(self.folder.path().join("stderr")).unwrap())
             .spawn()
@@ -167,7 +171,10 @@ impl Ferric {
         command.env("FERRIC_KEYSTONE_AUTHTOKEN__PASSWORD", "secret").env("NO_PROXY", "*");
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let http = reqwest::Client::builder().no_proxy().timeout(WITHIN).build().unwrap();
+        // no connection is kept: starting Keystone again blocks this thread for longer than the server keeps an idle one,
+        // and a client that does not look meanwhile sends its next request into a closed connection
+        let http = reqwest::Client::builder().no_proxy().timeout(WITHIN).pool_max_idle_per_host(0);
+        let http = http.build().unwrap();
         let ferric = Ferric {
             _process: Process(child),
             base: format!("http://127.0.0.1:{port}"),
@@ -428,7 +435,7 @@ async fn tokens_are_believed_as_long_as_keystone_stands_by_them() {
     let cached = Ferric::start(&keystone, &["keystone_authtoken.token_cache_time=3600"]).await;
     let asking = Ferric::start(
         &keystone,
-        &["keystone_authtoken.token_cache_time=0", "keystone_authtoken.http_connect_timeout=5"],
+        &["keystone_authtoken.token_cache_time=0", "keystone_authtoken.http_connect_timeout=60"],
     )
     .await;
 

@@ -1,7 +1,7 @@
-"""A Keystone on SQLite, in one process: serve.py FOLDER [PORT] [TOKEN_SECONDS]
+"""A Keystone on SQLite, in one process: serve.py FOLDER [PORT] [TOKEN_SECONDS] [ADDRESS]
 
 Makes the database, the keys and an administrator (admin / secret, of the project admin and of the system) in FOLDER
-when they are not there, prints "ready http://127.0.0.1:PORT" and serves until it is killed. PORT 0 takes a free one.
+when they are not there, prints "ready http://ADDRESS:PORT" and serves until it is killed. PORT 0 takes a free one.
 """
 import os
 import socket
@@ -12,6 +12,7 @@ from pathlib import Path
 folder = Path(sys.argv[1]).absolute()
 port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 3600
+address = sys.argv[4] if len(sys.argv) > 4 else "127.0.0.1"
 config = folder / "keystone.conf"
 
 folder.mkdir(parents=True, exist_ok=True)
@@ -62,9 +63,9 @@ from keystone.server.wsgi import initialize_public_application  # noqa: E402
 if port == 0:
     # cheroot lets an address be used again only when it was asked for by its number
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+        one.bind((address, 0))
         port = one.getsockname()[1]
-server = wsgi.Server(("127.0.0.1", port), initialize_public_application(), numthreads=4)
+server = wsgi.Server((address, port), initialize_public_application(), numthreads=4)
 server.prepare()
-print(f"ready http://127.0.0.1:{server.bind_addr[1]}", flush=True)
+print(f"ready http://{address}:{server.bind_addr[1]}", flush=True)
 server.serve()
