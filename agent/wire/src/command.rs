@@ -143,6 +143,8 @@ pub mod error_type {
     pub const ERASE: &str = "BlockDeviceEraseError";
     /// 500: software RAID could not be built or taken apart.
     pub const SOFTWARE_RAID: &str = "SoftwareRAIDError";
+    /// 500: the disk could not be exported, or not be taken back.
+    pub const ISCSI: &str = "ISCSIError";
     /// 500: a step failed for another reason.
     pub const STEP: &str = "DeploymentError";
     /// 500: anything else went wrong inside the agent.

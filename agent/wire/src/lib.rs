@@ -7,6 +7,7 @@
 mod command;
 mod image;
 mod inventory;
+mod iscsi;
 mod lookup;
 mod steps;
 
@@ -20,6 +21,7 @@ pub use inventory::{
     InventoryDisk, InventoryFirmware, InventoryInterface, InventoryMemory, InventorySystem, LldpTlv,
     ManagerVersion, NO_BMC_ADDRESS, NO_BMC_V6ADDRESS, PciDevice,
 };
+pub use iscsi::{ISCSI_LUN, ISCSI_PORT, StartIscsiTargetParams, StartIscsiTargetResult};
 pub use lookup::{AgentStatus, AgentStatusBody, Heartbeat, LookupConfig, LookupNode, LookupResponse, Secret};
 pub use steps::{
     CleanStepResult, CleanSteps, DeployStepResult, DeploySteps, FinalizeRescueParams,
@@ -68,6 +70,8 @@ pub mod names {
     pub const FINALIZE_RESCUE: &str = "rescue.finalize_rescue";
     /// Kernel log and agent log as a tar.gz; sync.
     pub const COLLECT_SYSTEM_LOGS: &str = "log.collect_system_logs";
+    /// Export the root disk as an iSCSI target, as agents until Wallaby did; sync.
+    pub const START_ISCSI_TARGET: &str = "iscsi.start_iscsi_target";
 }
 
 /// Reads `null` as the type's default, so that a missing key and a null one mean the same.
