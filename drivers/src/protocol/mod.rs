@@ -4,5 +4,6 @@ pub mod agent;
 pub mod dhcp;
 pub mod http;
 pub mod ipmi;
+pub mod iscsi;
 mod jail;
 pub mod tftp;
