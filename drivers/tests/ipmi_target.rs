@@ -83,7 +83,11 @@ async fn every_mistake_is_named_by_its_key() {
             "Invalid value for ipmi_bridging: x, the valid value can be one of: ['single', 'dual', 'no']"
                 .into(),
         ),
-        ("ipmi_force_boot_device", json!("true"), ours("ipmi_force_boot_device")),
+        ("ipmi_force_boot_device", json!("perhaps"), ours("ipmi_force_boot_device")),
+        ("ipmi_quirk_command_interval", json!("-1"), ours("ipmi_quirk_command_interval")),
+        ("ipmi_quirk_uefi_disk", json!("0x03"), ours("ipmi_quirk_uefi_disk")),
+        ("ipmi_quirk_retryable", json!("0xc0, busy"), ours("ipmi_quirk_retryable")),
+        ("ipmi_quirk_uefi_disc", json!("0x24"), ours("ipmi_quirk_uefi_disc")),
         ("ipmi_disable_boot_timeout", json!("perhaps"), ours("ipmi_disable_boot_timeout")),
     ] {
         let mut info = json!({"ipmi_address": "10.0.0.1", "ipmi_password": "hush-hush"});

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use ipmi_rs_core::connection::{IpmiCommand, Message, NotEnoughData};
+use ipmi_rs_core::connection::{IpmiCommand, Message, NetFn, NotEnoughData};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout, timeout_at};
@@ -14,6 +14,7 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 use super::error::IpmiError;
 use super::lane::{Lane, Way};
 use super::mux::{Mux, plain};
+use super::quirks::{Identity, Quirks};
 use super::settings::{IpmiSettings, Target};
 
 /// Longest wait for the sessions of the whole fleet to close, see [`IpmiClient::shutdown`].
@@ -84,6 +85,19 @@ impl IpmiClient {
         C::parse_success_response(&data).map_err(|NotEnoughData| IpmiError::Short)
     }
 
+    /// How to treat this BMC: what the table says of it and what the node says. Asks it who it is, once for each
+    /// session; a BMC that does not tell has the quirks of every BMC. Errors: as [`IpmiClient::run`].
+    pub async fn quirks(&self, target: &Target) -> Result<Quirks, IpmiError> {
+        self.quirks_within(target, self.inner.settings.command_timeout).await
+    }
+
+    /// As [`IpmiClient::quirks`], within `within`.
+    pub async fn quirks_within(&self, target: &Target, within: Duration) -> Result<Quirks, IpmiError> {
+        let (inner, target) = (Arc::clone(&self.inner), target.clone());
+        let task = self.inner.runtime.spawn(async move { inner.quirks(&target, within).await });
+        task.await.map_err(|_| IpmiError::Stopped)?
+    }
+
     /// Closes every session and refuses further commands. Takes at most three seconds.
     pub async fn shutdown(&self) {
         self.inner.stopped.store(true, Ordering::SeqCst);
@@ -114,6 +128,29 @@ impl Inner {
             return Err(IpmiError::Silent(begun.elapsed()));
         }
         answer
+    }
+
+    async fn quirks(&self, target: &Target, within: Duration) -> Result<Quirks, IpmiError> {
+        let begun = Instant::now();
+        let deadline = begun + within;
+        let silent = |_| IpmiError::Silent(begun.elapsed());
+        let peer = timeout_at(deadline, self.resolve(target)).await.map_err(silent)??;
+        let lane = self.lane(peer);
+        let known = timeout_at(deadline, lane.lock()).await.map_err(silent)?.knows(target);
+        if !known {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let who = match self.run(target, device_id(), left).await {
+                Ok(data) => Identity::read(&data),
+                Err(IpmiError::Completion(code)) => {
+                    tracing::debug!(bmc = %target.name(), code, "it does not say who it is");
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            lane.lock().await.met(target, who);
+        }
+        let lane = lane.lock().await;
+        Ok(lane.quirks(target))
     }
 
     fn lane(&self, peer: SocketAddr) -> SharedLane {
@@ -153,6 +190,10 @@ impl Inner {
         }
         while closing.join_next().await.is_some() {}
     }
+}
+
+fn device_id() -> Message {
+    Message::new_request(NetFn::App, 0x01, Vec::new())
 }
 
 async fn close_idle(client: Weak<Inner>, idle: Duration) {

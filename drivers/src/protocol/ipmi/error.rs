@@ -61,6 +61,47 @@ fn completion_text(code: u8) -> &'static str {
     }
 }
 
+/// Whether an operator's words for an error mean this completion code: its number, or a part of its name as
+/// `ipmitool` prints it.
+pub(super) fn names(words: &str, code: u8) -> bool {
+    let words = words.trim().to_ascii_lowercase();
+    if let Some(hex) = words.strip_prefix("0x") {
+        return u8::from_str_radix(hex, 16) == Ok(code);
+    }
+    !words.is_empty() && tool_name(code).to_ascii_lowercase().contains(&words)
+}
+
+/// The name of a completion code in `ipmitool` (IPMI 2.0 table 5-2).
+const fn tool_name(code: u8) -> &'static str {
+    match code {
+        0xC0 => "Node busy",
+        0xC1 => "Invalid command",
+        0xC2 => "Invalid command on LUN",
+        0xC3 => "Timeout",
+        0xC4 => "Out of space",
+        0xC5 => "Reservation cancelled or invalid",
+        0xC6 => "Request data truncated",
+        0xC7 => "Request data length invalid",
+        0xC8 => "Request data field length limit exceeded",
+        0xC9 => "Parameter out of range",
+        0xCA => "Cannot return number of requested data bytes",
+        0xCB => "Requested sensor, data, or record not found",
+        0xCC => "Invalid data field in request",
+        0xCD => "Command illegal for specified sensor or record type",
+        0xCE => "Command response could not be provided",
+        0xCF => "Cannot execute duplicated request",
+        0xD0 => "SDR Repository in update mode",
+        0xD1 => "Device firmeware in update mode",
+        0xD2 => "BMC initialization in progress",
+        0xD3 => "Destination unavailable",
+        0xD4 => "Insufficient privilege level",
+        0xD5 => "Command not supported in present state",
+        0xD6 => "Cannot execute command, command disabled",
+        0xFF => "Unspecified error",
+        _ => "",
+    }
+}
+
 impl IpmiError {
     /// The error of a driver: with the BMC's address, the command in words and a remedy.
     #[must_use]

@@ -6,14 +6,15 @@ use std::time::Duration;
 use ipmi_rs_core::app::auth::{GetChannelAuthenticationCapabilities, PrivilegeLevel};
 use ipmi_rs_core::connection::{Channel, IpmiCommand, Message};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::command::{CloseSession, SetSessionPrivilege};
 use super::crypto::CipherSuite;
-use super::error::IpmiError;
+use super::error::{IpmiError, names};
 use super::handshake::{Handshake, HandshakeError, Login, Progress};
 use super::mux::Mux;
 use super::packet::{Datagram, Frame, sessionless};
+use super::quirks::{Change, Identity, Quirks};
 use super::session::Session;
 use super::settings::{IpmiSettings, Target};
 
@@ -27,7 +28,6 @@ const TRIES_TO_CLOSE: u32 = 3;
 const MAX_LEFTOVER: usize = 4;
 /// Longest wait for an answer to the greeting.
 const GREETING: Duration = Duration::from_millis(400);
-const NODE_BUSY: u8 = 0xC0;
 
 fn capabilities() -> Message {
     GetChannelAuthenticationCapabilities::new(Channel::Current, PrivilegeLevel::Administrator).into()
@@ -62,6 +62,10 @@ pub(super) struct Lane {
     sequence: u8,
     /// Sessions that the BMC may still hold although we gave them up.
     leftover: Vec<u32>,
+    /// Who answers here, once asked; `None` within when it does not tell.
+    identity: Option<Option<Identity>>,
+    /// The identity is of an earlier session: another firmware may answer now.
+    stale: bool,
 }
 
 impl Lane {
@@ -74,7 +78,25 @@ impl Lane {
             used: None,
             sequence: 0,
             leftover: Vec::new(),
+            identity: None,
+            stale: false,
         }
+    }
+
+    /// Whether it was asked who it is in this session.
+    pub(super) fn knows(&self, _target: &Target) -> bool {
+        self.identity.is_some() && !self.stale
+    }
+
+    /// It said who it is.
+    pub(super) fn met(&mut self, _target: &Target, identity: Option<Identity>) {
+        self.identity = Some(identity);
+        self.stale = false;
+    }
+
+    /// How to treat it, as far as it is known.
+    pub(super) fn quirks(&self, target: &Target) -> Quirks {
+        Quirks::find(self.identity.flatten().as_ref(), target.vendor.as_deref(), &target.quirks)
     }
 
     /// Sends a command and gives the data of its answer, without the completion code.
@@ -84,16 +106,25 @@ impl Lane {
         message: Message,
         deadline: Instant,
     ) -> Result<Vec<u8>, IpmiError> {
-        if let Some(used) = self.used {
-            sleep_until((used + way.settings.min_command_interval).min(deadline)).await;
-        }
+        let mut pause = way.settings.retransmit_first;
         loop {
+            let quirks = self.quirks(way.target);
+            if let Some(used) = self.used {
+                sleep_until((used + interval(way, &quirks)).min(deadline)).await;
+            }
             let answer = self.run_once(way, message.clone(), deadline).await;
             self.used = Some(Instant::now());
             match answer? {
-                (NODE_BUSY, _) if Instant::now() < deadline => sleep(way.settings.retransmit_first).await,
                 (0, data) => return Ok(data),
-                (code, _) => return Err(IpmiError::Completion(code)),
+                (code, _) => {
+                    let again = Instant::now() + pause;
+                    if !passes(code, way, &quirks) || again >= deadline {
+                        return Err(IpmiError::Completion(code));
+                    }
+                    tracing::debug!(peer = %self.peer, code, "again, after a pause");
+                    sleep_until(again).await;
+                    pause = (pause * 2).min(way.settings.retransmit_max);
+                }
             }
         }
     }
@@ -256,6 +287,7 @@ impl Lane {
                 Ok(session) => {
                     self.live = Some(Live { session, login: way.target.login.clone() });
                     self.suite = Some(*suite);
+                    self.stale = true;
                     return self.raise(way, deadline).await;
                 }
                 // some BMCs ignore what they do not know instead of refusing it
@@ -383,6 +415,18 @@ impl Lane {
         self.live = None;
         Err(failure)
     }
+}
+
+/// The pause between two commands: the node's, else the longer one of the table's and the configuration's.
+fn interval(way: &Way<'_>, quirks: &Quirks) -> Duration {
+    let own = way.target.quirks.iter().any(|change| matches!(change, Change::CommandInterval(_)));
+    if own { quirks.command_interval } else { quirks.command_interval.max(way.settings.min_command_interval) }
+}
+
+/// Whether a completion code is worth another attempt.
+fn passes(code: u8, way: &Way<'_>, quirks: &Quirks) -> bool {
+    quirks.retryable.contains(&code)
+        || way.settings.additional_retryable.iter().any(|words| names(words, code))
 }
 
 /// Why there is no session.

@@ -14,14 +14,17 @@ pub mod handshake;
 mod lane;
 mod mux;
 pub mod packet;
+pub mod quirks;
 pub mod rakp;
 pub mod session;
 mod settings;
+pub mod sol;
 mod words;
 
 pub use client::IpmiClient;
 pub use crypto::CipherSuite;
 pub use error::IpmiError;
+pub use quirks::Quirks;
 pub(crate) use settings::flag;
 pub use settings::{IpmiSettings, Privilege, Target};
 pub(crate) use words::check_console;

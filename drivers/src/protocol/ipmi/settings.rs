@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::crypto::CipherSuite;
 use super::handshake::Login;
+use super::quirks::{self, Change};
 use super::rakp::MAX_USER;
 use super::words;
 use crate::error::DriverError;
@@ -33,6 +34,11 @@ pub struct IpmiSettings {
     pub session_idle: Duration,
     /// Time between two looks at the power state while waiting for a change.
     pub poll_interval: Duration,
+    /// Whether boot flags are kept beyond 60 s where the node does not say (`disable_boot_timeout`).
+    pub disable_boot_timeout: bool,
+    /// Further errors after which a command is sent again: completion codes as `0xc1`, or a part of their text
+    /// (`additional_retryable_ipmi_errors`).
+    pub additional_retryable: Vec<String>,
 }
 
 impl Default for IpmiSettings {
@@ -45,6 +51,8 @@ impl Default for IpmiSettings {
             min_command_interval: Duration::ZERO,
             session_idle: Duration::from_secs(45),
             poll_interval: Duration::from_millis(500),
+            disable_boot_timeout: true,
+            additional_retryable: Vec::new(),
         }
     }
 }
@@ -93,6 +101,10 @@ pub struct Target {
     pub login: Login,
     /// Suites to try, in this order.
     pub suites: Vec<CipherSuite>,
+    /// The node's `properties.vendor`.
+    pub vendor: Option<String>,
+    /// What the node changes of the table of quirks.
+    pub quirks: Vec<Change>,
 }
 
 fn invalid(key: &str, reason: impl Into<String>) -> DriverError {
@@ -181,10 +193,6 @@ fn refuse_what_is_not_built(node: &NodeView) -> Result<()> {
         let reason = format!("'{bridging}' is not supported; remove the key or set it to no");
         return Err(invalid("ipmi_bridging", reason));
     }
-    if flag(node, "ipmi_force_boot_device", false)? {
-        let reason = "forcing the boot device before every start is not supported; remove the key";
-        return Err(invalid("ipmi_force_boot_device", reason));
-    }
     Ok(())
 }
 
@@ -219,14 +227,15 @@ impl Target {
             })?,
         };
         refuse_what_is_not_built(node)?;
-        flag(node, "ipmi_disable_boot_timeout", true)?;
         let login = Login {
             user: verbatim(node, "ipmi_username", MAX_USER)?,
             password: Secret::new(verbatim(node, "ipmi_password", MAX_KEY)?),
             kg: kg(node)?,
             privilege,
         };
-        Ok(Self { host, port, login, suites: suites(node, settings)? })
+        let vendor = node.properties.get("vendor").and_then(Value::as_str).map(str::to_owned);
+        let quirks = quirks::overrides(node, settings.disable_boot_timeout)?;
+        Ok(Self { host, port, login, suites: suites(node, settings)?, vendor, quirks })
     }
 
     /// What the governor serialises on.
