@@ -67,7 +67,11 @@ fn answer(
             let proof = Proof { tag: message.tag, status: status::OK, receiver_id: *console, code };
             plain(PayloadType::Rakp4, &proof.encode())
         }
-        PayloadType::Ipmi | PayloadType::OpenSessionResponse | PayloadType::Rakp2 | PayloadType::Rakp4 => {
+        PayloadType::Ipmi
+        | PayloadType::Sol
+        | PayloadType::OpenSessionResponse
+        | PayloadType::Rakp2
+        | PayloadType::Rakp4 => {
             panic!("not what a console sends: {:?}", plus.payload_type)
         }
     }

@@ -145,7 +145,10 @@ impl BmcCore {
                 PayloadType::OpenSessionRequest => self.open(now, plus.payload),
                 PayloadType::Rakp1 => self.rakp1(plus.payload, wrong_password),
                 PayloadType::Rakp3 => self.rakp3(now, plus.payload, wrong_password),
-                PayloadType::OpenSessionResponse | PayloadType::Rakp2 | PayloadType::Rakp4 => None,
+                PayloadType::Sol
+                | PayloadType::OpenSessionResponse
+                | PayloadType::Rakp2
+                | PayloadType::Rakp4 => None,
             },
         }
     }

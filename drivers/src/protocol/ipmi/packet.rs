@@ -32,6 +32,8 @@ const PLUS_LEN: usize = 16;
 pub enum PayloadType {
     /// An IPMB frame.
     Ipmi,
+    /// Characters of a serial line, see [`super::sol`].
+    Sol,
     /// RMCP+ Open Session Request.
     OpenSessionRequest,
     /// RMCP+ Open Session Response.
@@ -50,6 +52,7 @@ impl PayloadType {
     const fn number(self) -> u8 {
         match self {
             PayloadType::Ipmi => 0,
+            PayloadType::Sol => 1,
             PayloadType::OpenSessionRequest => 0x10,
             PayloadType::OpenSessionResponse => 0x11,
             PayloadType::Rakp1 => 0x12,
@@ -62,6 +65,7 @@ impl PayloadType {
     const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             0 => PayloadType::Ipmi,
+            1 => PayloadType::Sol,
             0x10 => PayloadType::OpenSessionRequest,
             0x11 => PayloadType::OpenSessionResponse,
             0x12 => PayloadType::Rakp1,

@@ -100,13 +100,18 @@ impl Session {
 
     /// Wraps an IPMB frame into a packet with the next sequence number. `iv` must be fresh and random.
     pub fn seal(&mut self, frame: &[u8], iv: [u8; BLOCK]) -> Vec<u8> {
+        self.seal_as(PayloadType::Ipmi, frame, iv)
+    }
+
+    /// The same with a payload of any type.
+    pub fn seal_as(&mut self, kind: PayloadType, payload: &[u8], iv: [u8; BLOCK]) -> Vec<u8> {
         self.sent = self.sent.checked_add(1).unwrap_or(1);
         let keys = &self.keys;
         protected(
-            PayloadType::Ipmi,
+            kind,
             self.remote_id,
             self.sent,
-            |out| encrypt_onto(out, &keys.encryption, iv, frame),
+            |out| encrypt_onto(out, &keys.encryption, iv, payload),
             |signed, out| {
                 let code = hmac(keys.suite, &keys.integrity, &[signed]);
                 out.extend_from_slice(&code[..keys.suite.check_len()]);
@@ -116,7 +121,12 @@ impl Session {
 
     /// Checks a packet and gives the IPMB frame inside.
     pub fn open(&mut self, packet: &Plus<'_>) -> Result<Vec<u8>, Dropped> {
-        if packet.payload_type != PayloadType::Ipmi || packet.session_id != self.local_id {
+        self.open_as(PayloadType::Ipmi, packet)
+    }
+
+    /// The same with a payload of any type.
+    pub fn open_as(&mut self, kind: PayloadType, packet: &Plus<'_>) -> Result<Vec<u8>, Dropped> {
+        if packet.payload_type != kind || packet.session_id != self.local_id {
             return Err(Dropped::Stranger);
         }
         if !(packet.encrypted && packet.authenticated) {
