@@ -75,23 +75,24 @@ pub(crate) struct CleanUpRamdisk(pub(crate) Job);
 
 impl BootActor {
     fn params(&self, job: &Job, purpose: RamdiskPurpose) -> RamdiskParams {
-        RamdiskParams {
+        let settings = &self.world.settings;
+        let mut params = RamdiskParams {
             purpose,
-            boot_mode: job.view.boot_mode(self.world.settings.default_boot_mode),
-            api_url: self.world.settings.api_url.clone(),
-            kernel_args: match purpose {
-                RamdiskPurpose::Inspect => {
-                    let api = self.world.settings.api_url.trim_end_matches('/');
-                    let mut all = vec![format!("ipa-inspection-callback-url={api}/v1/continue_inspection")];
-                    all.extend(self.world.settings.inspect_kernel_args.iter().cloned());
-                    all
-                }
-                RamdiskPurpose::Deploy
-                | RamdiskPurpose::Clean
-                | RamdiskPurpose::Rescue
-                | RamdiskPurpose::Service => Vec::new(),
-            },
-        }
+            boot_mode: job.view.boot_mode(settings.default_boot_mode),
+            api_url: settings.api_url.clone(),
+            kernel_args: Vec::new(),
+        };
+        params.kernel_args = match purpose {
+            RamdiskPurpose::Inspect => {
+                let api = settings.api_url.trim_end_matches('/');
+                let mut all = vec![format!("ipa-inspection-callback-url={api}/v1/continue_inspection")];
+                all.extend(settings.inspect_kernel_args.iter().cloned());
+                all
+            }
+            RamdiskPurpose::Deploy => job.bound.deploy.kernel_params(&job.view, &params),
+            RamdiskPurpose::Clean | RamdiskPurpose::Rescue | RamdiskPurpose::Service => Vec::new(),
+        };
+        params
     }
 }
 

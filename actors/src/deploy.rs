@@ -9,16 +9,19 @@ use actix::{Actor, ActorContext, Addr, Context, Handler, Message};
 use async_trait::async_trait;
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{
-    AgentHandle, Asks, Child, InstanceBoot, RamdiskPurpose, Result, Step, StepContext, StepOutcome,
+    AgentHandle, Asks, Child, InstanceBoot, Progressed, RamdiskPurpose, Result, Step, StepContext,
+    StepOutcome,
 };
 use ferric_machine::{Activity, PowerState, PowerTarget};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::boot::{BootActor, BootFromDisk, BootInstance, BootRamdisk, CleanUpRamdisk};
 use crate::family;
 use crate::job::{Job, answered, stopped};
-use crate::node::{ChildStopped, NodeActor, StepEnded};
+use crate::node::{ChildStopped, NodeActor, StepEnded, StepReports};
 use crate::power::{PowerActor, ReadPower, SetPower, Stop};
 use crate::world::World;
 
@@ -68,9 +71,15 @@ pub(crate) struct Run {
 /// The node's other actors, as a step sees them.
 struct Siblings {
     job: Job,
+    node: Addr<NodeActor>,
     boot: Addr<BootActor>,
     power: Addr<PowerActor>,
     world: Arc<World>,
+    /// Which step asks.
+    operation: Uuid,
+    at: usize,
+    /// When it told last that it goes on.
+    told: watch::Sender<Instant>,
     /// How long a power change may take.
     within: Duration,
     /// How long an ask may take with everything it waits for: turns, commits, hardware.
@@ -123,6 +132,20 @@ impl Asks for Siblings {
         self.job.keeps_power
     }
 
+    async fn report(&self, progressed: Progressed) -> Result<()> {
+        self.told.send_replace(Instant::now());
+        let report = StepReports { operation: self.operation, at: self.at, progressed };
+        let stored = self.node.send(report).timeout(self.ask_within).await;
+        let stored = stored.map(|stored| {
+            stored.map_err(|error| DriverError::Refused {
+                what: "Ferric itself".into(),
+                command: "keeping how far the step is".into(),
+                reason: error.to_string(),
+            })
+        });
+        answered("keeping how far the step is", stored)
+    }
+
     async fn children(&self) -> Result<Vec<Child>> {
         family::children(&self.world, self.job.view.uuid).await
     }
@@ -133,8 +156,9 @@ impl Asks for Siblings {
 }
 
 impl DeployActor {
-    fn context(&self, run: &Run) -> StepContext {
-        StepContext {
+    fn context(&self, run: &Run) -> (StepContext, watch::Receiver<Instant>) {
+        let (told, reported) = watch::channel(Instant::now());
+        let context = StepContext {
             node: run.job.view.clone(),
             bound: run.job.bound.clone(),
             activity: run.activity,
@@ -142,6 +166,10 @@ impl DeployActor {
             agent: run.agent.clone(),
             asks: Arc::new(Siblings {
                 job: run.job.clone(),
+                node: self.node.clone(),
+                operation: run.operation,
+                at: run.at,
+                told,
                 boot: self.boot.clone(),
                 power: self.power.clone(),
                 world: self.world.clone(),
@@ -150,7 +178,8 @@ impl DeployActor {
             }),
             resumed: run.resumed,
             checkpoint: run.checkpoint.clone(),
-        }
+        };
+        (context, reported)
     }
 
     /// Starts `work` as this node's one running task and tells the node what came of it. An earlier one that still
@@ -183,15 +212,29 @@ impl DeployActor {
     }
 }
 
-/// The longest a step may keep the conductor busy.
-async fn limited<T>(limit: Duration, what: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(DriverError::Unreachable {
-            what: what.to_owned(),
-            after: limit,
-            remedy: "the step was given up; look at the machine's console".into(),
-        })
-    })
+/// The longest a step may keep the conductor busy without a word of how far it is.
+async fn limited<T>(
+    limit: Duration,
+    what: &'static str,
+    mut told: watch::Receiver<Instant>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        let until = *told.borrow_and_update() + limit;
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            () = sleep_until(until) => {}
+        }
+        if *told.borrow() + limit <= Instant::now() {
+            return Err(DriverError::Unreachable {
+                what: what.to_owned(),
+                after: limit,
+                remedy: "the step was given up; look at the machine's console".into(),
+            });
+        }
+    }
 }
 
 impl Handler<Execute> for DeployActor {
@@ -199,12 +242,14 @@ impl Handler<Execute> for DeployActor {
 
     fn handle(&mut self, ask: Execute, _: &mut Context<Self>) {
         let run = ask.0;
-        let (context, world) = (self.context(&run), self.world.clone());
+        let ((context, told), world) = (self.context(&run), self.world.clone());
         let (operation, at) = (run.operation, run.at);
         tracing::info!(node = %self.id, work = %run.activity, step = %run.step.step, resumed = run.resumed, "step begins");
         self.start(
             "running a step",
-            async move { limited(world.settings.step_within, "the step", world.flow.execute(&context)).await },
+            async move {
+                limited(world.settings.step_within, "the step", told, world.flow.execute(&context)).await
+            },
             move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: false },
         );
     }
@@ -215,12 +260,13 @@ impl Handler<Poll> for DeployActor {
 
     fn handle(&mut self, ask: Poll, _: &mut Context<Self>) {
         let run = ask.0;
-        let (context, world) = (self.context(&run), self.world.clone());
+        let ((context, told), world) = (self.context(&run), self.world.clone());
         let (operation, at) = (run.operation, run.at);
         self.start(
             "looking at a step",
             async move {
-                limited(world.settings.step_within, "the look at the step", world.flow.poll(&context)).await
+                limited(world.settings.step_within, "the look at the step", told, world.flow.poll(&context))
+                    .await
             },
             move |result: Result<StepOutcome>| StepEnded { operation, at, result, polled: true },
         );

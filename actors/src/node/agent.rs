@@ -1,13 +1,15 @@
-//! What the node's ramdisk says: look-up (once, for the token) and heartbeats.
+//! What the node's ramdisk says: look-up (once, for the token), heartbeats, and the calls of ramdisks without an agent.
 
-use actix::{AtomicResponse, Context, Handler};
+use actix::{AsyncContext, AtomicResponse, Context, Handler, Message, ResponseFuture};
 use base64::Engine;
+use ferric_drivers::interface::{Json, Level, VendorMethod, find_method};
 use ferric_machine::{Event, Heartbeat as Meaning, heartbeat, stopped_message};
 use serde_json::Value;
 
 use super::NodeActor;
 use crate::error::NodeError;
-use crate::message::{Heartbeat, LookedUp, Lookup};
+use crate::job::stopped;
+use crate::message::{CallVendor, Heartbeat, LookedUp, Lookup, VendorAnswer};
 use crate::view::{self, keys};
 
 impl Handler<Lookup> for NodeActor {
@@ -126,5 +128,64 @@ impl Handler<Heartbeat> for NodeActor {
         }
         change.tell(&self.world, "INFO", "agent", "the ramdisk's agent called".into(), serde_json::json!({}));
         self.commit(change, drive)
+    }
+}
+
+/// A ramdisk without an agent calls (deploy.md §A.1): one of its deploy interface's methods.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub(crate) struct RamdiskCalls {
+    method: &'static VendorMethod,
+    args: Json,
+}
+
+impl NodeActor {
+    /// The answer to a call of a method that only ramdisks call; `None` when it is not one.
+    pub(super) fn called_by_ramdisk(
+        &self,
+        ask: &CallVendor,
+        ctx: &Context<Self>,
+    ) -> Option<ResponseFuture<Result<VendorAnswer, NodeError>>> {
+        let methods = self.job().ok()?.bound.deploy.vendor_methods();
+        if !methods.iter().any(|method| method.name == ask.method) {
+            return None;
+        }
+        let found = find_method(methods, Level::Node, &ask.method, &ask.http);
+        let (node, args) = (ctx.address(), ask.args.clone());
+        Some(Box::pin(async move {
+            match node.send(RamdiskCalls { method: found?, args }).await {
+                Ok(heard) => heard.map(|()| VendorAnswer::Accepted),
+                Err(error) => Err(stopped("hearing the ramdisk", &error.to_string()).into()),
+            }
+        }))
+    }
+}
+
+impl Handler<RamdiskCalls> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, ask: RamdiskCalls, ctx: &mut Context<Self>) -> Self::Result {
+        let heard = self
+            .job()
+            .and_then(|job| Ok(job.bound.deploy.ramdisk_calls(&job.view, ask.method, &ask.args)?));
+        let keep = match heard {
+            Ok(keep) => keep,
+            Err(error) => return self.refuse(error),
+        };
+        if self.silent.is_none() {
+            self.arm(ctx);
+        }
+        let mut change = self.change();
+        view::edit(&mut change.node.driver_internal_info, |info| {
+            for (key, value) in keep {
+                match value {
+                    Value::Null => info.remove(&key),
+                    value => info.insert(key, value),
+                };
+            }
+        });
+        let text = format!("the ramdisk called {}", ask.method.name);
+        change.tell(&self.world, "INFO", "agent", text, serde_json::json!({}));
+        self.commit(change, |act, ctx| act.look_at_step(ctx, true))
     }
 }

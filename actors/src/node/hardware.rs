@@ -246,7 +246,10 @@ impl Handler<GetVendorMethods> for NodeActor {
 
     fn handle(&mut self, _: GetVendorMethods, _: &mut Context<Self>) -> Self::Result {
         let of_node = |method: &&'static VendorMethod| method.level == Level::Node;
-        MessageResult(self.job().map(|job| job.bound.vendor.methods().iter().filter(of_node).collect()))
+        MessageResult(self.job().map(|job| {
+            let methods = job.bound.vendor.methods().iter().filter(of_node);
+            methods.chain(job.bound.deploy.vendor_methods()).collect()
+        }))
     }
 }
 
@@ -254,6 +257,9 @@ impl Handler<CallVendor> for NodeActor {
     type Result = ResponseFuture<Result<VendorAnswer, NodeError>>;
 
     fn handle(&mut self, ask: CallVendor, ctx: &mut Context<Self>) -> Self::Result {
+        if let Some(called) = self.called_by_ramdisk(&ask, ctx) {
+            return called;
+        }
         let (job, method) = match self.may_call(&ask) {
             Ok(found) => found,
             Err(error) => return Box::pin(std::future::ready(Err(error))),

@@ -55,7 +55,7 @@ pub(crate) use ports::ReloadPorts;
 pub use reserve::vifs_of;
 
 pub(crate) use power::{AgentGoes, AgentGone, PowerObserved};
-pub(crate) use work::StepEnded;
+pub(crate) use work::{StepEnded, StepReports};
 
 use operation::Operation;
 

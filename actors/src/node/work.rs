@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message};
+use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message};
 use ferric_drivers::DriverError;
 use ferric_drivers::flow::Ending;
 use ferric_drivers::interface::{Found, Progress, Progressed, Resume, Step, StepOutcome};
@@ -18,6 +18,7 @@ use super::{Change, NodeActor};
 use crate::boot::LayOut;
 use crate::deploy::{Execute, Poll, Run};
 use crate::doing::{self, Doing};
+use crate::error::NodeError;
 use crate::job::{Job, answered};
 use crate::places::Places;
 use crate::view;
@@ -35,6 +36,15 @@ pub(crate) struct StepEnded {
     pub(crate) result: Result<StepOutcome, DriverError>,
     /// From a look at a waiting step, not from running it.
     pub(crate) polled: bool,
+}
+
+/// How far a step is that runs in the conductor. Answered once its checkpoint, if it has a new one, is in the journal.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub(crate) struct StepReports {
+    pub(crate) operation: Uuid,
+    pub(crate) at: usize,
+    pub(crate) progressed: Progressed,
 }
 
 /// What is to be done once a decision is committed.
@@ -448,7 +458,7 @@ impl NodeActor {
         if self.node.target_power_state.is_some() {
             return; // the operator changes its power; what waits in it is judged when that has ended
         }
-        let no_agent = view::agent(&self.node).is_none();
+        let no_agent = view::agent(&self.node).is_none() && !view::ramdisk_called(&self.node);
         let Some(operation) = &mut self.operation else { return };
         let Some(at) = operation.at else { return };
         let step = &operation.steps[at];
@@ -701,5 +711,31 @@ impl Handler<StepEnded> for NodeActor {
             }
             Err(error) => self.step_failed(ctx, &error),
         }
+    }
+}
+
+impl Handler<StepReports> for NodeActor {
+    type Result = AtomicResponse<Self, Result<(), NodeError>>;
+
+    fn handle(&mut self, told: StepReports, _: &mut Context<Self>) -> Self::Result {
+        let runs =
+            |operation: &&mut Operation| operation.id == told.operation && operation.at == Some(told.at);
+        let Some(operation) = self.operation.as_mut().filter(runs) else {
+            return self.refuse(NodeError::Conflict("the node has gone on to something else".into()));
+        };
+        let known = operation.checkpoint.clone();
+        let key = operation.key(told.at);
+        self.show(told.progressed.progress, None);
+        let Some(checkpoint) = told.progressed.checkpoint.filter(|new| known.as_ref() != Some(new)) else {
+            return self.already();
+        };
+        let mut change = self.change();
+        change.journal.push(JournalChange::Checkpoint(key, checkpoint.clone()));
+        self.commit(change, move |act, _| {
+            let same = |operation: &&mut Operation| operation.id == told.operation;
+            if let Some(operation) = act.operation.as_mut().filter(same) {
+                operation.checkpoint = Some(checkpoint);
+            }
+        })
     }
 }

@@ -28,8 +28,12 @@ pub use self::steps::{
     AgentHandle, AgentOffer, AgentSteps, Asks, Child, DeployInterface, Progress, Progressed, Resume, Step,
     StepContext, StepOutcome, StepSource, Steps,
 };
-pub use self::vendor::{Level, VendorInterface, VendorMethod};
+pub use self::vendor::{Level, VendorInterface, VendorMethod, find_method};
 pub use crate::error::DriverError;
+
+/// Key of driver_internal_info: what a ramdisk without an agent said of itself when it called (deploy.md §A.1). Forgotten
+/// where the agent's address is forgotten.
+pub const RAMDISK_CALLED: &str = "ramdisk_called";
 
 /// A JSON object.
 pub type Json = Map<String, Value>;

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use ferric_machine::{Activity, PowerState, PowerTarget};
 use uuid::Uuid;
 
-use super::{Found, InstanceBoot, Json, NodeView, Property, RamdiskPurpose, Result};
+use super::{
+    DriverError, Found, InstanceBoot, Json, NodeView, Property, RamdiskParams, RamdiskPurpose, Result,
+    VendorMethod,
+};
 use crate::registry::Bound;
 
 /// What a step may ask of the node's other actors: asks fall deploy → boot → power.
@@ -28,6 +31,12 @@ pub trait Asks: Send + Sync {
     /// the `set_power(On)` that follows restarts it.
     fn keeps_power(&self) -> bool {
         false
+    }
+    /// How far a step is that runs in the conductor: shown at once. A checkpoint that differs from the last is in the
+    /// journal when this returns, and given to the step again after a restart. A step's time limit counts from its last
+    /// report. An error says that the checkpoint is not kept, or that the node has gone on to something else.
+    async fn report(&self, _progressed: Progressed) -> Result<()> {
+        Ok(())
     }
     /// The node's children (`parent_node`).
     async fn children(&self) -> Result<Vec<Child>>;
@@ -312,4 +321,18 @@ pub trait DeployInterface: Steps {
     }
     /// After a failure or an abort: leaves the machine as the configuration wants it (off by default).
     async fn clean_up(&self, context: &StepContext) -> Result<()>;
+    /// What it adds to the kernel line of the ramdisk that deploys, in order (`key=value` or a bare word).
+    fn kernel_params(&self, _node: &NodeView, _boot: &RamdiskParams) -> Vec<String> {
+        Vec::new()
+    }
+    /// The vendor methods that its ramdisks call; all of them POST and [`Level::Node`](super::Level::Node).
+    fn vendor_methods(&self) -> &'static [VendorMethod] {
+        &[]
+    }
+    /// A ramdisk calls one of [`DeployInterface::vendor_methods`]. Judged in the node's turn; what it gives is merged into
+    /// driver_internal_info (null deletes) before the call is answered, then the step that waits is looked at. A ramdisk
+    /// that has no agent is known by [`RAMDISK_CALLED`](super::RAMDISK_CALLED).
+    fn ramdisk_calls(&self, _node: &NodeView, method: &VendorMethod, _args: &Json) -> Result<Json> {
+        Err(DriverError::InvalidParameter { reason: format!("No handler for method {}", method.name) })
+    }
 }

@@ -67,6 +67,23 @@ impl VendorMethod {
     }
 }
 
+/// The method of that name, if `http` may call it; otherwise the error, as Ironic words it.
+pub fn find_method(
+    methods: &'static [VendorMethod],
+    level: Level,
+    name: &str,
+    http: &str,
+) -> Result<&'static VendorMethod> {
+    let invalid = |reason| DriverError::InvalidParameter { reason };
+    let method = methods.iter().find(|method| method.level == level && method.name == name);
+    let method = method.ok_or_else(|| invalid(format!("No handler for method {name}")))?;
+    if method.http_methods.contains(&http) {
+        Ok(method)
+    } else {
+        Err(invalid(format!("The method {name} does not support HTTP {http}")))
+    }
+}
+
 /// Methods beyond what every machine can do.
 #[async_trait]
 pub trait VendorInterface: Interface {
@@ -77,14 +94,7 @@ pub trait VendorInterface: Interface {
 
     /// The method of that name, if `http` may call it; otherwise the error, as Ironic words it.
     fn method(&self, level: Level, name: &str, http: &str) -> Result<&'static VendorMethod> {
-        let invalid = |reason| DriverError::InvalidParameter { reason };
-        let method = self.methods().iter().find(|method| method.level == level && method.name == name);
-        let method = method.ok_or_else(|| invalid(format!("No handler for method {name}")))?;
-        if method.http_methods.contains(&http) {
-            Ok(method)
-        } else {
-            Err(invalid(format!("The method {name} does not support HTTP {http}")))
-        }
+        find_method(self.methods(), level, name, http)
     }
 
     /// Checks the arguments of a call of a node's method before it is accepted.
