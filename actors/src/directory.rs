@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use ferric_drivers::flow::Flow;
 use ferric_drivers::interface::{Json, Kind, Level, Property, VendorMethod};
 use ferric_drivers::protocol::dhcp::PortIndex;
-use ferric_drivers::{BindError, DriverError, Registry};
+use ferric_drivers::{DriverError, Registry};
 use ferric_machine::Timestamp;
 use ferric_schema::events::NewEvent;
 use ferric_schema::{
@@ -255,16 +255,9 @@ impl Directory {
         if node.conductor_group != world.settings.conductor_group {
             return Err(NodeError::NoValidHost { driver: node.driver, group: node.conductor_group });
         }
+        let chosen = view::chosen(&node);
         let names =
-            world.registry.resolve(&node.driver, &view::chosen(&node)).map_err(|error| match error {
-                BindError::UnknownType(..) => NodeError::NoValidHost {
-                    driver: node.driver.clone(),
-                    group: node.conductor_group.clone(),
-                },
-                BindError::NotEnabled { .. }
-                | BindError::Incompatible { .. }
-                | BindError::NoneEnabled { .. } => NodeError::Invalid(error.to_string()),
-            })?;
+            world.registry.resolve(&node.driver, &chosen).map_err(|error| view::unusable(&node, error))?;
         view::set_chosen(&mut node, &names);
         let created =
             event(node.uuid, world.now(), "INFO", "created", format!("enrolled as {}", node.driver));
@@ -405,14 +398,14 @@ impl Directory {
     /// The enabled hardware types.
     #[must_use]
     pub fn drivers(&self) -> Vec<DriverInfo> {
-        let names: Vec<_> = self.inner.world.registry.types().iter().map(|row| row.name).collect();
-        names.into_iter().filter_map(|name| self.driver(name)).collect()
+        self.inner.world.registry.types().into_iter().filter_map(|row| self.driver(row.name)).collect()
     }
 
     /// One hardware type; `None` when it is not enabled.
     #[must_use]
     pub fn driver(&self, name: &str) -> Option<DriverInfo> {
         let registry = &self.inner.world.registry;
+        let classic = registry.types().into_iter().find(|row| row.name == name)?.classic;
         let mut defaults = BTreeMap::new();
         let mut enabled = BTreeMap::new();
         for kind in Kind::ALL {
@@ -423,6 +416,7 @@ impl Directory {
         let properties = registry.properties(name).ok()?;
         Some(DriverInfo {
             name: name.to_owned(),
+            classic,
             hosts: vec![self.host().to_owned()],
             defaults,
             enabled,

@@ -281,6 +281,8 @@ pub struct DeletePort(pub Uuid);
 pub struct DriverInfo {
     /// Its name.
     pub name: String,
+    /// Whether it is a classic driver, whose interfaces nobody chooses.
+    pub classic: bool,
     /// Conductor hosts that serve it.
     pub hosts: Vec<String>,
     /// Interface used when a node names none, by kind.

@@ -1,8 +1,11 @@
 //! From the stored row to what drivers, ramdisks and clients may see of it.
 
+use ferric_drivers::BindError;
 use ferric_drivers::interface::{AgentHandle, Chosen, Json, Kind, NodeView, PortView};
 use ferric_schema::{JsonText, Node, Port};
 use serde_json::Value;
+
+use crate::error::NodeError;
 
 /// Keys of driver_internal_info that Ferric itself uses.
 pub(crate) mod keys {
@@ -183,9 +186,25 @@ pub(crate) fn chosen(node: &Node) -> Chosen {
         .collect()
 }
 
-/// Writes all thirteen names into the row.
+/// Writes the names into the row; kinds that have none are unset.
 pub(crate) fn set_chosen(node: &mut Node, names: &Chosen) {
-    for (kind, name) in names {
-        *interface_field(node, *kind) = Some(name.clone());
+    for kind in Kind::ALL {
+        *interface_field(node, kind) = names.get(&kind).cloned();
+    }
+}
+
+/// Why a node cannot have these interfaces.
+pub(crate) fn unusable(node: &Node, error: BindError) -> NodeError {
+    match error {
+        BindError::UnknownType(..) => {
+            NodeError::NoValidHost { driver: node.driver.clone(), group: node.conductor_group.clone() }
+        }
+        BindError::MustBeNone { .. } => NodeError::Invalid(format!(
+            "For node {} {error} A classic driver has its interfaces fixed: leave them unset, or choose a hardware type",
+            node.uuid
+        )),
+        BindError::NotEnabled { .. } | BindError::Incompatible { .. } | BindError::NoneEnabled { .. } => {
+            NodeError::Invalid(error.to_string())
+        }
     }
 }

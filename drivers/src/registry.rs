@@ -55,6 +55,14 @@ pub enum BindError {
         /// What would do.
         valid: String,
     },
+    /// A classic driver, which brings its interfaces along.
+    #[error("with driver {driver}, these node fields must be set to None: {fields}.")]
+    MustBeNone {
+        /// The classic driver.
+        driver: String,
+        /// The fields of a node that were set, e.g. `deploy_interface`, with commas between.
+        fields: String,
+    },
     /// The hardware type has no enabled interface of this kind.
     #[error("hardware type '{driver}' has no enabled {kind} interface; enable one of: {supported}")]
     NoneEnabled {
@@ -86,16 +94,15 @@ impl Registry {
     pub fn new(settings: RegistrySettings, parts: Parts) -> Result<Registry, BindError> {
         let registry = Registry { settings, parts };
         for name in &registry.settings.hardware_types {
-            registry.resolve(name, &Chosen::new())?;
+            registry.names(name, &Chosen::new())?;
         }
         Ok(registry)
     }
 
-    /// The enabled hardware types, sorted.
+    /// The enabled hardware types and classic drivers, sorted.
     #[must_use]
     pub fn types(&self) -> Vec<&'static hardware::HardwareType> {
-        let mut all: Vec<_> = hardware::TYPES
-            .iter()
+        let mut all: Vec<_> = hardware::all()
             .filter(|row| self.settings.hardware_types.iter().any(|name| name == row.name))
             .collect();
         all.sort_by_key(|row| row.name);
@@ -132,15 +139,18 @@ impl Registry {
         }
     }
 
-    /// Whether the operator has enabled it; without a list everything is.
+    /// Whether the operator has enabled it; without a list everything is that Ironic has.
     fn listed(&self, kind: Kind, name: &str) -> bool {
-        self.settings.enabled.get(&kind).is_none_or(|list| list.iter().any(|one| one == name))
+        match self.settings.enabled.get(&kind) {
+            Some(list) => list.iter().any(|one| one == name),
+            None => !hardware::enabled_by_name(kind, name),
+        }
     }
 
     /// Every interface of `kind` that is enabled for any hardware type, sorted.
     #[must_use]
     pub fn all_enabled(&self, kind: Kind) -> Vec<&'static str> {
-        let mut all: Vec<_> = hardware::TYPES.iter().flat_map(|row| row.supported(kind)).copied().collect();
+        let mut all: Vec<_> = hardware::all().flat_map(|row| row.supported(kind)).copied().collect();
         all.retain(|name| self.listed(kind, name) && self.built(kind, name));
         all.sort_unstable();
         all.dedup();
@@ -166,21 +176,21 @@ impl Registry {
         })
     }
 
-    /// The enabled interfaces of `kind` that `driver` supports, best first.
+    /// The enabled interfaces of `kind` that `driver` supports, best first. What a classic driver brings along – the last
+    /// of those it has – needs no operator to enable it.
     pub fn enabled(&self, driver: &str, kind: Kind) -> Result<Vec<&'static str>, BindError> {
         let row = self.hardware_type(driver)?;
-        Ok(row
-            .supported(kind)
-            .iter()
-            .copied()
-            .filter(|name| self.listed(kind, name) && self.built(kind, name))
-            .collect())
+        let all = row.supported(kind);
+        let brought = all.last().filter(|_| row.fixes(kind));
+        let open = |name: &&str| brought == Some(name) || self.listed(kind, name);
+        Ok(all.iter().copied().filter(|name| open(name) && self.built(kind, name)).collect())
     }
 
     /// The interface a node of `driver` gets when it names none (deploy.md §B.6).
     pub fn default_interface(&self, driver: &str, kind: Kind) -> Result<&'static str, BindError> {
         let all = self.enabled(driver, kind)?;
-        let wanted = self.settings.defaults.get(&kind).map(String::as_str);
+        let fixed = self.hardware_type(driver)?.fixes(kind);
+        let wanted = self.settings.defaults.get(&kind).map(String::as_str).filter(|_| !fixed);
         // Ironic's default of the option, the one kind that has one
         let wanted = wanted.or((kind == Kind::Storage).then_some("noop"));
         let wanted = wanted.and_then(|name| all.iter().find(|one| **one == name));
@@ -190,19 +200,38 @@ impl Registry {
         wanted.or(usual).or(all.first()).copied().ok_or_else(|| BindError::NoneEnabled {
             kind: kind.as_str(),
             driver: driver.to_owned(),
-            supported: hardware::TYPES
-                .iter()
+            supported: hardware::all()
                 .find(|row| row.name == driver)
                 .map(|row| row.supported(kind).join(", "))
                 .unwrap_or_default(),
         })
     }
 
-    /// All thirteen names: what was chosen, checked, and defaults for the rest.
+    /// What a node's fields are to say: what was chosen, checked, and defaults for the rest. Kinds that a classic driver
+    /// fixes are absent.
     pub fn resolve(&self, driver: &str, chosen: &Chosen) -> Result<Chosen, BindError> {
+        let row = self.hardware_type(driver)?;
+        let chosen_in_vain =
+            |kind: &Kind| row.fixes(*kind) && chosen.get(kind).is_some_and(|name| !name.is_empty());
+        let fields: Vec<String> = Kind::ALL
+            .into_iter()
+            .filter(chosen_in_vain)
+            .map(|kind| format!("{}_interface", kind.as_str()))
+            .collect();
+        if !fields.is_empty() {
+            return Err(BindError::MustBeNone { driver: driver.to_owned(), fields: fields.join(",") });
+        }
+        let mut names = self.names(driver, chosen)?;
+        names.retain(|kind, _| !row.fixes(*kind));
+        Ok(names)
+    }
+
+    /// All thirteen names.
+    fn names(&self, driver: &str, chosen: &Chosen) -> Result<Chosen, BindError> {
+        let row = self.hardware_type(driver)?;
         let mut all = Chosen::new();
         for kind in Kind::ALL {
-            let name = match chosen.get(&kind).filter(|name| !name.is_empty()) {
+            let name = match chosen.get(&kind).filter(|name| !name.is_empty() && !row.fixes(kind)) {
                 Some(name) => {
                     self.check(driver, kind, name)?;
                     name.clone()
@@ -216,7 +245,7 @@ impl Registry {
 
     /// The implementations behind `chosen`.
     pub fn bind(&self, driver: &str, chosen: &Chosen) -> Result<Bound, BindError> {
-        let names = self.resolve(driver, chosen)?;
+        let names = self.names(driver, chosen)?;
         let part = |kind: Kind| names.get(&kind).expect("resolve fills every kind").as_str();
         let built = "enabled() filters by what is built";
         Ok(Bound {
@@ -290,6 +319,9 @@ impl Registry {
         let mut all: BTreeMap<&'static str, &'static str> = BTreeMap::new();
         for kind in Kind::ALL {
             all.extend(self.properties_of(kind, self.default_interface(driver, kind)?).iter().copied());
+        }
+        if self.hardware_type(driver)?.classic && all.contains_key("deploy_kernel") {
+            all.extend(hardware::OLD_NAMES.iter().copied());
         }
         Ok(all.into_iter().collect())
     }

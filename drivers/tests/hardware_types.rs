@@ -17,7 +17,7 @@ use ferric_drivers::protocol::agent::{AgentClient, AgentSettings};
 use ferric_drivers::protocol::ipmi::{IpmiClient, IpmiSettings};
 use ferric_drivers::raid::AgentRaid;
 use ferric_drivers::vendor::IpmitoolVendor;
-use ferric_drivers::{Parts, Registry, RegistrySettings, redfish};
+use ferric_drivers::{BindError, Parts, Registry, RegistrySettings, hardware, redfish};
 use ferric_machine::State;
 use serde_json::{Value, json};
 
@@ -37,7 +37,13 @@ const ENABLED: &[(Kind, &[&str])] = &[
     (Kind::Vendor, &["fake", "no-vendor", "ipmitool", "redfish"]),
 ];
 
+const TYPES: &[&str] = &["fake-hardware", "manual-management", "ipmi", "redfish"];
+
 fn registry() -> Registry {
+    registry_with(TYPES, |_| {}).unwrap()
+}
+
+fn registry_with(types: &[&str], change: impl FnOnce(&mut RegistrySettings)) -> Result<Registry, BindError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pxe = Arc::new(PxeSettings {
         http_url: "http://127.0.0.1:8088".into(),
@@ -68,12 +74,16 @@ fn registry() -> Registry {
     let inspect = InspectSettings { require_managed_boot: false, ..InspectSettings::default() };
     parts.steps.insert((Kind::Inspect, "agent"), Arc::new(AgentInspect::new(inspect).unwrap()));
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let settings = RegistrySettings {
-        hardware_types: list(&["fake-hardware", "manual-management", "ipmi", "redfish"]),
+    parts.steps.insert((Kind::Raid, "agent"), Arc::new(AgentRaid));
+    // what it does is of no concern here
+    parts.deploy.insert("iscsi", Arc::new(RamdiskDeploy));
+    let mut settings = RegistrySettings {
+        hardware_types: list(types),
         enabled: ENABLED.iter().map(|(kind, names)| (*kind, list(names))).collect(),
         defaults: BTreeMap::from([(Kind::Network, "noop".to_owned())]),
     };
-    Registry::new(settings, parts).unwrap()
+    change(&mut settings);
+    Registry::new(settings, parts)
 }
 
 fn node(driver: &str) -> NodeView {
@@ -371,4 +381,186 @@ async fn fake_vendor_methods_tell_whether_the_word_is_the_one_they_wait_for() {
         vendor.validate_call(&node, method, &args).unwrap();
         assert_eq!(vendor.call(&node, method, "POST", &args).await.unwrap(), json!(told));
     }
+}
+
+/// The classic drivers as Ironic put them together: boot, console, deploy, inspect, management, power, raid, vendor.
+const CLASSIC: &[(&str, [&str; 8])] = &[
+    (
+        "agent_ipminative",
+        ["pxe", "ipmitool-socat", "direct", "no-inspect", "ipmitool", "ipmitool", "agent", "ipmitool"],
+    ),
+    (
+        "agent_ipmitool",
+        ["pxe", "ipmitool-socat", "direct", "no-inspect", "ipmitool", "ipmitool", "agent", "ipmitool"],
+    ),
+    (
+        "agent_ipmitool_socat",
+        ["pxe", "ipmitool-socat", "direct", "no-inspect", "ipmitool", "ipmitool", "agent", "ipmitool"],
+    ),
+    ("fake", ["fake", "fake", "fake", "fake", "fake", "fake", "fake", "fake"]),
+    ("fake_agent", ["pxe", "no-console", "direct", "no-inspect", "fake", "fake", "agent", "no-vendor"]),
+    (
+        "fake_inspector",
+        ["fake", "ipmitool-socat", "fake", "agent", "ipmitool", "ipmitool", "no-raid", "ipmitool"],
+    ),
+    (
+        "fake_ipminative",
+        ["fake", "ipmitool-socat", "fake", "no-inspect", "ipmitool", "ipmitool", "no-raid", "no-vendor"],
+    ),
+    (
+        "fake_ipmitool",
+        ["fake", "ipmitool-socat", "fake", "no-inspect", "ipmitool", "ipmitool", "no-raid", "ipmitool"],
+    ),
+    (
+        "fake_ipmitool_socat",
+        ["fake", "ipmitool-socat", "fake", "no-inspect", "ipmitool", "ipmitool", "no-raid", "ipmitool"],
+    ),
+    ("fake_pxe", ["pxe", "no-console", "iscsi", "no-inspect", "fake", "fake", "no-raid", "no-vendor"]),
+    ("fake_soft_power", ["fake", "fake", "fake", "fake", "fake", "fake", "fake", "fake"]),
+    (
+        "pxe_ipminative",
+        ["pxe", "ipmitool-socat", "iscsi", "no-inspect", "ipmitool", "ipmitool", "agent", "ipmitool"],
+    ),
+    (
+        "pxe_ipmitool",
+        ["pxe", "ipmitool-socat", "iscsi", "no-inspect", "ipmitool", "ipmitool", "agent", "ipmitool"],
+    ),
+    (
+        "pxe_ipmitool_socat",
+        ["pxe", "ipmitool-socat", "iscsi", "no-inspect", "ipmitool", "ipmitool", "agent", "ipmitool"],
+    ),
+];
+
+const CLASSIC_KINDS: [Kind; 8] = [
+    Kind::Boot,
+    Kind::Console,
+    Kind::Deploy,
+    Kind::Inspect,
+    Kind::Management,
+    Kind::Power,
+    Kind::Raid,
+    Kind::Vendor,
+];
+
+fn classic() -> Vec<&'static str> {
+    CLASSIC.iter().map(|(name, _)| *name).collect()
+}
+
+#[tokio::test]
+async fn classic_drivers_bring_their_interfaces_whatever_is_enabled_or_the_default() {
+    let known: Vec<_> = hardware::all().filter(|row| row.classic).map(|row| row.name).collect();
+    assert_eq!(known, classic(), "each has its line in this test");
+    let nothing_fits = |settings: &mut RegistrySettings| {
+        for kind in CLASSIC_KINDS {
+            settings.enabled.insert(kind, vec!["redfish".to_owned()]);
+            settings.defaults.insert(kind, "redfish".to_owned());
+        }
+    };
+    let nothing_said = |settings: &mut RegistrySettings| settings.enabled.clear();
+    for registry in [registry_with(&classic(), nothing_fits), registry_with(&classic(), nothing_said)] {
+        let registry = registry.unwrap();
+        for (driver, names) in CLASSIC {
+            let bound = registry.bind(driver, &Chosen::new()).unwrap();
+            let got = CLASSIC_KINDS.map(|kind| bound.names[&kind].as_str());
+            assert_eq!(got, *names, "{driver}");
+            for kind in [Kind::Bios, Kind::Firmware, Kind::Rescue] {
+                assert_eq!(bound.names[&kind], format!("no-{}", kind.as_str()), "{driver}");
+            }
+        }
+    }
+    // in-band inspection takes the place of ironic-inspector's, where the operator enables it
+    let inspected = registry_with(&classic(), |_| {}).unwrap();
+    assert_eq!(inspected.default_interface("pxe_ipmitool", Kind::Inspect).unwrap(), "agent");
+    assert_eq!(inspected.default_interface("fake_pxe", Kind::Inspect).unwrap(), "no-inspect");
+}
+
+#[tokio::test]
+async fn of_a_classic_driver_nothing_but_network_and_storage_can_be_chosen() {
+    let registry = registry_with(&["pxe_ipmitool", "ipmi"], |_| {}).unwrap();
+    let resolve = |chosen: &[(Kind, &str)]| {
+        let chosen = chosen.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
+        registry.resolve("pxe_ipmitool", &chosen)
+    };
+    let stored = resolve(&[]).unwrap();
+    let expected = Chosen::from([(Kind::Network, "noop".to_owned()), (Kind::Storage, "noop".to_owned())]);
+    assert_eq!(stored, expected, "a node's other fields stay empty");
+    assert_eq!(resolve(&[(Kind::Storage, "fake")]).unwrap()[&Kind::Storage], "fake");
+    // even the one it has
+    let refused = resolve(&[(Kind::Deploy, "iscsi"), (Kind::Power, "fake")]).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "with driver pxe_ipmitool, these node fields must be set to None: deploy_interface,power_interface."
+    );
+    assert!(
+        resolve(&[(Kind::Network, "none")])
+            .unwrap_err()
+            .to_string()
+            .contains("ironic.hardware.interfaces.network")
+    );
+}
+
+#[tokio::test]
+async fn classic_drivers_are_off_until_they_are_enabled() {
+    let registry = registry();
+    assert!(registry.types().iter().all(|row| !row.classic));
+    assert!(matches!(registry.bind("pxe_ipmitool", &Chosen::new()), Err(BindError::UnknownType(..))));
+}
+
+#[tokio::test]
+async fn iscsi_shows_up_where_the_operator_names_it_and_is_nobodys_default() {
+    let all = ["fake-hardware", "manual-management", "ipmi", "redfish", "pxe_ipmitool"];
+    let unsaid = registry_with(&all, |settings| drop(settings.enabled.remove(&Kind::Deploy))).unwrap();
+    assert!(!unsaid.all_enabled(Kind::Deploy).contains(&"iscsi"));
+    let named = registry_with(&all, |settings| {
+        settings.enabled.entry(Kind::Deploy).or_default().push("iscsi".to_owned());
+    });
+    let named = named.unwrap();
+    for driver in TYPES {
+        assert!(!unsaid.enabled(driver, Kind::Deploy).unwrap().contains(&"iscsi"), "{driver}");
+        assert_eq!(named.enabled(driver, Kind::Deploy).unwrap().last(), Some(&"iscsi"), "{driver}");
+        assert_ne!(named.default_interface(driver, Kind::Deploy).unwrap(), "iscsi", "{driver}");
+        let chosen = Chosen::from([(Kind::Deploy, "iscsi".to_owned())]);
+        assert_eq!(named.bind(driver, &chosen).unwrap().names[&Kind::Deploy], "iscsi", "{driver}");
+    }
+    assert_eq!(unsaid.default_interface("pxe_ipmitool", Kind::Deploy).unwrap(), "iscsi");
+}
+
+#[tokio::test]
+async fn classic_drivers_have_the_properties_of_all_their_interfaces_and_the_old_names() {
+    let registry = registry_with(&classic(), |_| {}).unwrap();
+    let keys = |driver: &str| -> Vec<&str> {
+        registry.properties(driver).unwrap().into_iter().map(|(key, _)| key).collect()
+    };
+    for driver in ["pxe_ipmitool", "agent_ipmitool"] {
+        for key in
+            ["ipmi_address", "ipmi_terminal_port", "deploy_kernel", "pxe_deploy_kernel", "pxe_deploy_ramdisk"]
+        {
+            assert!(keys(driver).contains(&key), "{driver} {key}");
+        }
+    }
+    assert_eq!(keys("fake"), ["B1", "B2"]);
+    assert!(!keys("fake_ipmitool").contains(&"pxe_deploy_kernel"), "it boots nothing");
+}
+
+#[tokio::test]
+async fn names_that_kernel_and_ramdisk_had_until_juno_are_read() {
+    let registry = registry_with(&["fake_pxe"], |_| {}).unwrap();
+    let mut node = node("fake_pxe");
+    let address = "52:54:00:00:00:01".into();
+    node.ports.push(PortView { uuid: uuid::Uuid::from_u128(2), address, pxe_enabled: true });
+    let boot = |info: Value| {
+        let node = NodeView { driver_info: info.as_object().unwrap().clone(), ..node.clone() };
+        registry
+            .bind("fake_pxe", &Chosen::new())
+            .unwrap()
+            .boot
+            .validate(&node)
+            .err()
+            .map(|error| error.to_string())
+    };
+    assert_eq!(boot(json!({"pxe_deploy_kernel": "http://a/k", "pxe_deploy_ramdisk": "http://a/r"})), None);
+    let wrong = json!({"pxe_deploy_kernel": "gopher://k", "pxe_deploy_ramdisk": "http://a/r"});
+    assert!(boot(wrong).unwrap().contains("gopher"), "they are read and not the configuration's");
+    let both = json!({"pxe_deploy_kernel": "gopher://k", "deploy_kernel": "http://a/k"});
+    assert_eq!(boot(both), None, "the new name wins");
 }

@@ -55,8 +55,7 @@ impl Hardware {
     fn check_interfaces(&self) -> Result<(), String> {
         for (kind, enabled, default) in self.interfaces() {
             let kind_name = kind.as_str();
-            let mut known: Vec<_> =
-                hardware::TYPES.iter().flat_map(|row| row.supported(kind)).copied().collect();
+            let mut known: Vec<_> = hardware::all().flat_map(|row| row.supported(kind)).copied().collect();
             known.sort_unstable();
             known.dedup();
             let list = format!("hardware.enabled_{kind_name}_interfaces");
@@ -80,11 +79,17 @@ impl Hardware {
                     enabled.join(", ")
                 ));
             }
+            if enabled.is_empty() && hardware::enabled_by_name(kind, default) {
+                return Err(format!(
+                    "{option} = \"{default}\" is not enabled: it is so only where {list} names it, with every other that \
+                     nodes use"
+                ));
+            }
             let of_a_type = |row: &&hardware::HardwareType| {
                 self.enabled_hardware_types.iter().any(|name| name == row.name)
                     && row.supported(kind).contains(&default.as_str())
             };
-            if !hardware::TYPES.iter().any(|row| of_a_type(&row)) {
+            if !hardware::all().any(|row| of_a_type(&row)) {
                 return Err(format!(
                     "{option} = \"{default}\" is an interface of none of the enabled hardware types ({}): choose \
                      another, or enable a type that has it with hardware.enabled_hardware_types",
@@ -158,10 +163,16 @@ impl Config {
             }
         }
         for kind in &self.hardware.enabled_hardware_types {
-            if !HARDWARE_TYPES.contains(&kind.as_str()) {
+            if !hardware::all().any(|row| row.name == kind) {
+                let near = nearest(kind, hardware::all().map(|row| row.name));
+                let near = near.map(|near| format!("did you mean '{near}'? ")).unwrap_or_default();
+                let classic: Vec<&str> =
+                    hardware::all().filter(|row| row.classic).map(|row| row.name).collect();
                 return Err(format!(
-                    "hardware.enabled_hardware_types names '{kind}', which this release does not have; there are: {}",
-                    HARDWARE_TYPES.join(", ")
+                    "hardware.enabled_hardware_types names '{kind}', which this release does not have; {near}there are: \
+                     {}; and the classic drivers {}",
+                    HARDWARE_TYPES.join(", "),
+                    classic.join(", ")
                 ));
             }
         }

@@ -246,6 +246,7 @@ fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
 /// Options of Ironic's `[DEFAULT]`, a section that is not here, whose names changed with their place (config.md).
 const MOVED: &[(&str, &str)] = &[
     ("auth_strategy", "[auth] strategy"),
+    ("enabled_drivers", "[hardware] enabled_hardware_types, which takes classic drivers as well,"),
     ("my_ip", "[api] host_ip, or [dhcp] server_ip"),
     ("state_path", "--data-dir"),
     ("debug", "--log debug"),

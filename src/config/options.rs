@@ -201,7 +201,7 @@ sections! {
     }
     /// Which hardware types and interfaces nodes may use.
     hardware: Hardware {
-        /// Hardware types.
+        /// Hardware types, and classic drivers (pxe_ipmitool, agent_ipmitool, fake, …), which are off otherwise.
         enabled_hardware_types: Vec<String> = words(&["ipmi", "redfish", "manual-management", "fake-hardware"]);
         /// BIOS interfaces; empty is all that are built.
         enabled_bios_interfaces: Vec<String> = Vec::new();
@@ -209,7 +209,7 @@ sections! {
         enabled_boot_interfaces: Vec<String> = Vec::new();
         /// Console interfaces; empty is all that are built.
         enabled_console_interfaces: Vec<String> = Vec::new();
-        /// Deploy interfaces; empty is all that are built.
+        /// Deploy interfaces; empty is all that are built but iscsi.
         enabled_deploy_interfaces: Vec<String> = Vec::new();
         /// Firmware interfaces; empty is all that are built.
         enabled_firmware_interfaces: Vec<String> = Vec::new();

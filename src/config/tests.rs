@@ -73,6 +73,8 @@ fn a_value_of_the_wrong_kind_is_refused_with_the_right_one() {
         refusal("", &[], &["hardware.enabled_hardware_types=ilo"])
             .contains("ipmi, redfish, manual-management")
     );
+    let near = refusal("", &[], &["hardware.enabled_hardware_types=pxe_ipmitol"]);
+    assert!(near.contains("did you mean 'pxe_ipmitool'?") && near.contains("fake_pxe"), "{near}");
     for wrong in ["fake.power_delay=soon", "fake.power_delay=5,3", "fake.power_delay=-1"] {
         assert!(refusal("", &[], &[wrong]).contains("5 or 3,10"), "{wrong}");
     }
@@ -202,6 +204,8 @@ fn a_default_that_no_node_could_get_is_refused() {
     let ipmi = ["hardware.enabled_hardware_types=ipmi", "hardware.default_power_interface=redfish"];
     let text = refusal("", &[], &ipmi);
     assert!(text.contains("none of the enabled hardware types (ipmi)"), "{text}");
+    let text = refusal("", &[], &["hardware.default_deploy_interface=iscsi"]);
+    assert!(text.contains("only where hardware.enabled_deploy_interfaces names it"), "{text}");
     let good = ["hardware.enabled_deploy_interfaces=fake,direct", "hardware.default_deploy_interface=direct"];
     Loaded::read(None, [], &good.map(str::to_owned)).unwrap();
 }
@@ -223,6 +227,7 @@ fn options_of_ironics_default_section_are_sent_to_their_place() {
     for (key, place) in [
         ("auth_strategy", "auth_strategy is [auth] strategy here"),
         ("enabled_hardware_types", "[hardware] enabled_hardware_types"),
+        ("enabled_drivers", "[hardware] enabled_hardware_types, which takes classic drivers"),
         ("host", "[conductor] host"),
         ("pin_release_version", "[api] pin_release_version"),
         ("transport_url", "transport_url is in none"),

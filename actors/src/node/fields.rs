@@ -120,21 +120,21 @@ impl NodeActor {
             return Ok(());
         }
         if driver_changed {
-            if !self.world.registry.types().iter().any(|row| row.name == node.driver) {
+            let Some(row) = self.world.registry.types().into_iter().find(|row| row.name == node.driver)
+            else {
                 return Err(NodeError::NoValidHost {
                     driver: node.driver.clone(),
                     group: node.conductor_group.clone(),
                 });
-            }
-            if reset {
-                wanted.retain(|kind, name| old.get(kind) != Some(name));
-            }
+            };
+            // what a classic driver has fixed is not kept from the driver before, nor was it in Ironic
+            wanted.retain(|kind, name| old.get(kind) != Some(name) || !reset && !row.fixes(*kind));
         }
         let names = self
             .world
             .registry
             .resolve(&node.driver, &wanted)
-            .map_err(|error| NodeError::Invalid(error.to_string()))?;
+            .map_err(|error| view::unusable(node, error))?;
         view::set_chosen(node, &names);
         Ok(())
     }

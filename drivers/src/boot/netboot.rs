@@ -148,7 +148,7 @@ impl Netboot {
             (&settings.deploy_kernel, &settings.deploy_ramdisk)
         };
         let all = [(kernel, default_kernel), (ramdisk, default_ramdisk)]
-            .map(|(key, default)| (key, node.driver_str(key).or(default.as_deref())));
+            .map(|(key, default)| (key, named(node, key).or(default.as_deref())));
         if let [(_, Some(one)), (_, Some(other))] = all {
             return Ok((Source::parse(kernel, one)?, Source::parse(ramdisk, other)?));
         }
@@ -160,6 +160,12 @@ impl Netboot {
         );
         Err(DriverError::MissingParameter { reason })
     }
+}
+
+/// What driver_info says; `pxe_deploy_…` are the names that `deploy_…` had until Juno.
+fn named<'a>(node: &'a NodeView, key: &str) -> Option<&'a str> {
+    let old = || key.starts_with("deploy_").then(|| node.driver_str(&format!("pxe_{key}"))).flatten();
+    node.driver_str(key).or_else(old)
 }
 
 /// The addresses that the node may boot from; at least one.

@@ -1,11 +1,16 @@
 //! The hardware types: a row each, interfaces in Ironic's order of preference (deploy.md §B.6).
 
+mod classic;
+
 use crate::interface::Kind;
+pub(crate) use classic::OLD_NAMES;
 
 /// A hardware type and what it can be combined with.
 pub struct HardwareType {
     /// Name in a node's `driver` field.
     pub name: &'static str,
+    /// Whether it is a classic driver: its interfaces are fixed but for network and storage.
+    pub classic: bool,
     interfaces: [&'static [&'static str]; 13],
 }
 
@@ -16,16 +21,34 @@ impl HardwareType {
     pub fn supported(&self, kind: Kind) -> &'static [&'static str] {
         self.interfaces[kind as usize]
     }
+
+    /// Whether a node of it cannot choose the interface of `kind`.
+    #[must_use]
+    pub fn fixes(&self, kind: Kind) -> bool {
+        self.classic && !matches!(kind, Kind::Network | Kind::Storage)
+    }
 }
 
-/// Every hardware type. Columns in the order of [`Kind::ALL`].
+/// Whether it is enabled by name only, `[hardware] enabled_<kind>_interfaces`: Ironic has dropped it, and hardware types
+/// show what Ironic's show. Classic drivers bring theirs along.
+#[must_use]
+pub fn enabled_by_name(kind: Kind, name: &str) -> bool {
+    (kind, name) == (Kind::Deploy, "iscsi")
+}
+
+/// Every hardware type, and every classic driver.
+pub fn all() -> impl Iterator<Item = &'static HardwareType> {
+    TYPES.iter().chain(classic::CLASSIC)
+}
+
+/// Every hardware type but the classic drivers. Columns in the order of [`Kind::ALL`].
 #[rustfmt::skip]
 pub static TYPES: &[HardwareType] = &[
-    HardwareType { name: "fake-hardware", interfaces: [
+    HardwareType { name: "fake-hardware", classic: false, interfaces: [
         /* bios       */ &["fake", "no-bios"],
         /* boot       */ &["fake", "ipxe", "pxe"],
         /* console    */ &["fake", "no-console"],
-        /* deploy     */ &["fake", "direct", "ramdisk", "anaconda", "custom-agent"],
+        /* deploy     */ &["fake", "direct", "ramdisk", "anaconda", "custom-agent", "iscsi"],
         /* firmware   */ &["fake", "no-firmware"],
         /* inspect    */ &["fake", "agent", "no-inspect"],
         /* management */ &["fake"],
@@ -36,11 +59,11 @@ pub static TYPES: &[HardwareType] = &[
         /* storage    */ &["fake", "noop"],
         /* vendor     */ &["fake", "no-vendor"],
     ] },
-    HardwareType { name: "ipmi", interfaces: [
+    HardwareType { name: "ipmi", classic: false, interfaces: [
         /* bios       */ &["no-bios"],
         /* boot       */ &["ipxe", "pxe"],
         /* console    */ &["ipmitool-socat", "no-console"],
-        /* deploy     */ &["direct", "ramdisk", "anaconda", "custom-agent"],
+        /* deploy     */ &["direct", "ramdisk", "anaconda", "custom-agent", "iscsi"],
         /* firmware   */ &["no-firmware"],
         /* inspect    */ &["agent", "no-inspect"],
         /* management */ &["ipmitool", "noop"],
@@ -51,11 +74,11 @@ pub static TYPES: &[HardwareType] = &[
         /* storage    */ &["noop"],
         /* vendor     */ &["ipmitool", "no-vendor"],
     ] },
-    HardwareType { name: "manual-management", interfaces: [
+    HardwareType { name: "manual-management", classic: false, interfaces: [
         /* bios       */ &["no-bios"],
         /* boot       */ &["ipxe", "pxe"],
         /* console    */ &["no-console"],
-        /* deploy     */ &["direct", "ramdisk", "anaconda", "custom-agent", "noop"],
+        /* deploy     */ &["direct", "ramdisk", "anaconda", "custom-agent", "noop", "iscsi"],
         /* firmware   */ &["no-firmware"],
         /* inspect    */ &["agent", "no-inspect"],
         /* management */ &["noop", "fake"],
@@ -66,11 +89,11 @@ pub static TYPES: &[HardwareType] = &[
         /* storage    */ &["noop"],
         /* vendor     */ &["no-vendor"],
     ] },
-    HardwareType { name: "redfish", interfaces: [
+    HardwareType { name: "redfish", classic: false, interfaces: [
         /* bios       */ &["redfish", "no-bios"],
         /* boot       */ &["ipxe", "pxe", "redfish-virtual-media"],
         /* console    */ &["ipmitool-socat", "no-console"],
-        /* deploy     */ &["direct", "ramdisk", "anaconda", "custom-agent"],
+        /* deploy     */ &["direct", "ramdisk", "anaconda", "custom-agent", "iscsi"],
         /* firmware   */ &["redfish", "no-firmware"],
         /* inspect    */ &["redfish", "agent", "no-inspect"],
         /* management */ &["redfish", "noop"],

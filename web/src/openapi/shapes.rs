@@ -420,14 +420,14 @@ fn drivers(name: &str, version: Version) -> Option<Value> {
             ("hosts", 1, list(text())),
             ("links", 1, links()),
             ("properties", gates::DRIVER_PROPERTIES_LINK, links()),
-            ("type", gates::DRIVER_TYPE, one_of(["dynamic"])),
+            ("type", gates::DRIVER_TYPE, one_of(["classic", "dynamic"])),
         ];
         let interfaces: Vec<(String, u16, Value)> = kinds
             .iter()
             .flat_map(|kind| {
                 [
                     (format!("default_{kind}_interface"), since(kind), some_text()),
-                    (format!("enabled_{kind}_interfaces"), since(kind), list(text())),
+                    (format!("enabled_{kind}_interfaces"), since(kind), or_null(list(text()))),
                 ]
             })
             .collect();

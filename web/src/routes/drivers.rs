@@ -44,7 +44,7 @@ fn view(driver: &DriverInfo, detail: bool, context: &Context) -> Map<String, Val
     if !v.has(DRIVER_TYPE) {
         return map;
     }
-    map.insert("type".into(), json!("dynamic"));
+    map.insert("type".into(), json!(if driver.classic { "classic" } else { "dynamic" }));
     if !detail {
         return map;
     }
@@ -57,11 +57,13 @@ fn view(driver: &DriverInfo, detail: bool, context: &Context) -> Map<String, Val
         let _ = key.write_fmt(name);
         map.insert(key.clone(), value);
     };
+    // nothing of a classic driver can be chosen: null, as Ironic said it
+    let told = |value: Value| if driver.classic { Value::Null } else { value };
     for (kind, default) in driver.defaults.iter().filter(|(kind, _)| shown(kind.as_str())) {
-        put(format_args!("default_{}_interface", kind.as_str()), json!(default));
+        put(format_args!("default_{}_interface", kind.as_str()), told(json!(default)));
     }
     for (kind, enabled) in driver.enabled.iter().filter(|(kind, _)| shown(kind.as_str())) {
-        put(format_args!("enabled_{}_interfaces", kind.as_str()), json!(enabled));
+        put(format_args!("enabled_{}_interfaces", kind.as_str()), told(json!(enabled)));
     }
     map
 }
@@ -134,15 +136,17 @@ async fn list(request: HttpRequest, context: Context, state: Data<WebState>) -> 
         return Err(ApiError::bad_request("Can not specify ?detail=True and fields in the same request."));
     }
     context.authorize(Rule::DriverGet, Target::NONE)?;
-    let drivers = match args.text("type") {
-        None | Some("dynamic") => state.directory.drivers(),
-        Some("classic") => Vec::new(),
+    let mut drivers = state.directory.drivers();
+    match args.text("type") {
+        None => {}
+        Some("dynamic") => drivers.retain(|driver| !driver.classic),
+        Some("classic") => drivers.retain(|driver| driver.classic),
         Some(_) => {
             return Err(ApiError::bad_request(
                 "\"type\" filter must be one of \"classic\" or \"dynamic\", if specified.",
             ));
         }
-    };
+    }
     let views: Result<Vec<_>> =
         drivers.iter().map(|driver| choose(view(driver, detail, &context), fields)).collect();
     Ok(HttpResponse::Ok().json(json!({"drivers": views?})))

@@ -25,13 +25,19 @@ impl Server {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut WebSettings) + Send + 'static) -> Server {
+        Server::of_types(&["fake-hardware"], change)
+    }
+
+    /// With these hardware types and classic drivers.
+    pub(crate) fn of_types(types: &[&str], change: impl FnOnce(&mut WebSettings) + Send + 'static) -> Server {
+        let types = types.iter().map(|name| (*name).to_owned()).collect();
         // there may be several tests in this process; the first one wins
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-                let (serving, folder) = world::start(listen, change).await.expect("a free port");
+                let (serving, folder) = world::start(listen, types, change).await.expect("a free port");
                 let place = folder.path().to_owned();
                 tell.send((serving.addr, serving.server.handle(), place)).expect("the test waits");
                 serving.server.await.expect("the server runs");

@@ -362,3 +362,79 @@ async fn hardware_types_are_listed_and_shown() {
         assert!(!shown(&before.get("/v1/drivers/fake-hardware").await.is(200), &key), "{key} before {minor}");
     }
 }
+
+#[actix_web::test]
+async fn classic_drivers_are_listed_with_their_type_and_show_nothing_to_choose() {
+    let server = Server::of_types(&["fake-hardware", "fake", "fake_soft_power"], |_| {});
+    let client = server.at(115);
+    let names = |body: &Value| -> Vec<String> {
+        let all = body["drivers"].as_array().expect("drivers").iter();
+        all.map(|driver| driver["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names(&client.get("/v1/drivers").await.is(200)), ["fake", "fake-hardware", "fake_soft_power"]);
+    assert_eq!(names(&client.get("/v1/drivers?type=classic").await.is(200)), ["fake", "fake_soft_power"]);
+    assert_eq!(names(&client.get("/v1/drivers?type=dynamic").await.is(200)), ["fake-hardware"]);
+    let old = server.at(29).get("/v1/drivers/fake").await.is(200);
+    assert_eq!(
+        (&old["hosts"], old.get("type")),
+        (&json!(["test-host"]), None),
+        "who serves it is told since 1.1"
+    );
+    let shown = client.get("/v1/drivers/fake").await.is(200);
+    assert_eq!(shown["type"], json!("classic"));
+    for kind in ["bios", "boot", "deploy", "network", "power", "storage", "vendor"] {
+        for key in [format!("default_{kind}_interface"), format!("enabled_{kind}_interfaces")] {
+            assert_eq!(shown.get(&key), Some(&Value::Null), "{key}");
+        }
+    }
+    assert_eq!(client.get("/v1/drivers/fake-hardware").await.is(200)["type"], json!("dynamic"));
+    let brief = client.get("/v1/drivers?fields=name,type").await.is(200);
+    assert_eq!(brief["drivers"][0]["type"], json!("classic"));
+    let properties = client.get("/v1/drivers/fake/properties").await.is(200);
+    assert!(properties.get("B1").is_some() && properties.get("pxe_deploy_kernel").is_none(), "{properties}");
+}
+
+#[actix_web::test]
+async fn the_interfaces_of_a_classic_driver_are_nobodys_to_set() {
+    let server = Server::of_types(&["fake-hardware", "fake"], |_| {});
+    let client = server.at(115);
+    let told =
+        client.post("/v1/nodes", json!({"driver": "fake", "deploy_interface": "fake"})).await.fails(400);
+    assert!(
+        told.starts_with("For node ")
+            && told.contains(" with driver fake, these node fields must be set to None: deploy_interface."),
+        "{told}"
+    );
+    let node = client.post("/v1/nodes", json!({"driver": "fake", "name": "old"})).await.is(201);
+    for kind in
+        ["bios", "boot", "console", "deploy", "inspect", "management", "power", "raid", "rescue", "vendor"]
+    {
+        assert_eq!(node[&format!("{kind}_interface")], Value::Null, "{kind}");
+    }
+    assert_eq!((&node["network_interface"], &node["storage_interface"]), (&json!("flat"), &json!("noop")));
+    let set = |path: &str, value: Value| json!([{"op": "replace", "path": path, "value": value}]);
+    let told = client.patch("/v1/nodes/old", set("/power_interface", json!("fake"))).await.fails(400);
+    assert!(told.contains("these node fields must be set to None: power_interface."), "{told}");
+    let chosen = client.patch("/v1/nodes/old", set("/network_interface", json!("noop"))).await.is(200);
+    assert_eq!(chosen["network_interface"], json!("noop"));
+
+    // it works with the interfaces that it has
+    client.put("/v1/nodes/old/states/provision", json!({"target": "manage"})).await.is(202);
+    client.until("old", "provision_state", &json!("manageable")).await;
+    let valid = client.get("/v1/nodes/old/validate").await.is(200);
+    assert_eq!(
+        (&valid["power"]["result"], &valid["deploy"]["result"]),
+        (&json!(true), &json!(true)),
+        "{valid}"
+    );
+    assert_eq!(valid["bios"]["result"], json!(false), "{valid}");
+
+    // away from it the fields get defaults, and back to it they are empty again, as Ironic did
+    let dynamic = client.patch("/v1/nodes/old", set("/driver", json!("fake-hardware"))).await.is(200);
+    assert_eq!(
+        (&dynamic["power_interface"], &dynamic["network_interface"]),
+        (&json!("fake"), &json!("noop"))
+    );
+    let classic = client.patch("/v1/nodes/old", set("/driver", json!("fake"))).await.is(200);
+    assert_eq!((&classic["power_interface"], &classic["network_interface"]), (&Value::Null, &json!("noop")));
+}

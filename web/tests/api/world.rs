@@ -23,6 +23,7 @@ use ferric_web::{ServeError, Serving, WebSettings, serve};
 /// Starts everything; the folder holds the database and must live as long as the server.
 pub(crate) async fn start(
     listen: SocketAddr,
+    types: Vec<String>,
     change: impl FnOnce(&mut WebSettings),
 ) -> Result<(Serving, tempfile::TempDir), ServeError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -49,8 +50,7 @@ pub(crate) async fn start(
         ..Parts::default()
     };
     fakes::install(&mut parts, &FakeDelays::default());
-    let names =
-        RegistrySettings { hardware_types: vec!["fake-hardware".into()], ..RegistrySettings::default() };
+    let names = RegistrySettings { hardware_types: types, ..RegistrySettings::default() };
     let registry = Arc::new(Registry::new(names, parts).expect("a registry"));
     let settings = Settings {
         host: "test-host".into(),
