@@ -8,12 +8,14 @@ use super::resolve::{
 };
 use super::{Asked, FlowSettings, now, plan, waiting};
 use crate::agent_steps::VERSION;
-use crate::interface::{AgentOffer, Found, Json, Result, Step, StepContext, StepOutcome};
+use crate::interface::{AgentOffer, Found, Json, RAMDISK_CALLED, Result, Step, StepContext, StepOutcome};
 
 pub(super) async fn run(settings: &FlowSettings, context: &StepContext) -> Result<StepOutcome> {
     let flag = |key: &str| context.step.args.get(key).and_then(Value::as_bool).unwrap_or(false);
     let ramdisk = flag("ramdisk");
-    let speaker = context.bound.agent_steps.as_ref().filter(|_| ramdisk);
+    // a ramdisk that has no agent offers nothing
+    let mute = context.agent.is_none() && context.node.driver_internal_info.contains_key(RAMDISK_CALLED);
+    let speaker = context.bound.agent_steps.as_ref().filter(|_| ramdisk && !mute);
     let offer = if let Some(speaker) = speaker {
         if context.agent.is_none() {
             return Ok(waiting("waiting for the ramdisk"));

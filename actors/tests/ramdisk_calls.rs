@@ -1,0 +1,151 @@
+//! Ramdisks without an agent, which call by vendor passthru, and steps of the conductor that tell how far they are.
+
+mod common;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use common::{Interfaces, World, settings};
+use ferric_actors::NodeError;
+use ferric_actors::message::{CallVendor, GetVendorMethods, VendorAnswer};
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::{
+    DeployInterface, Json, NodeView, Progress, Progressed, Property, RAMDISK_CALLED, Step, StepContext,
+    StepOutcome, Steps, VendorMethod,
+};
+use ferric_machine::{Activity, State, Verb};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+static METHODS: &[VendorMethod] = &[VendorMethod::post("pass_deploy_info", "A ramdisk is there.")];
+
+/// Waits for its ramdisk, then writes in three parts and dies, unless it finds that all three are written.
+struct Writes;
+
+#[async_trait]
+impl Steps for Writes {
+    fn steps(&self, _: &NodeView, activity: Activity) -> Vec<Step> {
+        match activity {
+            Activity::Deploy => {
+                vec![Step::new("deploy", "deploy", 100), Step::new("deploy", "write_image", 80)]
+            }
+            Activity::TearDown
+            | Activity::Adopt
+            | Activity::Verify
+            | Activity::Clean
+            | Activity::Inspect
+            | Activity::Rescue
+            | Activity::Unrescue
+            | Activity::Service => Vec::new(),
+        }
+    }
+
+    async fn execute(&self, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        if context.step.step == "deploy" {
+            return Ok(StepOutcome::Wait(Progressed::default()));
+        }
+        if context.resumed && context.checkpoint.as_deref() == Some("part 3") {
+            return Ok(StepOutcome::Done);
+        }
+        for part in 1..=3 {
+            let progress = Progress { doing: "writing".into(), bytes_done: Some(part), bytes_total: Some(3) };
+            let checkpoint = Some(format!("part {part}"));
+            context.asks.report(Progressed { progress, checkpoint }).await?;
+        }
+        std::future::pending().await
+    }
+
+    async fn poll(&self, context: &StepContext) -> Result<StepOutcome, DriverError> {
+        let called = context.node.driver_internal_info.contains_key(RAMDISK_CALLED);
+        Ok(if called { StepOutcome::Done } else { StepOutcome::Wait(Progressed::default()) })
+    }
+}
+
+#[async_trait]
+impl DeployInterface for Writes {
+    fn properties(&self) -> &'static [Property] {
+        &[]
+    }
+
+    fn validate(&self, _: &NodeView) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _: &NodeView) -> Result<Json, DriverError> {
+        Ok(Json::new())
+    }
+
+    async fn clean_up(&self, _: &StepContext) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn vendor_methods(&self) -> &'static [VendorMethod] {
+        METHODS
+    }
+
+    fn ramdisk_calls(&self, _: &NodeView, _: &VendorMethod, args: &Json) -> Result<Json, DriverError> {
+        let address = args.get("address").cloned().ok_or_else(|| DriverError::MissingParameter {
+            reason: "Parameters ['address'] were not passed to ironic for deploy.".into(),
+        })?;
+        Ok(Json::from_iter([(RAMDISK_CALLED.to_owned(), address)]))
+    }
+}
+
+fn writes() -> Interfaces {
+    Interfaces { deploy: Arc::new(Writes), ..Interfaces::default() }
+}
+
+async fn calls(world: &World, id: Uuid, http: &str, args: Value) -> Result<VendorAnswer, NodeError> {
+    let Value::Object(args) = args else { panic!("a body is an object") };
+    let call = CallVendor { method: "pass_deploy_info".into(), http: http.into(), args };
+    world.directory.ask(id, call).await
+}
+
+async fn waiting() -> (World, Uuid) {
+    let world = World::new(writes(), settings()).await;
+    let id = world.available().await;
+    world.verb(id, Verb::Active).await.expect("deploy");
+    world.reaches(id, State::DeployWait).await;
+    (world, id)
+}
+
+#[actix::test]
+async fn a_ramdisks_call_is_checked_kept_and_goes_on_with_the_deployment() {
+    let (world, id) = waiting().await;
+    let methods = world.directory.ask(id, GetVendorMethods).await.expect("methods");
+    assert!(methods.iter().any(|method| method.name == "pass_deploy_info"), "{methods:?}");
+    let error =
+        calls(&world, id, "PUT", json!({"address": "192.0.2.1"})).await.expect_err("wrong HTTP method");
+    assert!(error.to_string().contains("does not support HTTP PUT"), "{error}");
+    let error = calls(&world, id, "POST", json!({})).await.expect_err("no address");
+    assert!(error.to_string().contains("['address'] were not passed"), "{error}");
+    assert_eq!(world.node(id).await.provision_state, State::DeployWait);
+
+    let answer = calls(&world, id, "POST", json!({"address": "192.0.2.1"})).await.expect("heard");
+    assert_eq!(answer, VendorAnswer::Accepted);
+    let node = world.reaches(id, State::Deploying).await;
+    assert_eq!(node.driver_internal_info.get(RAMDISK_CALLED), Some(json!("192.0.2.1")));
+}
+
+#[actix::test]
+async fn what_a_step_reports_is_shown_and_its_checkpoint_outlives_the_process() {
+    let (world, id) = waiting().await;
+    calls(&world, id, "POST", json!({"address": "192.0.2.1"})).await.expect("heard");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let done = world.directory.doing(id).and_then(|doing| doing.progress.bytes_done);
+        let open = move |conn: &mut _| ferric_schema::journal::open_of_node(conn, id);
+        let stored = world.directory.store().read(open).await.expect("a journal");
+        let checkpoint = stored.iter().find_map(|row| row.checkpoint.clone());
+        if done == Some(3) && checkpoint.as_deref() == Some("part 3") {
+            break;
+        }
+        let node = world.node(id).await;
+        let error = (node.provision_state, node.last_error, stored.clone());
+        assert!(std::time::Instant::now() < deadline, "{done:?} {checkpoint:?} {error:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let world = world.restarts(writes(), settings()).await;
+    let node = world.reaches(id, State::Active).await;
+    assert_eq!(node.driver_internal_info.get(RAMDISK_CALLED), None, "forgotten with the ramdisk");
+}
