@@ -1,7 +1,7 @@
 //! From the stored row to what drivers, ramdisks and clients may see of it.
 
 use ferric_drivers::BindError;
-use ferric_drivers::interface::{AgentHandle, Chosen, Json, Kind, NodeView, PortView};
+use ferric_drivers::interface::{AgentHandle, Chosen, Json, Kind, NodeView, PortView, RAMDISK_CALLED};
 use ferric_schema::{JsonText, Node, Port};
 use serde_json::Value;
 
@@ -19,8 +19,9 @@ pub(crate) mod keys {
     pub(crate) const VERSION: &str = "agent_version";
     /// Its certificate.
     pub(crate) const VERIFY_CA: &str = "agent_verify_ca";
-    /// What an agent leaves there.
-    pub(crate) const OF_AGENT: &[&str] = &[TOKEN, PREGENERATED, URL, VERSION, VERIFY_CA];
+    /// What an agent leaves there, or a ramdisk that has none.
+    pub(crate) const OF_AGENT: &[&str] =
+        &[TOKEN, PREGENERATED, URL, VERSION, VERIFY_CA, super::RAMDISK_CALLED];
     /// The lists of steps that an agent offered begin so.
     pub(crate) const CACHED: &str = "agent_cached_";
     /// What a list of steps leaves there while it is worked on.
@@ -86,6 +87,11 @@ pub(crate) fn agent(node: &Node) -> Option<AgentHandle> {
     let info = node.driver_internal_info.parse();
     let text = |key| info.get(key).and_then(Value::as_str).map(str::to_owned);
     Some(AgentHandle { url: text(keys::URL)?, token: text(keys::TOKEN)?, verify_ca: text(keys::VERIFY_CA) })
+}
+
+/// Whether a ramdisk without an agent has called (deploy.md §A.1).
+pub(crate) fn ramdisk_called(node: &Node) -> bool {
+    node.driver_internal_info.parse().contains_key(RAMDISK_CALLED)
 }
 
 /// Forgets the agent's address and token, and what it said it can do.
