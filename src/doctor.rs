@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ferric_drivers::interface::Kind;
+
 use crate::cli::ConfigArgs;
 use crate::config::value::{AuthStrategy, DhcpMode};
 use crate::config::{Config, Loaded};
@@ -121,8 +123,15 @@ fn boots(config: &Config) -> Vec<Finding> {
     let enabled = |name: &str| {
         of.enabled_boot_interfaces.is_empty() || of.enabled_boot_interfaces.iter().any(|one| one == name)
     };
-    let (pxe, ipxe) = (enabled("pxe"), enabled("ipxe"));
-    if !of.enabled_hardware_types.iter().any(|kind| kind == "ipmi") || !(pxe || ipxe) {
+    let types: Vec<_> = ferric_drivers::hardware::all()
+        .filter(|row| of.enabled_hardware_types.iter().any(|name| name == row.name))
+        .filter(|row| row.supported(Kind::Power).contains(&"ipmitool"))
+        .collect();
+    // classic drivers bring theirs along, whatever is enabled
+    let classic = types.iter().any(|row| row.classic && row.supported(Kind::Boot).contains(&"pxe"));
+    let dynamic = types.iter().any(|row| !row.classic);
+    let (pxe, ipxe) = (classic || dynamic && enabled("pxe"), dynamic && enabled("ipxe"));
+    if !(pxe || ipxe) {
         return Vec::new();
     }
     let mut all = Vec::new();
