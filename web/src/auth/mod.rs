@@ -133,7 +133,24 @@ pub(crate) fn is_public(path: &str) -> bool {
     let heartbeat = bare.strip_prefix("/v1/heartbeat/").is_some_and(|node| {
         !node.is_empty() && node.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     });
-    exact || heartbeat || matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs")
+    exact
+        || heartbeat
+        || is_call_of_ramdisk(bare)
+        || matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs")
+}
+
+/// The vendor methods with which ramdisks without an agent call (deploy.md §A.1). Such a ramdisk has no account: the key
+/// that its kernel line gave it is what it shows, and the deploy interface checks that.
+pub(crate) const CALLS_OF_RAMDISKS: [&str; 2] = ["pass_deploy_info", "pass_bootloader_install_info"];
+
+fn is_call_of_ramdisk(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts[..] {
+        ["", "v1", "nodes", node, "vendor_passthru", method] => {
+            uuid::Uuid::try_parse(node).is_ok() && CALLS_OF_RAMDISKS.contains(&method)
+        }
+        _ => false,
+    }
 }
 
 /// The text of a header; `None` when it is absent, or not text.
@@ -157,6 +174,8 @@ mod tests {
             "/v1/lookup.json",
             "/v1/continue_inspection",
             "/v1/heartbeat/1be26c0b-03f2-4d2e-ae87-c02d7f33c123",
+            "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru/pass_deploy_info",
+            "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru/pass_bootloader_install_info",
             "/healthz",
             "/readyz",
             "/openapi.json",
@@ -180,6 +199,10 @@ mod tests {
             "/v1/nodes/lookup",
             "/v1/nodes.json",
             "/v1/heartbeat/%2e%2e",
+            "/v1/nodes/name/vendor_passthru/pass_deploy_info",
+            "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru/send_raw",
+            "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru",
+            "/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru/pass_deploy_info",
         ] {
             assert!(!is_public(path), "{path}");
         }

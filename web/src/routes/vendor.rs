@@ -6,6 +6,7 @@ use ferric_actors::VendorMethod;
 use ferric_actors::message::{CallVendor, GetVendorMethods, VendorAnswer};
 use serde_json::{Map, Value};
 
+use crate::auth::CALLS_OF_RAMDISKS;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, Result};
@@ -13,7 +14,7 @@ use crate::nearest::did_you_mean;
 use crate::policy::{Rule, Target};
 use crate::routes::asked::missing;
 use crate::routes::at;
-use crate::routes::found::find_for;
+use crate::routes::found::{find, find_for};
 use crate::server::WebState;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -82,7 +83,12 @@ async fn call(
 ) -> Result<HttpResponse> {
     context.args(&request)?;
     let (ident, method) = path.into_inner();
-    let node = find_for(&state, &context, &ident, Rule::NodeVendorPassthru).await?;
+    let node = if CALLS_OF_RAMDISKS.contains(&method.as_str()) {
+        // whoever calls shows the node's deploy key
+        find(&state, &context, &ident).await?
+    } else {
+        find_for(&state, &context, &ident, Rule::NodeVendorPassthru).await?
+    };
     let answer = state.directory.ask(node.uuid, call_of(&request, method, body)?).await?;
     Ok(answered(answer))
 }
