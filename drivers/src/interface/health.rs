@@ -113,7 +113,8 @@ impl Sensors {
     /// Adds up what the sensors say.
     #[must_use]
     pub fn new(read_at: Timestamp, sensors: Vec<Sensor>) -> Sensors {
-        let health = sensors.iter().filter_map(|sensor| sensor.state.health()).max().unwrap_or(Health::Unknown);
+        let health =
+            sensors.iter().filter_map(|sensor| sensor.state.health()).max().unwrap_or(Health::Unknown);
         let bad = sensors.iter().filter(|sensor| sensor.state.health() > Some(Health::Ok));
         let mut bad: Vec<&Sensor> = bad.collect();
         bad.sort_by_key(|sensor| std::cmp::Reverse(sensor.state.health()));
@@ -206,16 +207,11 @@ pub struct FruArea {
     pub fields: BTreeMap<String, String>,
     /// What the manufacturer added.
     pub extra: Vec<String>,
+    /// When it was made.
+    #[serde(skip)]
+    pub made_at: Option<Timestamp>,
     /// The sum of its bytes is right.
     pub checksum_ok: bool,
-}
-
-impl FruArea {
-    /// Adds when it was made.
-    pub(crate) fn made_at(&mut self, at: Timestamp) {
-        let text = at.to_iso();
-        self.fields.insert("mfg_date".to_owned(), text);
-    }
 }
 
 /// An inventory of a machine or of a part of it.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use ferric_machine::{BootDevice, BootMode};
 use serde_json::Value;
 
-use super::{DriverError, NodeView, Property, Result, unsupported};
+use super::{DriverError, EventLog, Fru, Identify, NodeView, Property, Result, Sensors, unsupported};
 
 /// What a light of a machine shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -136,6 +136,26 @@ pub trait ManagementInterface: Send + Sync {
         _state: IndicatorState,
     ) -> Result<()> {
         Err(unsupported(node, "set_indicator_state"))
+    }
+    /// The sensors, read now.
+    async fn sensors(&self, node: &NodeView) -> Result<Sensors> {
+        Err(unsupported(node, "get_sensors_data"))
+    }
+    /// The newest `most` entries of the event log, the newest first.
+    async fn event_log(&self, node: &NodeView, _most: usize) -> Result<EventLog> {
+        Err(unsupported(node, "get_event_log"))
+    }
+    /// Clears the event log.
+    async fn clear_event_log(&self, node: &NodeView) -> Result<()> {
+        Err(unsupported(node, "clear_event_log"))
+    }
+    /// The inventories of the machine and its parts.
+    async fn fru(&self, node: &NodeView) -> Result<Vec<Fru>> {
+        Err(unsupported(node, "get_fru"))
+    }
+    /// Switches the light by which the machine is found.
+    async fn identify(&self, node: &NodeView, _light: Identify) -> Result<()> {
+        Err(unsupported(node, "set_identify"))
     }
     /// The virtual drives with what is in them.
     async fn vmedia(&self, node: &NodeView) -> Result<Vec<Attached>> {

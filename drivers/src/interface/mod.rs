@@ -6,6 +6,7 @@
 mod boot;
 mod console;
 mod found;
+mod health;
 mod kind;
 mod management;
 mod power;
@@ -20,6 +21,9 @@ use uuid::Uuid;
 pub use self::boot::{BootInterface, InstanceBoot, RamdiskParams, RamdiskPurpose};
 pub use self::console::ConsoleInterface;
 pub use self::found::{BiosSetting, FirmwareComponent, Found, FoundPort, NodeChange, PortChange};
+pub use self::health::{
+    EventLog, Fru, FruArea, Health, Identify, LogEntry, Sensor, SensorState, Sensors, Thresholds,
+};
 pub use self::kind::{Chosen, Kind};
 pub use self::management::{Attached, Indicator, IndicatorState, Indicators, ManagementInterface, VmediaAsk};
 pub use self::power::PowerInterface;

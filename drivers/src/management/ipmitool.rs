@@ -1,14 +1,14 @@
-//! Boot devices by IPMI. It bears Ironic's name `ipmitool`; no such program runs.
+//! Boot devices, sensors, event log, inventory and identify light by IPMI. It bears Ironic's name `ipmitool`; no such program runs.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use ferric_machine::{BootDevice, BootMode};
 
-use crate::interface::{ManagementInterface, NodeView, Property, Result};
+use crate::interface::{EventLog, Fru, Identify, ManagementInterface, NodeView, Property, Result, Sensors};
 use crate::properties;
-use crate::protocol::ipmi::command::{BootFlags, BootOption, ChassisControl, GetBootFlags};
-use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Target, flag};
+use crate::protocol::ipmi::command::{BootFlags, BootOption, ChassisControl, ChassisIdentify, GetBootFlags};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Surveyor, Target, flag};
 
 const DEVICES: &[BootDevice] =
     &[BootDevice::Pxe, BootDevice::Disk, BootDevice::Cdrom, BootDevice::Bios, BootDevice::Safe];
@@ -17,13 +17,14 @@ const DEVICES: &[BootDevice] =
 pub struct IpmitoolManagement {
     client: Arc<IpmiClient>,
     settings: IpmiSettings,
+    surveyor: Surveyor,
 }
 
 impl IpmitoolManagement {
     /// Uses `client` for every node.
     #[must_use]
     pub fn new(client: Arc<IpmiClient>, settings: IpmiSettings) -> Self {
-        Self { client, settings }
+        Self { surveyor: Surveyor::new(client.clone()), client, settings }
     }
 
     /// Parameters that not every BMC has: what it says of them decides nothing, that it says nothing does.
@@ -85,5 +86,32 @@ impl ManagementInterface for IpmitoolManagement {
         let target = Target::from_node(node, &self.settings)?;
         let sent = self.client.run(&target, ChassisControl::Diag).await;
         sent.map_err(|error| error.of(&target, ChassisControl::Diag.as_str()))
+    }
+
+    async fn sensors(&self, node: &NodeView) -> Result<Sensors> {
+        let target = Target::from_node(node, &self.settings)?;
+        self.surveyor.sensors(&target).await.map_err(|error| error.of(&target, "the reading of its sensors"))
+    }
+
+    async fn event_log(&self, node: &NodeView, most: usize) -> Result<EventLog> {
+        let target = Target::from_node(node, &self.settings)?;
+        self.surveyor.event_log(&target, most).await.map_err(|error| error.of(&target, "its event log"))
+    }
+
+    async fn clear_event_log(&self, node: &NodeView) -> Result<()> {
+        let target = Target::from_node(node, &self.settings)?;
+        let cleared = self.surveyor.clear_event_log(&target).await;
+        cleared.map_err(|error| error.of(&target, "the clearing of its event log"))
+    }
+
+    async fn fru(&self, node: &NodeView) -> Result<Vec<Fru>> {
+        let target = Target::from_node(node, &self.settings)?;
+        self.surveyor.fru(&target).await.map_err(|error| error.of(&target, "its inventory"))
+    }
+
+    async fn identify(&self, node: &NodeView, light: Identify) -> Result<()> {
+        let target = Target::from_node(node, &self.settings)?;
+        let sent = self.client.run(&target, ChassisIdentify(light)).await;
+        sent.map_err(|error| error.of(&target, "the identify light"))
     }
 }

@@ -4,11 +4,17 @@ use ferric_machine::{BootDevice, BootMode};
 use ipmi_rs_core::connection::{IpmiCommand, Message, NetFn, NotEnoughData};
 
 use super::settings::Privilege;
+use crate::interface::Identify;
+
+pub mod sensor;
+pub mod storage;
 
 /// Number of Get Chassis Status.
 pub const GET_CHASSIS_STATUS: u8 = 0x01;
 /// Number of Chassis Control.
 pub const CHASSIS_CONTROL: u8 = 0x02;
+/// Number of Chassis Identify.
+pub const CHASSIS_IDENTIFY: u8 = 0x04;
 /// Number of Set System Boot Options.
 pub const SET_BOOT_OPTIONS: u8 = 0x08;
 /// Number of Get System Boot Options.
@@ -69,6 +75,29 @@ pub struct ChassisStatus {
     pub power: bool,
     /// The power supply or its control reports a fault.
     pub fault: bool,
+    /// The power went away by an overload.
+    pub overload: bool,
+    /// The power is held off by an interlock, as of a panel.
+    pub interlock: bool,
+    /// The enclosure was opened.
+    pub intrusion: bool,
+    /// A drive is faulty.
+    pub drive_fault: bool,
+    /// A fan is faulty.
+    pub cooling_fault: bool,
+    /// What the identify light does; `None` when the BMC does not tell.
+    pub identify: Option<IdentifyState>,
+}
+
+/// What an identify light does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentifyState {
+    /// It is out.
+    Off,
+    /// It shines for a while.
+    ForAWhile,
+    /// It shines until it is told otherwise.
+    On,
 }
 
 impl IpmiCommand for GetChassisStatus {
@@ -76,7 +105,46 @@ impl IpmiCommand for GetChassisStatus {
     type Error = NotEnoughData;
     fn parse_success_response(data: &[u8]) -> Result<ChassisStatus, NotEnoughData> {
         let state = *data.first().ok_or(NotEnoughData)?;
-        Ok(ChassisStatus { power: state & 0x01 != 0, fault: state & 0x18 != 0 })
+        let misc = data.get(2).copied().unwrap_or(0);
+        let identify = match misc >> 4 & 0b111 {
+            0b100 => Some(IdentifyState::Off),
+            0b101 => Some(IdentifyState::ForAWhile),
+            0b110 => Some(IdentifyState::On),
+            _ => None,
+        };
+        Ok(ChassisStatus {
+            power: state & 0x01 != 0,
+            fault: state & 0x18 != 0,
+            overload: state & 0x02 != 0,
+            interlock: state & 0x04 != 0,
+            intrusion: misc & 0x01 != 0,
+            drive_fault: misc & 0x04 != 0,
+            cooling_fault: misc & 0x08 != 0,
+            identify,
+        })
+    }
+}
+
+/// Chassis Identify.
+pub struct ChassisIdentify(pub Identify);
+
+impl From<ChassisIdentify> for Message {
+    fn from(command: ChassisIdentify) -> Self {
+        let data = match command.0 {
+            Identify::For(seconds) => vec![seconds],
+            // "force" is younger than the command: what does not know it takes the time before it
+            Identify::On => vec![u8::MAX, 1],
+            Identify::Off => vec![0],
+        };
+        Message::new_request(NetFn::Chassis, CHASSIS_IDENTIFY, data)
+    }
+}
+
+impl IpmiCommand for ChassisIdentify {
+    type Output = ();
+    type Error = NotEnoughData;
+    fn parse_success_response(_: &[u8]) -> Result<(), NotEnoughData> {
+        Ok(())
     }
 }
 

@@ -3,21 +3,27 @@
 //!
 //! The layers, from the wire up: [`packet`] (datagrams and frames), [`crypto`] (the two cipher suites), [`rakp`]
 //! (the messages that open a session, and its keys), [`session`] (an open session), [`handshake`] (the console's
-//! way to one), [`command`] (what `ipmi-rs-core` lacks), [`client`] (sockets, retransmission, re-use).
+//! way to one), [`command`], [`sdr`], [`states`], [`sel`], [`fru`] (what `ipmi-rs-core` lacks), [`client`] (sockets, retransmission, re-use).
 //! The simulator builds its BMCs from all but the last.
 
 pub mod client;
 pub mod command;
 pub mod crypto;
 mod error;
+pub mod fru;
 pub mod handshake;
 mod lane;
 mod mux;
 pub mod packet;
 pub mod quirks;
 pub mod rakp;
+pub mod sdr;
+pub mod sel;
 pub mod session;
 mod settings;
+pub mod states;
+mod survey;
+mod typed_text;
 pub mod sol;
 mod words;
 
@@ -27,4 +33,5 @@ pub use error::IpmiError;
 pub use quirks::Quirks;
 pub(crate) use settings::flag;
 pub use settings::{IpmiSettings, Privilege, Target};
+pub use survey::Surveyor;
 pub(crate) use words::check_console;
