@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipmi_rs_core::connection::{IpmiCommand, Message, NetFn, NotEnoughData};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, timeout, timeout_at};
+use tokio::time::{Instant, interval, sleep_until, timeout, timeout_at};
 
 use super::error::IpmiError;
 use super::lane::{Lane, Way};
@@ -118,7 +118,16 @@ impl Inner {
         let silent = |_| IpmiError::Silent(begun.elapsed());
         let peer = timeout_at(deadline, self.resolve(target)).await.map_err(silent)??;
         let lane = self.lane(peer);
-        let mut lane = timeout_at(deadline, lane.lock()).await.map_err(silent)?;
+        let mut lane = loop {
+            let held = timeout_at(deadline, lane.lock()).await.map_err(silent)?;
+            let Some(until) = held.not_before(target, &message) else { break held };
+            // others may use the lane meanwhile
+            drop(held);
+            if until >= deadline {
+                return Err(IpmiError::Unsettled(until - Instant::now()));
+            }
+            sleep_until(until).await;
+        };
         if self.stopped.load(Ordering::SeqCst) {
             return Err(IpmiError::Stopped);
         }

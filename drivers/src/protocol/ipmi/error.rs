@@ -37,6 +37,15 @@ pub enum IpmiError {
     /// The command was answered with an error.
     #[error("completion code {0:#04x}")]
     Completion(u8),
+    /// The BMC, or a controller on the way, could not pass the command on.
+    #[error("not passed on: completion code {0:#04x}")]
+    Bridge(u8),
+    /// The machine was just reset, and the BMC is not believed about its power for a while.
+    #[error("state not trusted for another {} s", .0.as_secs_f32())]
+    Unsettled(Duration),
+    /// The command is longer than IPMI 1.5 can carry.
+    #[error("command too long")]
+    TooLong,
     /// The command was answered with too little.
     #[error("answer too short")]
     Short,
@@ -143,11 +152,29 @@ impl IpmiError {
                 "{reason}; enable suite 17 on the BMC, or allow suite 3 by ipmi_cipher_suite and [ipmi] cipher_suite_versions"
             )),
             IpmiError::NoSession(reason) | IpmiError::NoFreeSession(reason) => refused(format!(
-                "it opens no session ({reason}); close other IPMI sessions or restart the BMC"
+                "it opens no session ({reason}); close other IPMI sessions, wait a minute for lost ones to expire, or restart the BMC"
             )),
             IpmiError::Completion(code) => {
                 refused(format!("completion code {code:#04x}, {}", completion_text(code)))
             }
+            IpmiError::Bridge(code) => refused(format!(
+                "it cannot pass the command on (completion code {code:#04x}, {}); check ipmi_bridging, \
+                 ipmi_target_channel, ipmi_target_address, ipmi_transit_channel and ipmi_transit_address",
+                match code {
+                    0x81 => "the bus was busy",
+                    0x82 => "an error on the bus",
+                    0x83 | 0xD3 => "nobody answers there",
+                    _ => completion_text(code),
+                }
+            )),
+            IpmiError::Unsettled(left) => DriverError::Unreachable {
+                what,
+                after: left,
+                remedy: "what it says about the power is not trusted so soon after a reset: ask again, or lower \
+                         ipmi_quirk_settle_after_reset in driver_info"
+                    .into(),
+            },
+            IpmiError::TooLong => refused("IPMI 1.5 cannot carry it: use ipmi_protocol_version 2.0".into()),
             IpmiError::Short => refused("its answer is too short; update the firmware of the BMC".into()),
             IpmiError::Stopped => refused("Ferric is shutting down".into()),
         }

@@ -1,48 +1,46 @@
-//! The way to one BMC: its session, and one exchange at a time.
+//! The way to one BMC: its session, and one exchange at a time. How a session comes to be is in [`super::opening`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipmi_rs_core::app::auth::{GetChannelAuthenticationCapabilities, PrivilegeLevel};
-use ipmi_rs_core::connection::{Channel, IpmiCommand, Message};
+use ipmi_rs_core::connection::{Message, NetFn};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::command::{CloseSession, SetSessionPrivilege};
+use super::bridge::{Bridge, GET_MESSAGE, Heard, Pending, QUEUE_EMPTY};
+use super::command::{CHASSIS_CONTROL, ChassisControl, CloseSession, GET_CHASSIS_STATUS};
 use super::crypto::CipherSuite;
 use super::error::{IpmiError, names};
-use super::handshake::{Handshake, HandshakeError, Login, Progress};
+use super::handshake::Login;
 use super::mux::Mux;
-use super::packet::{Datagram, Frame, sessionless};
+use super::opening::{Open, hello};
+use super::packet::{Datagram, Frame};
 use super::quirks::{Change, Identity, Quirks};
-use super::session::Session;
 use super::settings::{IpmiSettings, Target};
 
 /// Transmissions in a session that may have been forgotten, before a new one is opened.
 const TRIES_IN_OLD_SESSION: u32 = 2;
-/// Attempts to open a session with one suite when the BMC loses track of them.
-const ATTEMPTS: u32 = 3;
 /// Transmissions of Close Session.
 const TRIES_TO_CLOSE: u32 = 3;
 /// Given-up sessions that are remembered.
 const MAX_LEFTOVER: usize = 4;
-/// Longest wait for an answer to the greeting.
-const GREETING: Duration = Duration::from_millis(400);
+/// Controllers behind one BMC that are remembered.
+const MAX_BEHIND: usize = 64;
+/// A BMC that answers outside of a session has so long for an answer inside, before the session counts as lost.
+const GRACE: Duration = Duration::from_millis(100);
+/// Completion codes by which a BMC says that it does not keep track of what it passes on.
+const UNTRACKED: [u8; 2] = [0xCC, 0xC9];
 
-fn capabilities() -> Message {
-    GetChannelAuthenticationCapabilities::new(Channel::Current, PrivilegeLevel::Administrator).into()
-}
-
-fn random<const N: usize>() -> Result<[u8; N], IpmiError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], IpmiError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| IpmiError::Socket(format!("no random numbers: {error}")))?;
     Ok(bytes)
 }
 
 /// An open session and whose it is.
-struct Live {
-    session: Box<Session>,
-    login: Login,
+pub(super) struct Live {
+    pub(super) session: Open,
+    pub(super) login: Login,
 }
 
 /// What every step of an exchange needs.
@@ -52,20 +50,31 @@ pub(super) struct Way<'a> {
     pub(super) target: &'a Target,
 }
 
+/// What is known of a controller: the BMC, or one behind it.
+struct Known {
+    bridge: Option<Bridge>,
+    /// `None` when it does not tell.
+    identity: Option<Identity>,
+    /// It was asked in this session; in an earlier one, other firmware may have answered.
+    fresh: bool,
+    /// Until then it is not believed about the power.
+    unsettled: Option<Instant>,
+}
+
 pub(super) struct Lane {
     peer: SocketAddr,
     inbox: mpsc::Receiver<Box<[u8]>>,
-    live: Option<Live>,
+    pub(super) live: Option<Live>,
     /// The suite that worked last.
-    suite: Option<CipherSuite>,
+    pub(super) suite: Option<CipherSuite>,
     used: Option<Instant>,
     sequence: u8,
     /// Sessions that the BMC may still hold although we gave them up.
     leftover: Vec<u32>,
-    /// Who answers here, once asked; `None` within when it does not tell.
-    identity: Option<Option<Identity>>,
-    /// The identity is of an earlier session: another firmware may answer now.
-    stale: bool,
+    /// The BMC and the controllers behind it, as far as they were asked.
+    known: Vec<Known>,
+    /// It keeps no track of what it passes on.
+    untracked: bool,
 }
 
 impl Lane {
@@ -78,25 +87,55 @@ impl Lane {
             used: None,
             sequence: 0,
             leftover: Vec::new(),
-            identity: None,
-            stale: false,
+            known: Vec::new(),
+            untracked: false,
         }
     }
 
-    /// Whether it was asked who it is in this session.
-    pub(super) fn knows(&self, _target: &Target) -> bool {
-        self.identity.is_some() && !self.stale
+    fn entry(&self, target: &Target) -> Option<&Known> {
+        self.known.iter().find(|known| known.bridge == target.bridge)
+    }
+
+    fn entry_mut(&mut self, target: &Target) -> &mut Known {
+        if let Some(at) = self.known.iter().position(|known| known.bridge == target.bridge) {
+            return &mut self.known[at];
+        }
+        if self.known.len() == MAX_BEHIND {
+            self.known.remove(0);
+        }
+        let new = Known { bridge: target.bridge, identity: None, fresh: false, unsettled: None };
+        self.known.push(new);
+        self.known.last_mut().expect("just pushed")
+    }
+
+    /// Whether the controller was asked who it is in this session.
+    pub(super) fn knows(&self, target: &Target) -> bool {
+        self.entry(target).is_some_and(|known| known.fresh)
     }
 
     /// It said who it is.
-    pub(super) fn met(&mut self, _target: &Target, identity: Option<Identity>) {
-        self.identity = Some(identity);
-        self.stale = false;
+    pub(super) fn met(&mut self, target: &Target, identity: Option<Identity>) {
+        let known = self.entry_mut(target);
+        (known.identity, known.fresh) = (identity, true);
+    }
+
+    /// A new session: what answers may have changed.
+    pub(super) fn renewed(&mut self) {
+        self.known.iter_mut().for_each(|known| known.fresh = false);
     }
 
     /// How to treat it, as far as it is known.
     pub(super) fn quirks(&self, target: &Target) -> Quirks {
-        Quirks::find(self.identity.flatten().as_ref(), target.vendor.as_deref(), &target.quirks)
+        let identity = self.entry(target).and_then(|known| known.identity);
+        Quirks::find(identity.as_ref(), target.vendor.as_deref(), &target.quirks)
+    }
+
+    /// When this question may be asked: what a BMC says about power shortly after a change is not believed.
+    pub(super) fn not_before(&self, target: &Target, message: &Message) -> Option<Instant> {
+        let asks =
+            (message.netfn_raw(), message.cmd()) == (NetFn::Chassis.request_value(), GET_CHASSIS_STATUS);
+        let until = self.entry(target).filter(|_| asks).and_then(|known| known.unsettled);
+        until.filter(|until| *until > Instant::now())
     }
 
     /// Sends a command and gives the data of its answer, without the completion code.
@@ -115,7 +154,14 @@ impl Lane {
             let answer = self.run_once(way, message.clone(), deadline).await;
             self.used = Some(Instant::now());
             match answer? {
-                (0, data) => return Ok(data),
+                (0, data) => {
+                    if let Some(control) = control(&message) {
+                        let settle = quirks.settle(control);
+                        let until = (!settle.is_zero()).then(|| Instant::now() + settle);
+                        self.entry_mut(way.target).unsettled = until;
+                    }
+                    return Ok(data);
+                }
                 (code, _) => {
                     let again = Instant::now() + pause;
                     if !passes(code, way, &quirks) || again >= deadline {
@@ -135,14 +181,12 @@ impl Lane {
         message: Message,
         deadline: Instant,
     ) -> Result<(u8, Vec<u8>), IpmiError> {
-        let same =
-            |live: &Live| live.login == way.target.login && way.target.suites.contains(&live.session.suite());
+        let same = |live: &Live| live.login == way.target.login && live.session.suits(way.target);
         if self.live.as_ref().is_some_and(|live| !same(live)) {
             self.close(way.mux, way.settings).await;
         }
         if self.live.is_some() {
-            match self.exchange(way.mux, way.settings, message.clone(), deadline, TRIES_IN_OLD_SESSION).await
-            {
+            match self.ask(way, message.clone(), deadline, TRIES_IN_OLD_SESSION).await {
                 // it may have been silent for another reason: its slot must not stay taken
                 Err(IpmiError::Silent(_)) => {
                     self.leftover.extend(self.live.take().map(|live| live.session.remote_id()));
@@ -160,7 +204,7 @@ impl Lane {
             sleep_until(again).await;
         }
         self.close_leftovers(way.mux, way.settings, deadline).await;
-        self.exchange(way.mux, way.settings, message, deadline, u32::MAX).await
+        self.ask(way, message, deadline, u32::MAX).await
     }
 
     /// Closes what the BMC may still hold of earlier sessions. Any answer will do: it is closed, or unknown.
@@ -195,8 +239,13 @@ impl Lane {
         self.live.is_some() && self.used.is_none_or(|used| used.elapsed() >= limit)
     }
 
+    /// Drops what came and was not looked at.
+    pub(super) fn forget_received(&mut self) {
+        while self.inbox.try_recv().is_ok() {}
+    }
+
     /// The next datagram of this BMC, `None` at `until`.
-    async fn receive(&mut self, until: Instant) -> Option<Box<[u8]>> {
+    pub(super) async fn receive(&mut self, until: Instant) -> Option<Box<[u8]>> {
         match timeout_at(until, self.inbox.recv()).await {
             Ok(Some(datagram)) => Some(datagram),
             // the route is gone: as good as silence, but never a busy loop
@@ -208,25 +257,85 @@ impl Lane {
         }
     }
 
-    async fn send(&self, mux: &Mux, datagram: &[u8]) -> Result<(), IpmiError> {
+    pub(super) async fn send(&self, mux: &Mux, datagram: &[u8]) -> Result<(), IpmiError> {
         mux.send(self.peer, datagram).await.map_err(|error| IpmiError::Socket(error.to_string()))
     }
 
-    async fn send_and_forget(&mut self, mux: &Mux, message: Message) -> Result<(), IpmiError> {
-        let frame = self.next_frame(message).encode();
+    pub(super) async fn send_and_forget(&mut self, mux: &Mux, message: Message) -> Result<(), IpmiError> {
+        let sequence = self.next_sequence();
         let Some(live) = &mut self.live else { return Ok(()) };
-        let datagram = live.session.seal(&frame, random()?);
+        let datagram = live.session.seal(&Frame::request(sequence, message).encode())?;
         self.send(mux, &datagram).await
     }
 
-    fn next_frame(&mut self, message: Message) -> Frame {
+    fn next_sequence(&mut self) -> u8 {
         self.sequence = (self.sequence + 1) & 0x3F;
-        Frame::request(self.sequence, message)
+        self.sequence
     }
 
-    /// One request and its answer in the open session: completion code and data. Transmits at most `tries`
-    /// times, each with the same request number and a new packet number.
-    async fn exchange(
+    /// Asks the BMC, or the controller behind it.
+    async fn ask(
+        &mut self,
+        way: &Way<'_>,
+        message: Message,
+        deadline: Instant,
+        tries: u32,
+    ) -> Result<(u8, Vec<u8>), IpmiError> {
+        let Some(bridge) = way.target.bridge else {
+            return self.exchange(way.mux, way.settings, message, deadline, tries).await;
+        };
+        loop {
+            let sequence = self.next_sequence();
+            let pending = Pending::new(sequence, &message);
+            let outer = bridge.wrap(sequence, message.clone(), !self.untracked);
+            let wanted = Wanted::Behind { pending, queued: self.untracked };
+            let heard =
+                self.transact(way.mux, way.settings, sequence, outer, wanted, deadline, tries).await?;
+            match heard {
+                Heard::Answer(code, data) => return Ok((code, data)),
+                Heard::PassedOn | Heard::Other => return self.fetch(way, pending, deadline).await,
+                Heard::Refused(code) if !self.untracked && UNTRACKED.contains(&code) => self.untracked = true,
+                Heard::Refused(code) if passes(code, way, &self.quirks(way.target)) => {
+                    return Ok((code, Vec::new()));
+                }
+                Heard::Refused(code) => return Err(IpmiError::Bridge(code)),
+            }
+        }
+    }
+
+    /// Asks the BMC's queue until the answer is there.
+    async fn fetch(
+        &mut self,
+        way: &Way<'_>,
+        pending: Pending,
+        deadline: Instant,
+    ) -> Result<(u8, Vec<u8>), IpmiError> {
+        let begun = Instant::now();
+        let mut pause = GRACE / 5;
+        loop {
+            let message = Message::new_request(NetFn::App, GET_MESSAGE, Vec::new());
+            match self.exchange(way.mux, way.settings, message, deadline, u32::MAX).await? {
+                (0, data) => {
+                    if let Heard::Answer(code, data) = pending.fetched(&data) {
+                        return Ok((code, data));
+                    }
+                }
+                (QUEUE_EMPTY, _) => {
+                    let again = Instant::now() + pause;
+                    if again >= deadline {
+                        return Err(IpmiError::Silent(begun.elapsed()));
+                    }
+                    sleep_until(again).await;
+                    pause = (pause * 2).min(way.settings.retransmit_first);
+                }
+                (code, _) => return Err(IpmiError::Bridge(code)),
+            }
+        }
+    }
+
+    /// One request to the BMC itself and its answer in the open session: completion code and data. Transmits at
+    /// most `tries` times, each with the same request number and a new packet number.
+    pub(super) async fn exchange(
         &mut self,
         mux: &Mux,
         settings: &IpmiSettings,
@@ -234,19 +343,52 @@ impl Lane {
         deadline: Instant,
         tries: u32,
     ) -> Result<(u8, Vec<u8>), IpmiError> {
+        let sequence = self.next_sequence();
+        let request = Frame::request(sequence, message.clone());
+        let wanted = Wanted::Own(request);
+        match self.transact(mux, settings, sequence, message, wanted, deadline, tries).await? {
+            Heard::Answer(code, data) => Ok((code, data)),
+            Heard::Other | Heard::PassedOn | Heard::Refused(_) => Err(IpmiError::Short),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // two callers, and each of these is one of its own
+    async fn transact(
+        &mut self,
+        mux: &Mux,
+        settings: &IpmiSettings,
+        sequence: u8,
+        message: Message,
+        wanted: Wanted,
+        deadline: Instant,
+        tries: u32,
+    ) -> Result<Heard, IpmiError> {
         let begun = Instant::now();
-        let request = self.next_frame(message);
-        let bytes = request.encode();
+        // what has effects is not said again in a new session only because the first answer takes its time
+        let probing = tries == TRIES_IN_OLD_SESSION && control(&message).is_none();
+        let bytes = Frame::request(sequence, message).encode();
         let mut wait = settings.retransmit_first;
-        for _ in 0..tries {
+        for attempt in 0..tries {
             let Some(live) = &mut self.live else { break };
-            let datagram = live.session.seal(&bytes, random()?);
+            let datagram = live.session.seal(&bytes)?;
             self.send(mux, &datagram).await?;
-            let until = (Instant::now() + wait).min(deadline);
+            if probing
+                && attempt > 0
+                && let Some(hello) = hello()
+            {
+                self.send(mux, &hello).await?;
+            }
+            let mut until = (Instant::now() + wait).min(deadline);
             while let Some(datagram) = self.receive(until).await {
                 let Some(live) = &mut self.live else { break };
-                if let Some(answer) = read_answer(&mut live.session, &datagram, &request) {
-                    return Ok(answer);
+                if let Some(frame) = live.session.read(&datagram) {
+                    match wanted.hear(&frame) {
+                        Heard::Other => {}
+                        heard => return Ok(heard),
+                    }
+                } else if probing && attempt > 0 && is_sessionless(&datagram) {
+                    // it is there, and says nothing in this session: it was restarted
+                    until = until.min(Instant::now() + GRACE);
                 }
             }
             if Instant::now() >= deadline {
@@ -256,165 +398,41 @@ impl Lane {
         }
         Err(IpmiError::Silent(begun.elapsed()))
     }
+}
 
-    /// Asks for the authentication capabilities and waits a little for any answer. IPMI does not demand it;
-    /// pyghmi, and so VirtualBMC, ties a session to the sender's port and only by this learns that a new one begins.
-    async fn greet(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
-        while self.inbox.try_recv().is_ok() {}
-        let Some(hello) = sessionless(&Frame::request(0, capabilities()).encode()) else { return Ok(()) };
-        self.send(way.mux, &hello).await?;
-        let until = (Instant::now() + GREETING.min(way.settings.retransmit_first)).min(deadline);
-        while let Some(heard) = self.receive(until).await {
-            if let Ok(Datagram::Sessionless(_)) = Datagram::decode(&heard) {
-                break;
-            }
-        }
-        Ok(())
-    }
+fn is_sessionless(datagram: &[u8]) -> bool {
+    matches!(Datagram::decode(datagram), Ok(Datagram::Sessionless(_)))
+}
 
-    /// Opens a session with the first suite that the BMC takes, and raises it to the wanted level.
-    async fn open(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
-        let begun = Instant::now();
-        self.greet(way, deadline).await?;
-        let mut suites = way.target.suites.clone();
-        // the one that worked first; `sort` is stable, so the others keep their order
-        suites.sort_by_key(|suite| self.suite != Some(*suite));
-        let (mut refusals, mut heard) = (Vec::new(), false);
-        for (index, suite) in suites.iter().enumerate() {
-            let left = u32::try_from(suites.len() - index).unwrap_or(1);
-            let share = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-            match self.open_with(way, *suite, share).await {
-                Ok(session) => {
-                    self.live = Some(Live { session, login: way.target.login.clone() });
-                    self.suite = Some(*suite);
-                    self.stale = true;
-                    return self.raise(way, deadline).await;
-                }
-                // some BMCs ignore what they do not know instead of refusing it
-                Err(Failure::Silent { named }) => heard |= named,
-                Err(Failure::Handshake(HandshakeError::Suite { suite, reason })) => {
-                    refusals.push(format!("suite {}: {reason}", suite.id()));
-                }
-                Err(Failure::Handshake(HandshakeError::Credentials(reason))) => {
-                    return Err(IpmiError::Credentials(reason.to_owned()));
-                }
-                Err(Failure::Handshake(
-                    HandshakeError::Forgotten(reason) | HandshakeError::Refused(reason),
-                )) => {
-                    return Err(IpmiError::NoSession(reason.to_owned()));
-                }
-                Err(Failure::Handshake(HandshakeError::Full(reason))) => {
-                    return Err(IpmiError::NoFreeSession(reason.to_owned()));
-                }
-                Err(Failure::Here(error)) => return Err(error),
-            }
-        }
-        if heard {
-            return Err(IpmiError::SilentToUser(begun.elapsed()));
-        }
-        if refusals.is_empty() {
-            return Err(IpmiError::Silent(begun.elapsed()));
-        }
-        Err(IpmiError::NoSuite(refusals.join(", ")))
-    }
+/// Whose answer is waited for.
+enum Wanted {
+    /// The BMC's own.
+    Own(Frame),
+    /// That of a controller behind it; with `queued` only whether it was passed on.
+    Behind { pending: Pending, queued: bool },
+}
 
-    async fn open_with(
-        &mut self,
-        way: &Way<'_>,
-        suite: CipherSuite,
-        deadline: Instant,
-    ) -> Result<Box<Session>, Failure> {
-        for _ in 1..ATTEMPTS {
-            match self.attempt(way, suite, deadline).await {
-                Err(Failure::Handshake(HandshakeError::Forgotten(_))) => {}
-                other => return other,
-            }
-        }
-        self.attempt(way, suite, deadline).await
-    }
-
-    async fn attempt(
-        &mut self,
-        way: &Way<'_>,
-        suite: CipherSuite,
-        deadline: Instant,
-    ) -> Result<Box<Session>, Failure> {
-        while self.inbox.try_recv().is_ok() {}
-        let id = u32::from_le_bytes(random().map_err(Failure::Here)?).max(1);
-        let login = &way.target.login;
-        let (mut handshake, first) = Handshake::start(login, suite, id, random().map_err(Failure::Here)?);
-        let outcome = self.shake(way, &mut handshake, first, deadline).await;
-        if outcome.is_err()
-            && let Some(datagram) = handshake.abandon(random().map_err(Failure::Here)?)
-        {
-            self.send(way.mux, &datagram).await.map_err(Failure::Here)?;
-        }
-        outcome
-    }
-
-    async fn shake(
-        &mut self,
-        way: &Way<'_>,
-        handshake: &mut Handshake<'_>,
-        first: Vec<u8>,
-        deadline: Instant,
-    ) -> Result<Box<Session>, Failure> {
-        let mut datagram = first;
-        let mut wait = way.settings.retransmit_first;
-        let (mut fresh, mut repeated) = (true, false);
-        loop {
-            repeated |= !std::mem::take(&mut fresh);
-            self.send(way.mux, &datagram).await.map_err(Failure::Here)?;
-            let until = (Instant::now() + wait).min(deadline);
-            wait = (wait * 2).min(way.settings.retransmit_max);
-            while let Some(heard) = self.receive(until).await {
-                match handshake.receive(&heard) {
-                    // a slow BMC that heard RAKP 1 twice may have drawn a new number for the second, which our proof
-                    // does not fit: once more from the start, before anybody is told of a wrong password
-                    Err(HandshakeError::Credentials(reason)) if repeated && handshake.proved() => {
-                        return Err(Failure::Handshake(HandshakeError::Forgotten(reason)));
-                    }
-                    Err(error) => return Err(Failure::Handshake(error)),
-                    Ok(Progress::Ignored) => {}
-                    Ok(Progress::Open(session)) => return Ok(session),
-                    Ok(Progress::Send(next)) => {
-                        datagram = next;
-                        fresh = true;
-                        wait = way.settings.retransmit_first;
-                        break;
-                    }
-                }
-            }
-            if Instant::now() >= deadline {
-                return Err(Failure::Silent { named: handshake.named() });
-            }
+impl Wanted {
+    /// [`Heard::Other`] for everything that is not to be looked at.
+    fn hear(&self, frame: &Frame) -> Heard {
+        match self {
+            Wanted::Own(request) if !frame.answers(request) => Heard::Other,
+            Wanted::Own(_) => match frame.message.data().split_first() {
+                Some((code, data)) => Heard::Answer(*code, data.to_vec()),
+                None => Heard::Other,
+            },
+            Wanted::Behind { pending, queued } => match pending.hear(frame) {
+                Heard::PassedOn if !queued => Heard::Other,
+                heard => heard,
+            },
         }
     }
+}
 
-    /// Raises the new session to the wanted level; gives it back to the BMC where that fails.
-    async fn raise(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
-        let level = way.target.login.privilege;
-        let message: Message = SetSessionPrivilege(level).into();
-        let failure = match self.exchange(way.mux, way.settings, message, deadline, u32::MAX).await {
-            Ok((0, data))
-                if SetSessionPrivilege::parse_success_response(&data)
-                    .is_ok_and(|now| now >= level.number()) =>
-            {
-                return Ok(());
-            }
-            Ok((0 | 0x80 | 0x81, _)) => {
-                IpmiError::Credentials("the user may not work at the level of ipmi_priv_level".to_owned())
-            }
-            Ok((code, _)) => IpmiError::Completion(code),
-            Err(error) => error,
-        };
-        if let Some(live) = &self.live {
-            let message = CloseSession(live.session.remote_id()).into();
-            self.send_and_forget(way.mux, message).await?;
-        }
-        self.live = None;
-        Err(failure)
-    }
+/// What a message does to the power of the machine.
+fn control(message: &Message) -> Option<ChassisControl> {
+    let is = (message.netfn_raw(), message.cmd()) == (NetFn::Chassis.request_value(), CHASSIS_CONTROL);
+    message.data().first().filter(|_| is).and_then(|number| ChassisControl::from_number(number & 0x0F))
 }
 
 /// The pause between two commands: the node's, else the longer one of the table's and the configuration's.
@@ -424,24 +442,7 @@ fn interval(way: &Way<'_>, quirks: &Quirks) -> Duration {
 }
 
 /// Whether a completion code is worth another attempt.
-fn passes(code: u8, way: &Way<'_>, quirks: &Quirks) -> bool {
+pub(super) fn passes(code: u8, way: &Way<'_>, quirks: &Quirks) -> bool {
     quirks.retryable.contains(&code)
         || way.settings.additional_retryable.iter().any(|words| names(words, code))
-}
-
-/// Why there is no session.
-enum Failure {
-    Silent { named: bool },
-    Handshake(HandshakeError),
-    Here(IpmiError),
-}
-
-fn read_answer(session: &mut Session, datagram: &[u8], request: &Frame) -> Option<(u8, Vec<u8>)> {
-    let Ok(Datagram::Plus(packet)) = Datagram::decode(datagram) else { return None };
-    let frame = session.open(&packet).ok().and_then(|plain| Frame::decode(&plain).ok())?;
-    if !frame.answers(request) {
-        return None;
-    }
-    let (code, data) = frame.message.data().split_first()?;
-    Some((*code, data.to_vec()))
 }

@@ -1,11 +1,14 @@
-//! IPMI 2.0 over the network (RMCP+): a codec and session logic without I/O for both sides, and a client that
-//! speaks to a whole fleet over one UDP socket.
+//! IPMI over the network, 2.0 (RMCP+) and 1.5: a codec and session logic without I/O for both sides, and a client
+//! that speaks to a whole fleet over one UDP socket.
 //!
 //! The layers, from the wire up: [`packet`] (datagrams and frames), [`crypto`] (the two cipher suites), [`rakp`]
 //! (the messages that open a session, and its keys), [`session`] (an open session), [`handshake`] (the console's
-//! way to one), [`command`], [`sdr`], [`states`], [`sel`], [`fru`] (what `ipmi-rs-core` lacks), [`client`] (sockets, retransmission, re-use).
+//! way to one), [`command`], [`sdr`], [`states`], [`sel`], [`fru`] (what `ipmi-rs-core` lacks), [`client`] (sockets,
+//! retransmission, re-use). Beside them: [`v15`] (sessions of IPMI 1.5), [`bridge`] (controllers behind a BMC),
+//! [`quirks`] (who behaves how).
 //! The simulator builds its BMCs from all but the last.
 
+pub mod bridge;
 pub mod client;
 pub mod command;
 pub mod crypto;
@@ -14,6 +17,7 @@ pub mod fru;
 pub mod handshake;
 mod lane;
 mod mux;
+mod opening;
 pub mod packet;
 pub mod quirks;
 pub mod rakp;
@@ -21,10 +25,12 @@ pub mod sdr;
 pub mod sel;
 pub mod session;
 mod settings;
+pub mod v15;
 pub mod states;
 mod survey;
 mod typed_text;
 pub mod sol;
+pub mod sol_link;
 mod words;
 
 pub use client::IpmiClient;
@@ -32,6 +38,6 @@ pub use crypto::CipherSuite;
 pub use error::IpmiError;
 pub use quirks::Quirks;
 pub(crate) use settings::flag;
-pub use settings::{IpmiSettings, Privilege, Target};
+pub use settings::{IpmiSettings, Privilege, Target, Version};
 pub use survey::Surveyor;
 pub(crate) use words::check_console;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::bridge::{Bridge, Hop};
 use super::crypto::CipherSuite;
 use super::handshake::Login;
 use super::quirks::{self, Change};
 use super::rakp::MAX_USER;
-use super::words;
+use super::{v15, words};
 use crate::error::DriverError;
 use crate::interface::{NodeView, Result};
 use crate::secret::Secret;
@@ -60,6 +61,8 @@ impl Default for IpmiSettings {
 /// The level at which a session works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Privilege {
+    /// May do little more than close its session.
+    Callback,
     /// May read.
     User,
     /// May also switch power and set boot devices.
@@ -74,6 +77,7 @@ impl Privilege {
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
+            Privilege::Callback => 1,
             Privilege::User => 2,
             Privilege::Operator => 3,
             Privilege::Administrator => 4,
@@ -82,12 +86,23 @@ impl Privilege {
 
     fn from_word(word: &str) -> Option<Self> {
         match word.to_ascii_uppercase().as_str() {
+            "CALLBACK" => Some(Privilege::Callback),
             "USER" => Some(Privilege::User),
             "OPERATOR" => Some(Privilege::Operator),
             "ADMINISTRATOR" => Some(Privilege::Administrator),
             _ => None,
         }
     }
+}
+
+/// The IPMI version of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// IPMI 1.5.
+    OneAndAHalf,
+    /// IPMI 2.0 (RMCP+).
+    #[default]
+    Two,
 }
 
 /// A node's BMC: where it is and how to log in.
@@ -99,8 +114,12 @@ pub struct Target {
     pub port: u16,
     /// User, password, level.
     pub login: Login,
-    /// Suites to try, in this order.
+    /// The kind of session.
+    pub version: Version,
+    /// Suites to try, in this order; IPMI 1.5 has none.
     pub suites: Vec<CipherSuite>,
+    /// The way to a controller behind the BMC, where that is meant.
+    pub bridge: Option<Bridge>,
     /// The node's `properties.vendor`.
     pub vendor: Option<String>,
     /// What the node changes of the table of quirks.
@@ -133,7 +152,7 @@ fn verbatim(node: &NodeView, key: &str, longest: usize) -> Result<Vec<u8>> {
         }
     };
     if value.len() > longest {
-        return Err(invalid(key, format!("IPMI 2.0 allows {longest} bytes at most, it has {}", value.len())));
+        return Err(invalid(key, format!("IPMI allows {longest} bytes at most, it has {}", value.len())));
     }
     Ok(value.into_bytes())
 }
@@ -178,22 +197,42 @@ fn kg(node: &NodeView) -> Result<Option<Secret<Vec<u8>>>> {
     }
 }
 
-fn refuse_what_is_not_built(node: &NodeView) -> Result<()> {
-    match text(node, "ipmi_protocol_version")?.as_deref() {
-        None | Some("2.0" | "2") => {}
-        Some("1.5") => {
-            let reason = "IPMI 1.5 is not supported; remove the key or set it to 2.0";
-            return Err(invalid("ipmi_protocol_version", reason));
-        }
-        Some(other) => {
-            return Err(invalid("ipmi_protocol_version", format!("'{other}' is unknown: use 2.0")));
-        }
+fn version(node: &NodeView) -> Result<Version> {
+    Ok(match text(node, "ipmi_protocol_version")?.as_deref() {
+        Some("1.5") => Version::OneAndAHalf,
+        // words::check refuses others
+        Some(_) | None => Version::Two,
+    })
+}
+
+/// A byte as `ipmitool` reads it: decimal, or hexadecimal behind `0x`.
+fn byte(node: &NodeView, key: &str, highest: u8) -> Result<Option<u8>> {
+    let Some(word) = text(node, key)? else { return Ok(None) };
+    let hex = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"));
+    let number = hex.map_or_else(|| word.parse().ok(), |hex| u8::from_str_radix(hex, 16).ok());
+    match number.filter(|number| *number <= highest) {
+        Some(number) => Ok(Some(number)),
+        None => Err(invalid(key, format!("'{word}' is not a number from 0 to {highest:#04x}"))),
     }
-    if let Some(bridging) = text(node, "ipmi_bridging")?.filter(|word| word != "no") {
-        let reason = format!("'{bridging}' is not supported; remove the key or set it to no");
-        return Err(invalid("ipmi_bridging", reason));
-    }
-    Ok(())
+}
+
+fn hop(node: &NodeView, channel: &str, address: &str) -> Result<Hop> {
+    let absent = |key: &str| invalid(key, "bridging needs it");
+    let (at, to) = (byte(node, channel, 0x0F)?, byte(node, address, 0xFF)?);
+    Ok(Hop { channel: at.ok_or_else(|| absent(channel))?, address: to.ok_or_else(|| absent(address))? })
+}
+
+fn bridge(node: &NodeView) -> Result<Option<Bridge>> {
+    let kind = text(node, "ipmi_bridging")?;
+    let transit = match kind.as_deref() {
+        Some("single") => None,
+        Some("dual") => Some(hop(node, "ipmi_transit_channel", "ipmi_transit_address")?),
+        // words::check refuses others
+        Some(_) | None => return Ok(None),
+    };
+    let target = hop(node, "ipmi_target_channel", "ipmi_target_address")?;
+    let local = byte(node, "ipmi_local_address", 0xFF)?.unwrap_or(Bridge::LOCAL);
+    Ok(Some(Bridge { local, transit, target }))
 }
 
 impl Target {
@@ -222,20 +261,25 @@ impl Target {
         let privilege = match text(node, "ipmi_priv_level")? {
             None => Privilege::default(),
             Some(word) => Privilege::from_word(&word).ok_or_else(|| {
-                let reason = format!("'{word}' is unknown: use ADMINISTRATOR, OPERATOR or USER");
+                let reason = format!("'{word}' is unknown: use ADMINISTRATOR, OPERATOR, USER or CALLBACK");
                 invalid("ipmi_priv_level", reason)
             })?,
         };
-        refuse_what_is_not_built(node)?;
+        let version = version(node)?;
+        let longest = match version {
+            Version::OneAndAHalf => v15::MAX_PASSWORD,
+            Version::Two => MAX_KEY,
+        };
         let login = Login {
             user: verbatim(node, "ipmi_username", MAX_USER)?,
-            password: Secret::new(verbatim(node, "ipmi_password", MAX_KEY)?),
+            password: Secret::new(verbatim(node, "ipmi_password", longest)?),
             kg: kg(node)?,
             privilege,
         };
         let vendor = node.properties.get("vendor").and_then(Value::as_str).map(str::to_owned);
         let quirks = quirks::overrides(node, settings.disable_boot_timeout)?;
-        Ok(Self { host, port, login, suites: suites(node, settings)?, vendor, quirks })
+        let (suites, bridge) = (suites(node, settings)?, bridge(node)?);
+        Ok(Self { host, port, login, version, suites, bridge, vendor, quirks })
     }
 
     /// What the governor serialises on.
