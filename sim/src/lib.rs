@@ -10,6 +10,7 @@ mod faults;
 mod firmware;
 mod fleet;
 mod inventory;
+pub mod iscsi;
 mod server;
 mod world;
 

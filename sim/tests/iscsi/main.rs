@@ -1,0 +1,7 @@
+//! The iSCSI target of simulated machines: with initiators of others, and with ours against everything that may go
+//! wrong with a target.
+#![allow(clippy::unwrap_used)] // tests say what broke by panicking
+
+mod foreign;
+
+const IQN: &str = "iqn.2026-01.example:disk";
