@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ferric_actors::Directory;
 use ferric_drivers::agent_steps::AgentStepRunner;
 use ferric_drivers::boot::{IpxeBoot, PxeBoot, install_loaders, rebuild_index};
-use ferric_drivers::console::IpmitoolSocat;
+use ferric_drivers::console::{Consoles, IpmitoolSocat};
 use ferric_drivers::deploy::{AnacondaDeploy, CustomAgentDeploy, DirectDeploy, NoopDeploy, RamdiskDeploy};
 use ferric_drivers::inspect::AgentInspect;
 use ferric_drivers::interface::Kind;
@@ -85,6 +85,7 @@ pub(crate) struct Running {
     streams: ferric_web::Streams,
     directory: Directory,
     ipmi: Arc<IpmiClient>,
+    consoles: Consoles,
     dhcp: Option<DhcpHandle>,
     tftp: Option<TftpHandle>,
     http: Option<HttpHandle>,
@@ -115,7 +116,7 @@ pub(crate) async fn start(
     let store = Store::open(&options).map_err(unusable)?;
     let index = Arc::new(PortIndex::default());
     let pxe = Arc::new(settings::pxe(config, &places));
-    let (parts, ipmi) = parts(config, &places, &pxe, &index, io)?;
+    let (parts, ipmi, consoles) = parts(config, &places, &pxe, &index, io)?;
     let registry = Arc::new(Registry::new(settings::registry(config), parts)?);
 
     let boots = config.tftp.enabled || config.http.enabled || config.dhcp.mode != DhcpMode::Off;
@@ -175,7 +176,7 @@ pub(crate) async fn start(
             tracing::error!(%error, "the API ended badly");
         }
     });
-    Ok(Running { api: addr, web, streams, directory, ipmi, dhcp, tftp, http, _lock: lock })
+    Ok(Running { api: addr, web, streams, directory, ipmi, consoles, dhcp, tftp, http, _lock: lock })
 }
 
 impl Running {
@@ -195,6 +196,7 @@ impl Running {
         if let Some(http) = self.http {
             http.stop().await;
         }
+        self.consoles.shutdown().await;
         self.ipmi.shutdown().await;
     }
 }
@@ -228,7 +230,7 @@ fn parts(
     pxe: &Arc<ferric_drivers::boot::PxeSettings>,
     index: &Arc<PortIndex>,
     io: &tokio::runtime::Handle,
-) -> Result<(Parts, Arc<IpmiClient>), DriverError> {
+) -> Result<(Parts, Arc<IpmiClient>, Consoles), DriverError> {
     let ipmi = settings::ipmi(config);
     let client = Arc::new(IpmiClient::new(ipmi.clone(), io.clone()));
     let agents = AgentClient::new(settings::agent(config))?;
@@ -238,7 +240,9 @@ fn parts(
     let vendor = Arc::new(IpmitoolVendor::new(client.clone(), ipmi.clone()));
     parts.vendor.insert("ipmitool", vendor.clone());
     parts.steps.insert((Kind::Vendor, "ipmitool"), vendor);
-    parts.console.insert("ipmitool-socat", Arc::new(IpmitoolSocat::new(ipmi.clone())));
+    let consoles = Consoles::new(settings::console(config), client.clone(), io.clone());
+    let socat = Arc::new(IpmitoolSocat::new(consoles.clone(), ipmi.clone()));
+    parts.console.insert("ipmitool-socat", socat);
     parts.power.insert("agent", Arc::new(AgentPower));
     parts.power.insert("ipmitool", Arc::new(IpmitoolPower::new(client.clone(), ipmi.clone())));
     parts.management.insert("noop", Arc::new(NoopManagement));
@@ -258,7 +262,7 @@ fn parts(
     parts.interfaces.insert((Kind::Rescue, "agent"), rescue.clone());
     parts.steps.insert((Kind::Rescue, "agent"), rescue);
     parts.agent_steps = Some(Arc::new(AgentStepRunner::new(agents, settings::erase(config))));
-    Ok((parts, client))
+    Ok((parts, client, consoles))
 }
 
 /// What there is to say of nodes whose hardware type was taken out of the configuration.

@@ -125,6 +125,22 @@ pub(crate) fn edit(column: &mut JsonText, change: impl FnOnce(&mut Json)) {
     *column = JsonText::from(map);
 }
 
+/// Merges what a driver wants to be remembered into a JSON column; null deletes.
+pub(crate) fn remember(column: &mut JsonText, what: Value) {
+    let Value::Object(what) = what else { return };
+    if what.is_empty() {
+        return;
+    }
+    edit(column, |info| {
+        for (key, value) in what {
+            match value {
+                Value::Null => drop(info.remove(&key)),
+                value => drop(info.insert(key, value)),
+            }
+        }
+    });
+}
+
 /// Stars for what a ramdisk or a client must not read: values with a secret's name, at any depth, and URLs that carry
 /// a user or a signature.
 pub(crate) fn masked(mut map: Json) -> Json {

@@ -97,14 +97,14 @@ impl Interface for Console {}
 
 #[async_trait]
 impl ConsoleInterface for Console {
-    async fn start(&self, node: &NodeView) -> Result<()> {
+    async fn start(&self, node: &NodeView) -> Result<Json> {
         match node.driver_str("stuck") {
-            None => Ok(()),
+            None => Ok(Json::new()),
             Some(why) => Err(DriverError::InvalidParameter { reason: why.to_owned() }),
         }
     }
-    async fn stop(&self, _: &NodeView) -> Result<()> {
-        Ok(())
+    async fn stop(&self, _: &NodeView) -> Result<Json> {
+        Ok(Json::new())
     }
     async fn console(&self, _: &NodeView) -> Result<Json> {
         Ok(Json::new())
@@ -490,12 +490,12 @@ impl Interface for Heavy {}
 
 #[async_trait]
 impl ConsoleInterface for Heavy {
-    async fn start(&self, _: &NodeView) -> Result<()> {
+    async fn start(&self, _: &NodeView) -> Result<Json> {
         self.0.notified().await;
-        Ok(())
+        Ok(Json::new())
     }
-    async fn stop(&self, _: &NodeView) -> Result<()> {
-        Ok(())
+    async fn stop(&self, _: &NodeView) -> Result<Json> {
+        Ok(Json::new())
     }
     async fn console(&self, _: &NodeView) -> Result<Json> {
         Ok(Json::new())

@@ -25,11 +25,11 @@ impl Interface for Absent {
 
 #[async_trait]
 impl ConsoleInterface for Absent {
-    async fn start(&self, node: &NodeView) -> Result<()> {
+    async fn start(&self, node: &NodeView) -> Result<Json> {
         self.refuse(node)
     }
 
-    async fn stop(&self, node: &NodeView) -> Result<()> {
+    async fn stop(&self, node: &NodeView) -> Result<Json> {
         self.refuse(node)
     }
 
@@ -68,12 +68,12 @@ impl Interface for Plain {}
 
 #[async_trait]
 impl ConsoleInterface for Plain {
-    async fn start(&self, _node: &NodeView) -> Result<()> {
-        Ok(())
+    async fn start(&self, _node: &NodeView) -> Result<Json> {
+        Ok(Json::new())
     }
 
-    async fn stop(&self, _node: &NodeView) -> Result<()> {
-        Ok(())
+    async fn stop(&self, _node: &NodeView) -> Result<Json> {
+        Ok(Json::new())
     }
 
     async fn console(&self, _node: &NodeView) -> Result<Json> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferric_drivers::boot::{IpxeBoot, PortIndex, PxeBoot, PxeSettings};
-use ferric_drivers::console::IpmitoolSocat;
+use ferric_drivers::console::{ConsoleSettings, Consoles, IpmitoolSocat};
 use ferric_drivers::deploy::{CustomAgentDeploy, DirectDeploy, DirectSettings, NoopDeploy, RamdiskDeploy};
 use ferric_drivers::fakes::{self, FakeDelays};
 use ferric_drivers::inspect::{AgentInspect, InspectSettings};
@@ -61,8 +61,9 @@ fn registry_with(types: &[&str], change: impl FnOnce(&mut RegistrySettings)) -> 
     parts.power.insert("ipmitool", Arc::new(IpmitoolPower::new(client.clone(), ipmi.clone())));
     parts.management.insert("noop", Arc::new(NoopManagement));
     parts.management.insert("ipmitool", Arc::new(IpmitoolManagement::new(client.clone(), ipmi.clone())));
-    parts.vendor.insert("ipmitool", Arc::new(IpmitoolVendor::new(client, ipmi.clone())));
-    parts.console.insert("ipmitool-socat", Arc::new(IpmitoolSocat::new(ipmi)));
+    parts.vendor.insert("ipmitool", Arc::new(IpmitoolVendor::new(client.clone(), ipmi.clone())));
+    let consoles = Consoles::new(ConsoleSettings::default(), client, tokio::runtime::Handle::current());
+    parts.console.insert("ipmitool-socat", Arc::new(IpmitoolSocat::new(consoles, ipmi)));
     parts.boot.insert("pxe", Arc::new(PxeBoot::new(pxe.clone(), index.clone())));
     parts.boot.insert("ipxe", Arc::new(IpxeBoot::new(pxe, index)));
     let direct = Arc::new(DirectDeploy::new(DirectSettings::default(), agents).unwrap());

@@ -1,12 +1,13 @@
 //! Every option that Ferric knows, with its default. Names and defaults are Ironic's where the meaning is the same.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::sections;
 use super::value::{
     AddPorts, AuthStrategy, CollectLogs, ConnectionUrl, DefaultBootMode, DhcpMode, Durability, KeepPorts,
-    MaskSecrets, RescueHash, SecondsRange, Secret, StepPriorities,
+    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, StepPriorities,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -436,6 +437,17 @@ sections! {
         image_cache_ttl: u64 = 10080;
         /// Words added to the kernel command line of ramdisks.
         kernel_append_params: String = "nofb vga=normal".to_owned();
+    }
+    /// Serial consoles of nodes with the console interface ipmitool-socat.
+    console: Console {
+        /// Address of the consoles' TCP ports, also in console_info. A console asks nobody who he is: keep it on a network of administrators.
+        socat_address: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        /// TCP ports for nodes without driver_info/ipmi_terminal_port, such as 10000:20000; the last is not used. Unset: such nodes have no console.
+        port_range: PortRanges = PortRanges::default();
+        /// Seconds after which a TCP client is let go when nothing is typed or shown; 0 is never.
+        terminal_timeout: Duration = secs(600);
+        /// Seconds that the BMC may take to open a serial line.
+        subprocess_timeout: Duration = secs(10);
     }
     /// BMCs that speak IPMI.
     ipmi: Ipmi {

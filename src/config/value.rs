@@ -169,6 +169,39 @@ impl Setting for SecondsRange {
     }
 }
 
+impl Setting for std::net::IpAddr {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        String::read(input)?.trim().parse().map_err(|_| "must be an IP address".to_owned())
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
+    }
+}
+
+/// Ranges of TCP ports as Ironic writes them, `10000:20000` each: the first is used, the last is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PortRanges(pub(crate) Vec<std::ops::Range<u16>>);
+
+impl Setting for PortRanges {
+    fn read(input: Input<'_>) -> Result<Self, String> {
+        let wrong = || "must be ranges of ports: 10000:20000, or 10000:11000,12000:13000".to_owned();
+        let words = <Vec<String> as Setting>::read(input).map_err(|_| wrong())?;
+        let range = |word: &String| {
+            let (first, end) = word.split_once(':').ok_or_else(wrong)?;
+            let port =
+                |word: &str| word.trim().parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
+            let range = port(first)?..port(end)?;
+            if range.start > range.end { Err(wrong()) } else { Ok(range) }
+        };
+        words.iter().map(range).collect::<Result<_, _>>().map(Self)
+    }
+    fn show(&self) -> Option<String> {
+        let words: Vec<String> =
+            self.0.iter().map(|range| format!("{}:{}", range.start, range.end)).collect();
+        words.show()
+    }
+}
+
 /// Priorities of steps, by `interface.step`: a table in TOML, or `deploy.erase_devices:20,raid.create:0` as Ironic
 /// writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

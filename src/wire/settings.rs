@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ferric_drivers::agent_steps::EraseSettings;
 use ferric_drivers::boot::{BootFileNames, PxeSettings};
+use ferric_drivers::console::ConsoleSettings;
 use ferric_drivers::delayed::Delay;
 use ferric_drivers::deploy::{AnacondaSettings, DirectSettings, ServedFiles};
 use ferric_drivers::fakes::FakeDelays;
@@ -488,6 +489,17 @@ pub(super) fn ipmi(config: &Config) -> IpmiSettings {
         settings.cipher_suites = suites;
     }
     settings
+}
+
+pub(super) fn console(config: &Config) -> ConsoleSettings {
+    let config = &config.console;
+    ConsoleSettings {
+        address: config.socat_address,
+        port_ranges: config.port_range.0.clone(),
+        terminal_timeout: Some(config.terminal_timeout).filter(|limit| !limit.is_zero()),
+        open_timeout: config.subprocess_timeout,
+        ..ConsoleSettings::default()
+    }
 }
 
 pub(super) fn pxe(config: &Config, places: &Places) -> PxeSettings {

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message};
+use actix::{AsyncContext, AtomicResponse, Context, Handler, Message};
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{Json, VendorMethod, VmediaAsk};
 use ferric_machine::BootMode;
@@ -137,11 +137,10 @@ impl Order {
         let bmc = || job.bound.power.bmc(view);
         let done = |()| Some(Value::Null);
         match self {
-            Order::Console(true) => {
-                governor.run(bmc(), true, QUESTION, job.bound.console.start(view)).await.map(done)
-            }
-            Order::Console(false) => {
-                governor.run(bmc(), true, QUESTION, job.bound.console.stop(view)).await.map(done)
+            Order::Console(on) => {
+                let console = &job.bound.console;
+                let switch = async { if *on { console.start(view).await } else { console.stop(view).await } };
+                governor.run(bmc(), true, QUESTION, switch).await.map(|remember| Some(remember.into()))
             }
             Order::BootMode(mode) => {
                 let now = governor.run(bmc(), true, QUESTION, management.boot_mode(view)).await;
@@ -226,12 +225,7 @@ impl NodeActor {
                 Err(error) => Err(error),
             }
         };
-        // through the mailbox: actix polls one more future after a message that holds it, and what that one would commit
-        // is of a row that is about to change
-        let address = ctx.address();
-        ctx.spawn(run.into_actor(self).map(move |result, _, _| {
-            address.do_send(OrderEnded { order, holds, result });
-        }));
+        self.afterwards(ctx, run, move |result, act, ctx| act.order_ended(ctx, &order, holds, result));
     }
 
     /// Runs an order in a task of its own: it may panic, hang or be cancelled.
@@ -258,10 +252,13 @@ impl NodeActor {
         }
         match result {
             Ok(None) => {}
-            Ok(Some(_)) => {
+            Ok(Some(value)) => {
                 let node = &mut change.node;
                 match order {
-                    Order::Console(on) => node.console_enabled = *on,
+                    Order::Console(on) => {
+                        node.console_enabled = *on;
+                        view::remember(&mut node.driver_internal_info, value);
+                    }
                     Order::BootMode(mode) => node.boot_mode = Some(*mode),
                     Order::SecureBoot(on) => node.secure_boot = Some(*on),
                     Order::Attach(_) | Order::Detach(_) | Order::Vendor { .. } => {}
@@ -299,23 +296,6 @@ impl NodeActor {
             // in its turn, after what else is taken up has been committed
             ctx.address().do_send(OrderLost);
         }
-    }
-}
-
-/// An order came to its end.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct OrderEnded {
-    order: Order,
-    holds: Option<u64>,
-    result: Result<Option<Value>, DriverError>,
-}
-
-impl Handler<OrderEnded> for NodeActor {
-    type Result = ();
-
-    fn handle(&mut self, end: OrderEnded, ctx: &mut Context<Self>) {
-        self.order_ended(ctx, &end.order, end.holds, end.result);
     }
 }
 
@@ -359,7 +339,7 @@ impl NodeActor {
             let secure = told(management.secure_boot(view), &governor, bmc()).await?;
             Ok((mode, secure))
         });
-        ctx.spawn(read.into_actor(self).map(|seen, act, ctx| {
+        self.afterwards(ctx, read, |seen, act, ctx| {
             let (mode, secure) = match seen {
                 Ok(seen) => seen,
                 Err(error) => {
@@ -376,7 +356,7 @@ impl NodeActor {
             let data = json!({"boot_mode": mode, "secure_boot": secure});
             change.tell(&act.world, "INFO", "boot_mode_set", "boots differently than it did".into(), data);
             act.save(ctx, change, |_, _| {});
-        }));
+        });
     }
 }
 
@@ -414,10 +394,10 @@ mod tests {
 
     #[async_trait]
     impl ConsoleInterface for Silent {
-        async fn start(&self, _: &NodeView) -> Result<(), DriverError> {
+        async fn start(&self, _: &NodeView) -> Result<Json, DriverError> {
             std::future::pending().await
         }
-        async fn stop(&self, _: &NodeView) -> Result<(), DriverError> {
+        async fn stop(&self, _: &NodeView) -> Result<Json, DriverError> {
             std::future::pending().await
         }
         async fn console(&self, _: &NodeView) -> Result<Json, DriverError> {

@@ -122,10 +122,10 @@ pub(super) fn check_address(node: &NodeView) -> Result<()> {
     )))
 }
 
-/// Checks what a serial console needs besides.
-pub(crate) fn check_console(node: &NodeView) -> Result<()> {
+/// Checks what a serial console needs besides. `ranged`: `[console] port_range` has ports for nodes that name none.
+pub(crate) fn check_console(node: &NodeView, ranged: bool) -> Result<()> {
     let allocated = node.driver_internal_info.get("allocated_ipmi_terminal_port");
-    if filled(node, "ipmi_terminal_port").is_none() && allocated.is_none() {
+    if filled(node, "ipmi_terminal_port").is_none() && allocated.is_none() && !ranged {
         return Err(DriverError::MissingParameter {
             reason:
                 "Either missing 'ipmi_terminal_port' parameter in node's driver_info or [console]port_range \

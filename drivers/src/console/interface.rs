@@ -1,0 +1,113 @@
+//! Consoles by IPMI serial over LAN. It bears Ironic's name `ipmitool-socat`; neither program runs.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{Attachment, Consoles, url};
+use crate::error::DriverError;
+use crate::interface::{ConsoleInterface, Interface, Json, NodeView, Property, Result};
+use crate::properties;
+use crate::protocol::ipmi::{IpmiSettings, Target, check_console};
+
+/// The key of driver_internal_info that holds the port of `[console] port_range`, as in Ironic.
+pub const ALLOCATED_PORT: &str = "allocated_ipmi_terminal_port";
+
+/// The console interface `ipmitool-socat`, of nodes whose BMC speaks IPMI whatever else manages them.
+pub struct IpmitoolSocat {
+    consoles: Consoles,
+    settings: IpmiSettings,
+}
+
+impl IpmitoolSocat {
+    /// Uses `consoles` for every node.
+    #[must_use]
+    pub fn new(consoles: Consoles, settings: IpmiSettings) -> Self {
+        Self { consoles, settings }
+    }
+
+    /// The port that driver_info asks for.
+    fn fixed_port(node: &NodeView) -> Result<Option<u16>> {
+        const KEY: &str = "ipmi_terminal_port";
+        let word = match node.driver_info.get(KEY) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(value) => crate::python::str(value),
+        };
+        match word.trim() {
+            "" | "0" => Ok(None),
+            word => word.parse().map(Some).map_err(|_| DriverError::Invalid {
+                section: "driver_info",
+                key: KEY.to_owned(),
+                reason: format!("'{word}' is not a port: use a number from 1 to 65535"),
+            }),
+        }
+    }
+
+    fn closed() -> DriverError {
+        DriverError::Refused {
+            what: "Ferric itself".into(),
+            command: "the serial console".into(),
+            reason: "it is not open just now; the node's last_error says why, it is tried again; or disable and enable \
+                     the console"
+                .into(),
+        }
+    }
+}
+
+impl Interface for IpmitoolSocat {
+    fn properties(&self) -> &'static [Property] {
+        properties::IPMI_CONSOLE
+    }
+
+    fn validate(&self, node: &NodeView) -> Result<()> {
+        Target::validate(node, &self.settings)?;
+        check_console(node, !self.consoles.settings().port_ranges.is_empty())
+    }
+}
+
+#[async_trait]
+impl ConsoleInterface for IpmitoolSocat {
+    async fn start(&self, node: &NodeView) -> Result<Json> {
+        let target = Target::from_node(node, &self.settings)?;
+        let fixed = Self::fixed_port(node)?;
+        let before = node.driver_internal_info.get(ALLOCATED_PORT).and_then(Value::as_u64);
+        let before = before.and_then(|port| u16::try_from(port).ok());
+        let port = self.consoles.open(node.uuid, target, fixed, before).await?;
+        let mut remember = Json::new();
+        remember.insert(ALLOCATED_PORT.into(), if fixed.is_some() { Value::Null } else { json!(port) });
+        Ok(remember)
+    }
+
+    async fn stop(&self, node: &NodeView) -> Result<Json> {
+        self.consoles.close(node.uuid, "the console is switched off").await;
+        let mut remember = Json::new();
+        remember.insert(ALLOCATED_PORT.into(), Value::Null);
+        Ok(remember)
+    }
+
+    async fn console(&self, node: &NodeView) -> Result<Json> {
+        let settings = self.consoles.settings();
+        let before = node.driver_internal_info.get(ALLOCATED_PORT).and_then(Value::as_u64);
+        // one that is being opened again after a restart will be where it was
+        let port = match (self.consoles.port(node.uuid).await, Self::fixed_port(node)?) {
+            (Some(port), _) | (None, Some(port)) => port,
+            (None, None) => {
+                before.and_then(|port| u16::try_from(port).ok()).ok_or_else(IpmitoolSocat::closed)?
+            }
+        };
+        let mut info = Json::new();
+        info.insert("type".into(), json!("socat"));
+        info.insert("url".into(), json!(url(settings.address, port)));
+        Ok(info)
+    }
+
+    async fn attach(&self, node: &NodeView, wants: bool) -> Result<Attachment> {
+        match self.consoles.attach(node.uuid, wants).await {
+            None => Err(Self::closed()),
+            Some(attached) => attached.map_err(|crowded| DriverError::Refused {
+                what: "Ferric itself".into(),
+                command: "the serial console".into(),
+                reason: crowded.to_string(),
+            }),
+        }
+    }
+}
