@@ -8,6 +8,10 @@ mod chassis;
 mod core;
 mod faults;
 mod fleet;
+mod fru;
+mod health;
+mod sdr;
+mod sel;
 
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +28,7 @@ use self::faults::Fate;
 pub use self::faults::Faults;
 pub use self::fleet::BmcFleet;
 pub(crate) use self::fleet::raise_file_limit;
+pub use self::health::Storage;
 
 /// Datagrams answered before other tasks get a turn.
 const BATCH: usize = 32;
@@ -81,6 +86,17 @@ impl Bmc {
     /// Loses every session, as a restart of the BMC does.
     pub fn forget_sessions(&self) {
         lock(&self.state).core.forget_sessions();
+    }
+
+    /// From now on the sensor with this number reads this, as it is measured (the first eight states, of sensors that
+    /// have some); `None`: as usual again.
+    pub fn force_sensor(&self, sensor: u8, raw: Option<u8>) {
+        lock(&self.state).core.health.force(sensor, raw);
+    }
+
+    /// From now on it gives what it stores like this.
+    pub fn set_storage(&self, storage: Storage) {
+        lock(&self.state).core.health.storage = storage;
     }
 
     /// What it has seen so far.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use ferric_drivers::Secret;
 use ferric_drivers::protocol::ipmi::CipherSuite;
 use ferric_drivers::protocol::ipmi::command::{
-    BootFlags, CHASSIS_CONTROL, CLOSE_SESSION, ChassisControl, GET_BOOT_OPTIONS, GET_CHASSIS_STATUS,
+    BootFlags, CHASSIS_CONTROL, CHASSIS_IDENTIFY, CLOSE_SESSION, ChassisControl, GET_BOOT_OPTIONS, GET_CHASSIS_STATUS,
     SET_BOOT_OPTIONS, SET_PRIVILEGE,
 };
+use ferric_drivers::protocol::ipmi::command::storage::CLEAR_SEL;
 use ferric_drivers::protocol::ipmi::packet::{Datagram, Frame, PayloadType, Plus, plain, pong, sessionless};
 use ferric_drivers::protocol::ipmi::rakp::{
     BmcProof, Exchange, OpenRequest, OpenResponse, Proof, Rakp1, Rakp2, status,
@@ -17,6 +18,7 @@ use ferric_drivers::protocol::ipmi::rakp::{
 use ferric_drivers::protocol::ipmi::session::Session;
 
 use super::Chassis;
+use super::health::Health;
 
 /// Attempts to open a session that are remembered; the oldest gives way.
 const MAX_PENDING: usize = 16;
@@ -25,6 +27,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
 const APP: u8 = 0x06;
 const CHASSIS: u8 = 0x00;
+const STORAGE: u8 = 0x0A;
 const USER: u8 = 2;
 const OPERATOR: u8 = 3;
 
@@ -100,6 +103,7 @@ struct Live {
 pub(super) struct BmcCore {
     config: BmcConfig,
     chassis: Arc<dyn Chassis>,
+    pub(super) health: Health,
     pending: VecDeque<Pending>,
     sessions: HashMap<u32, Live>,
     stats: BmcStats,
@@ -114,6 +118,7 @@ fn random<const N: usize>() -> Option<[u8; N]> {
 impl BmcCore {
     pub(super) fn new(config: BmcConfig, chassis: Arc<dyn Chassis>) -> Self {
         Self {
+            health: Health::new(&config.guid),
             config,
             chassis,
             pending: VecDeque::new(),
@@ -332,6 +337,7 @@ impl BmcCore {
         const NO_PRIVILEGE: u8 = 0xD4;
         let data = request.message.data();
         let level = self.sessions.get(&session_id).map_or(0, |live| live.level);
+        self.health.look(self.chassis.power());
         let done = |data: &[u8]| request.response(0, data);
         let failed = |code| request.response(code, &[]);
         match (request.message.netfn_raw(), request.message.cmd()) {
@@ -343,14 +349,27 @@ impl BmcCore {
                 Some(_) => failed(0x87),
             },
             (APP, 0x37 | 0x38 | 0x54) => self.outside(request).unwrap_or_else(|| failed(INVALID_COMMAND)),
-            (CHASSIS, GET_CHASSIS_STATUS) => done(&[u8::from(self.chassis.power()), 0, 0, 0]),
-            (CHASSIS, CHASSIS_CONTROL | SET_BOOT_OPTIONS) if level < OPERATOR => failed(NO_PRIVILEGE),
+            (CHASSIS, GET_CHASSIS_STATUS) => {
+                done(&[u8::from(self.chassis.power()), 0, self.health.misc(), 0])
+            }
+            (CHASSIS, CHASSIS_CONTROL | CHASSIS_IDENTIFY | SET_BOOT_OPTIONS) if level < OPERATOR => failed(NO_PRIVILEGE),
             (CHASSIS, CHASSIS_CONTROL) => {
                 match data.first().map(|byte| ChassisControl::from_number(byte & 0x0F)) {
                     None => failed(TOO_SHORT),
                     Some(None) => failed(INVALID_DATA),
-                    Some(Some(control)) => failed(self.control(control)),
+                    Some(Some(control)) => {
+                        let code = self.control(control);
+                        if code == 0 {
+                            self.health.control(control);
+                            self.health.look(self.chassis.power());
+                        }
+                        failed(code)
+                    }
                 }
+            }
+            (CHASSIS, CHASSIS_IDENTIFY) => {
+                self.health.identify(data);
+                done(&[])
             }
             (CHASSIS, SET_BOOT_OPTIONS) => match data {
                 [5, a, b, c, d, e] => {
@@ -371,7 +390,12 @@ impl BmcCore {
                 Some(_) => failed(0x80),
                 None => failed(TOO_SHORT),
             },
-            _ => failed(INVALID_COMMAND),
+            (STORAGE, CLEAR_SEL) if level < OPERATOR => failed(NO_PRIVILEGE),
+            (net_fn, command) => match self.health.answer(net_fn, command, data) {
+                Some(Ok(data)) => done(&data),
+                Some(Err(code)) => failed(code),
+                None => failed(INVALID_COMMAND),
+            },
         }
     }
 
