@@ -122,6 +122,44 @@ impl Rig {
     fn target(&self) -> Target {
         Target::from_node(&self.node("password", "admin"), &settings()).unwrap()
     }
+
+    /// A node that is spoken to by IPMI 1.5.
+    fn old(&self, password: &str, user: &str) -> NodeView {
+        let mut node = self.node(password, user);
+        node.driver_info.insert("ipmi_protocol_version".to_owned(), json!("1.5"));
+        node
+    }
+}
+
+#[tokio::test]
+async fn ipmi_1_5_does_all_that_2_0_does() {
+    let rig = Rig::new().await;
+    let node = rig.old("password", "admin");
+    let power = IpmitoolPower::new(Arc::clone(&rig.client), settings());
+    for target in PowerTarget::ALL {
+        assert_eq!(power.set_power(&node, *target, LIMIT).await, Ok(target.end()), "{target}");
+    }
+    let management = IpmitoolManagement::new(Arc::clone(&rig.client), settings());
+    management.set_boot_device(&node, BootDevice::Pxe, true, BootMode::Uefi).await.unwrap();
+    assert_eq!(management.boot_device(&node).await.unwrap().0, Some(BootDevice::Pxe));
+    // back and forth: a session of the other version is another session
+    assert_eq!(power.power_state(&rig.node("password", "admin")).await, power.power_state(&node).await);
+    for wrong in [rig.old("wrong", "admin"), rig.old("password", "nobody")] {
+        let short = IpmiSettings { command_timeout: Duration::from_secs(3), ..settings() };
+        let power = IpmitoolPower::new(Arc::clone(&rig.client), short);
+        let error = power.power_state(&wrong).await.unwrap_err();
+        println!("{error}");
+        assert!(
+            matches!(error, DriverError::RejectedCredentials { .. } | DriverError::Unreachable { .. }),
+            "{error}"
+        );
+    }
+    let target = Target::from_node(&node, &settings()).unwrap();
+    for _ in 0..100 {
+        let client = IpmiClient::new(settings(), Handle::current());
+        client.run(&target, GetChassisStatus).await.unwrap();
+        client.shutdown().await;
+    }
 }
 
 #[tokio::test]

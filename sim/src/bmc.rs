@@ -4,14 +4,17 @@
 //! the business of a [`Chassis`], so that a simulated machine can come to life behind it. [`Faults`] make it
 //! misbehave in ways that a seed repeats. Ours is judged by `ipmitool`, not by our own client alone.
 
+mod bridging;
 mod chassis;
 mod core;
 mod faults;
 mod fleet;
 mod fru;
 mod health;
+mod personality;
 mod sdr;
 mod sel;
+mod v15;
 
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +24,7 @@ use ferric_drivers::protocol::ipmi::packet::MAX_DATAGRAM;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
+pub use self::bridging::{Behind, Manner};
 pub use self::chassis::{Chassis, SimpleChassis};
 use self::core::BmcCore;
 pub use self::core::{BmcConfig, BmcStats};
@@ -29,6 +33,7 @@ pub use self::faults::Faults;
 pub use self::fleet::BmcFleet;
 pub(crate) use self::fleet::raise_file_limit;
 pub use self::health::Storage;
+pub use self::personality::Personality;
 
 /// Datagrams answered before other tasks get a turn.
 const BATCH: usize = 32;
@@ -133,14 +138,13 @@ fn answer_batch(socket: &Arc<UdpSocket>, state: &Mutex<State>) {
             continue;
         }
         let wrong_password = state.faults.wrong_password;
-        let Some(reply) = state.core.receive(Instant::now(), &buffer[..len], wrong_password) else {
-            continue;
-        };
-        for (fate, wait) in
-            [(state.faults.fate(), state.faults.wait()), (state.faults.second(), state.faults.wait())]
-        {
-            if fate == Fate::Passes {
-                send(socket, from, &reply, wait);
+        for reply in state.core.receive(Instant::now(), &buffer[..len], wrong_password) {
+            for (fate, wait) in
+                [(state.faults.fate(), state.faults.wait()), (state.faults.second(), state.faults.wait())]
+            {
+                if fate == Fate::Passes {
+                    send(socket, from, &reply, wait);
+                }
             }
         }
     }

@@ -6,29 +6,33 @@ use std::time::{Duration, Instant};
 
 use ferric_drivers::Secret;
 use ferric_drivers::protocol::ipmi::CipherSuite;
-use ferric_drivers::protocol::ipmi::command::{
-    BootFlags, CHASSIS_CONTROL, CHASSIS_IDENTIFY, CLOSE_SESSION, ChassisControl, GET_BOOT_OPTIONS, GET_CHASSIS_STATUS,
-    SET_BOOT_OPTIONS, SET_PRIVILEGE,
-};
 use ferric_drivers::protocol::ipmi::command::storage::CLEAR_SEL;
+use ferric_drivers::protocol::ipmi::command::{
+    BootFlags, CHASSIS_CONTROL, CHASSIS_IDENTIFY, CLOSE_SESSION, ChassisControl, GET_BOOT_OPTIONS,
+    GET_CHASSIS_STATUS, SET_BOOT_OPTIONS, SET_PRIVILEGE,
+};
 use ferric_drivers::protocol::ipmi::packet::{Datagram, Frame, PayloadType, Plus, plain, pong, sessionless};
 use ferric_drivers::protocol::ipmi::rakp::{
     BmcProof, Exchange, OpenRequest, OpenResponse, Proof, Rakp1, Rakp2, status,
 };
 use ferric_drivers::protocol::ipmi::session::Session;
+use ferric_drivers::protocol::ipmi::{bridge, v15};
 
-use super::Chassis;
+use super::bridging::{self, Passed};
 use super::health::Health;
+use super::personality::Mood;
+use super::v15::Challenge;
+use super::{Chassis, Personality};
 
 /// Attempts to open a session that are remembered; the oldest gives way.
-const MAX_PENDING: usize = 16;
+pub(super) const MAX_PENDING: usize = 16;
 /// A session unused for so long is dropped (IPMI 2.0 §6.12.15).
-const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
-const APP: u8 = 0x06;
+pub(super) const APP: u8 = 0x06;
 const CHASSIS: u8 = 0x00;
 const STORAGE: u8 = 0x0A;
-const USER: u8 = 2;
+pub(super) const USER: u8 = 2;
 const OPERATOR: u8 = 3;
 
 /// A BMC's accounts and limits.
@@ -48,6 +52,8 @@ pub struct BmcConfig {
     pub max_sessions: usize,
     /// Its GUID.
     pub guid: [u8; 16],
+    /// What make it is.
+    pub personality: Personality,
 }
 
 impl Default for BmcConfig {
@@ -60,6 +66,7 @@ impl Default for BmcConfig {
             suites: CipherSuite::ALL.to_vec(),
             max_sessions: 4,
             guid: *b"ferric-sim-bmc\0\0",
+            personality: Personality::default(),
         }
     }
 }
@@ -77,7 +84,9 @@ pub struct BmcStats {
     pub suite_refused: u64,
     /// Commands carried out in sessions; repeated requests count once.
     pub commands: u64,
-    /// The suite of the session opened last.
+    /// Commands that a fragile BMC lost because they came too fast.
+    pub upset: u64,
+    /// The suite of the session opened last, `None` when that was one of IPMI 1.5.
     pub suite: Option<CipherSuite>,
 }
 
@@ -89,27 +98,51 @@ struct Pending {
     exchange: Option<Exchange>,
 }
 
-struct Live {
-    session: Session,
-    level: u8,
-    max_level: u8,
-    used: Instant,
+/// An open session of either version.
+pub(super) enum Open {
+    Plus(Session),
+    Old(v15::Session),
+}
+
+impl Open {
+    fn seal(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Open::Plus(session) => Some(session.seal(frame, random()?)),
+            Open::Old(session) => session.seal(frame),
+        }
+    }
+}
+
+pub(super) struct Live {
+    pub(super) session: Open,
+    pub(super) level: u8,
+    pub(super) max_level: u8,
+    pub(super) used: Instant,
     /// The last request and its answer: a repetition is answered again and not carried out again.
-    last: Option<(Frame, Frame)>,
-    /// For a console that did not hear it.
-    rakp4: Vec<u8>,
+    pub(super) last: Option<(Frame, Frame)>,
+    /// What opened it, for a console that did not hear it.
+    pub(super) opening: Vec<u8>,
 }
 
 pub(super) struct BmcCore {
-    config: BmcConfig,
+    pub(super) config: BmcConfig,
     chassis: Arc<dyn Chassis>,
     pub(super) health: Health,
     pending: VecDeque<Pending>,
-    sessions: HashMap<u32, Live>,
-    stats: BmcStats,
+    pub(super) challenges: VecDeque<Challenge>,
+    pub(super) sessions: HashMap<u32, Live>,
+    pub(super) stats: BmcStats,
+    mood: Mood,
+    /// Messages that wait to be fetched.
+    queue: VecDeque<Vec<u8>>,
+    /// The last answer, for one that repeats itself.
+    previous: Option<Vec<u8>>,
 }
 
-fn random<const N: usize>() -> Option<[u8; N]> {
+/// What a datagram is answered with: at most one answer, and a message that follows it.
+pub(super) type Answers = Option<(Vec<u8>, Option<Vec<u8>>)>;
+
+pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes)
@@ -122,34 +155,54 @@ impl BmcCore {
             config,
             chassis,
             pending: VecDeque::new(),
+            challenges: VecDeque::new(),
             sessions: HashMap::new(),
             stats: BmcStats::default(),
+            mood: Mood::default(),
+            queue: VecDeque::new(),
+            previous: None,
         }
     }
 
     pub(super) fn stats(&self) -> BmcStats {
-        BmcStats { sessions: self.sessions.len(), ..self.stats }
+        BmcStats { sessions: self.sessions.len(), upset: self.mood.upset, ..self.stats }
     }
 
     pub(super) fn forget_sessions(&mut self) {
         self.sessions.clear();
         self.pending.clear();
+        self.challenges.clear();
     }
 
-    /// The answer to a datagram, if it gets one.
-    pub(super) fn receive(&mut self, now: Instant, datagram: &[u8], wrong_password: bool) -> Option<Vec<u8>> {
-        match Datagram::decode(datagram).ok()? {
-            Datagram::Ping(tag) => Some(pong(tag)),
+    /// The answers to a datagram: none, one, or more.
+    pub(super) fn receive(&mut self, now: Instant, datagram: &[u8], wrong_password: bool) -> Vec<Vec<u8>> {
+        let (first, follows) = self.answers(now, datagram, wrong_password).unzip();
+        let mut all: Vec<_> = first.into_iter().chain(follows.flatten()).collect();
+        if self.config.personality.repeats_itself && !all.is_empty() {
+            let last = all.last().cloned();
+            all.extend(std::mem::replace(&mut self.previous, last));
+        }
+        all
+    }
+
+    fn answers(&mut self, now: Instant, datagram: &[u8], wrong_password: bool) -> Answers {
+        let one = |answer: Option<Vec<u8>>| answer.map(|answer| (answer, None));
+        let Ok(decoded) = Datagram::decode(datagram) else {
+            return self.old(now, &v15::Packet::decode(datagram).ok()?, wrong_password);
+        };
+        match decoded {
+            Datagram::Ping(tag) => Some((pong(tag), None)),
             Datagram::Pong(_) => None,
             Datagram::Sessionless(frame) => {
                 let request = Frame::decode(frame).ok()?;
-                sessionless(&self.outside(&request)?.encode())
+                one(sessionless(&self.outside(&request)?.encode()))
             }
+            Datagram::Plus(_) if !self.config.personality.plus => None,
             Datagram::Plus(plus) => match plus.payload_type {
-                PayloadType::Ipmi => self.inside(now, &plus),
-                PayloadType::OpenSessionRequest => self.open(now, plus.payload),
-                PayloadType::Rakp1 => self.rakp1(plus.payload, wrong_password),
-                PayloadType::Rakp3 => self.rakp3(now, plus.payload, wrong_password),
+                PayloadType::Ipmi => self.inside_plus(now, &plus),
+                PayloadType::OpenSessionRequest => one(self.open(now, plus.payload)),
+                PayloadType::Rakp1 => one(self.rakp1(plus.payload, wrong_password)),
+                PayloadType::Rakp3 => one(self.rakp3(now, plus.payload, wrong_password)),
                 PayloadType::Sol
                 | PayloadType::OpenSessionResponse
                 | PayloadType::Rakp2
@@ -158,7 +211,7 @@ impl BmcCore {
         }
     }
 
-    fn password(&self, wrong: bool) -> Vec<u8> {
+    pub(super) fn password(&self, wrong: bool) -> Vec<u8> {
         let mut password = self.config.password.expose().clone().into_bytes();
         if wrong {
             password.push(b'?');
@@ -167,13 +220,14 @@ impl BmcCore {
     }
 
     /// Commands that need no session.
-    fn outside(&self, request: &Frame) -> Option<Frame> {
+    fn outside(&mut self, request: &Frame) -> Option<Frame> {
         let data = request.message.data();
         match (request.message.netfn_raw(), request.message.cmd()) {
-            (APP, 0x38) => {
-                let kg = u8::from(self.config.kg.is_some()) << 5;
-                Some(request.response(0, &[1, 0x80, kg | 0x04, 0x02, 0, 0, 0, 0]))
+            (APP, v15::GET_CAPABILITIES) => {
+                let capabilities = self.config.personality.capabilities(self.config.kg.is_some());
+                Some(request.response(0, &capabilities))
             }
+            (APP, v15::GET_CHALLENGE) => self.challenge(request),
             (APP, 0x37) => Some(request.response(0, &self.config.guid)),
             (APP, 0x54) => {
                 let mut records = vec![1];
@@ -223,7 +277,8 @@ impl BmcCore {
             self.pending.pop_front();
         }
         self.pending.push_back(Pending { suite, console_id, bmc_id, exchange: None });
-        answer(Ok((bmc_id, algorithms)))
+        let chosen = self.config.personality.other_suite.map_or(algorithms, CipherSuite::algorithms);
+        answer(Ok((bmc_id, chosen)))
     }
 
     fn rakp1(&mut self, payload: &[u8], wrong_password: bool) -> Option<Vec<u8>> {
@@ -270,7 +325,7 @@ impl BmcCore {
     fn rakp3(&mut self, now: Instant, payload: &[u8], wrong_password: bool) -> Option<Vec<u8>> {
         let proof = Proof::decode(payload).ok()?;
         if let Some(live) = self.sessions.get(&proof.receiver_id) {
-            return Some(live.rakp4.clone());
+            return Some(live.opening.clone());
         }
         let answer = |status, receiver_id, code| {
             plain(PayloadType::Rakp4, &Proof { tag: proof.tag, status, receiver_id, code }.encode())
@@ -297,40 +352,70 @@ impl BmcCore {
             0 => self.config.max_level,
             level => level.min(self.config.max_level),
         };
-        let session = Session::new(keys, pending.bmc_id, pending.console_id);
-        let live = Live { session, level: USER, max_level, used: now, last: None, rakp4: rakp4.clone() };
+        let session = Open::Plus(Session::new(keys, pending.bmc_id, pending.console_id));
+        let live = Live { session, level: USER, max_level, used: now, last: None, opening: rakp4.clone() };
         self.sessions.insert(pending.bmc_id, live);
         self.stats.opened += 1;
         self.stats.suite = Some(pending.suite);
         Some(rakp4)
     }
 
-    fn inside(&mut self, now: Instant, packet: &Plus<'_>) -> Option<Vec<u8>> {
+    fn inside_plus(&mut self, now: Instant, packet: &Plus<'_>) -> Answers {
         let live = self.sessions.get_mut(&packet.session_id)?;
-        let request = Frame::decode(&live.session.open(packet).ok()?).ok()?;
-        live.used = now;
-        let repeated =
-            live.last.as_ref().filter(|(known, _)| *known == request).map(|(_, answer)| answer.clone());
-        let answer = match repeated {
-            Some(answer) => answer,
-            None => {
-                self.stats.commands += 1;
-                let answer = self.execute(packet.session_id, &request);
-                if let Some(live) = self.sessions.get_mut(&packet.session_id) {
-                    live.last = Some((request.clone(), answer.clone()));
-                }
-                answer
-            }
-        };
-        let iv = random()?;
-        let sealed = self.sessions.get_mut(&packet.session_id)?.session.seal(&answer.encode(), iv);
-        if let Some(id) = closed_by(&request, &answer) {
-            self.sessions.remove(&id);
-        }
-        Some(sealed)
+        let Open::Plus(session) = &mut live.session else { return None };
+        let request = Frame::decode(&session.open(packet).ok()?).ok()?;
+        self.inside(now, packet.session_id, &request)
     }
 
-    fn execute(&mut self, session_id: u32, request: &Frame) -> Frame {
+    /// Answers a command of a session.
+    pub(super) fn inside(&mut self, now: Instant, id: u32, request: &Frame) -> Answers {
+        if !self.mood.hears(&self.config.personality, now) {
+            return None;
+        }
+        let live = self.sessions.get_mut(&id)?;
+        live.used = now;
+        let repeated =
+            live.last.as_ref().filter(|(known, _)| known == request).map(|(_, answer)| answer.clone());
+        let (answer, follows) = match repeated {
+            Some(answer) => (answer, None),
+            None => {
+                self.stats.commands += 1;
+                let (answer, follows) = self.carry_out(now, id, request);
+                if let Some(live) = self.sessions.get_mut(&id) {
+                    live.last = Some((request.clone(), follows.clone().unwrap_or_else(|| answer.clone())));
+                }
+                (answer, follows)
+            }
+        };
+        let session = &mut self.sessions.get_mut(&id)?.session;
+        let sealed = session.seal(&answer.encode())?;
+        let second = follows.and_then(|frame| session.seal(&frame.encode()));
+        if let Some(id) = closed_by(request, &answer) {
+            self.sessions.remove(&id);
+        }
+        Some((sealed, second))
+    }
+
+    fn carry_out(&mut self, now: Instant, id: u32, request: &Frame) -> (Frame, Option<Frame>) {
+        if let Some(code) = self.config.personality.busy.pop_front() {
+            return (request.response(code, &[]), None);
+        }
+        let Personality { behind, bridging: manner, .. } = &self.config.personality;
+        match (request.message.netfn_raw(), request.message.cmd()) {
+            (APP, bridge::SEND_MESSAGE) if !behind.is_empty() => {
+                let Passed { code, data, follows } =
+                    bridging::send(behind, *manner, &mut self.queue, request);
+                (request.response(code, &data), follows)
+            }
+            (APP, bridge::GET_MESSAGE) if !behind.is_empty() => {
+                let (code, data) = bridging::fetch(&mut self.queue);
+                (request.response(code, &data), None)
+            }
+            _ => (self.execute(now, id, request), None),
+        }
+    }
+
+    fn execute(&mut self, now: Instant, session_id: u32, request: &Frame) -> Frame {
         const INVALID_COMMAND: u8 = 0xC1;
         const TOO_SHORT: u8 = 0xC7;
         const INVALID_DATA: u8 = 0xCC;
@@ -341,7 +426,7 @@ impl BmcCore {
         let done = |data: &[u8]| request.response(0, data);
         let failed = |code| request.response(code, &[]);
         match (request.message.netfn_raw(), request.message.cmd()) {
-            (APP, 0x01) => done(&[0x20, 1, 0x09, 0x08, 0x02, 0x9F, 0x91, 0x12, 0, 0x02, 0x0F, 0, 0, 0, 0]),
+            (APP, 0x01) => done(&self.config.personality.device_id()),
             (APP, SET_PRIVILEGE) => self.set_privilege(session_id, request),
             (APP, CLOSE_SESSION) => match data.first_chunk::<4>().map(|id| u32::from_le_bytes(*id)) {
                 None => failed(TOO_SHORT),
@@ -350,15 +435,18 @@ impl BmcCore {
             },
             (APP, 0x37 | 0x38 | 0x54) => self.outside(request).unwrap_or_else(|| failed(INVALID_COMMAND)),
             (CHASSIS, GET_CHASSIS_STATUS) => {
-                done(&[u8::from(self.chassis.power()), 0, self.health.misc(), 0])
+                let power = self.mood.power(&self.config.personality, now, self.chassis.power());
+                done(&[u8::from(power), 0, self.health.misc(), 0])
             }
-            (CHASSIS, CHASSIS_CONTROL | CHASSIS_IDENTIFY | SET_BOOT_OPTIONS) if level < OPERATOR => failed(NO_PRIVILEGE),
+            (CHASSIS, CHASSIS_CONTROL | CHASSIS_IDENTIFY | SET_BOOT_OPTIONS) if level < OPERATOR => {
+                failed(NO_PRIVILEGE)
+            }
             (CHASSIS, CHASSIS_CONTROL) => {
                 match data.first().map(|byte| ChassisControl::from_number(byte & 0x0F)) {
                     None => failed(TOO_SHORT),
                     Some(None) => failed(INVALID_DATA),
                     Some(Some(control)) => {
-                        let code = self.control(control);
+                        let code = self.control(now, control);
                         if code == 0 {
                             self.health.control(control);
                             self.health.look(self.chassis.power());
@@ -374,6 +462,12 @@ impl BmcCore {
             (CHASSIS, SET_BOOT_OPTIONS) => match data {
                 [5, a, b, c, d, e] => {
                     self.chassis.set_boot_flags(BootFlags::decode([*a, *b, *c, *d, *e]));
+                    self.mood.set_flags(now);
+                    done(&[])
+                }
+                [3, ..] if self.config.personality.no_parameter_3 => failed(0x80),
+                [3, keep, ..] => {
+                    self.mood.keep_flags(*keep);
                     done(&[])
                 }
                 [0..=4, ..] => done(&[]),
@@ -382,6 +476,7 @@ impl BmcCore {
             },
             (CHASSIS, GET_BOOT_OPTIONS) => match data.first().map(|parameter| parameter & 0x7F) {
                 Some(5) => {
+                    self.expire_flags(now);
                     let [a, b, c, d, e] = self.chassis.boot_flags().encode();
                     done(&[1, 5, a, b, c, d, e])
                 }
@@ -412,25 +507,36 @@ impl BmcCore {
         }
     }
 
+    fn expire_flags(&self, now: Instant) {
+        if !self.mood.has_flags(&self.config.personality, now) {
+            self.chassis.set_boot_flags(BootFlags::default());
+        }
+    }
+
     /// Carries out Chassis Control; gives the completion code.
-    fn control(&self, control: ChassisControl) -> u8 {
+    fn control(&mut self, now: Instant, control: ChassisControl) -> u8 {
         const NOT_NOW: u8 = 0xD5;
+        let before = self.chassis.power();
         match control {
             ChassisControl::Cycle | ChassisControl::Reset | ChassisControl::Soft | ChassisControl::Diag
-                if !self.chassis.power() =>
+                if !before =>
             {
-                NOT_NOW
+                return NOT_NOW;
+            }
+            ChassisControl::Off if !before && self.config.personality.already_off != 0 => {
+                return self.config.personality.already_off;
             }
             ChassisControl::Off
             | ChassisControl::On
             | ChassisControl::Cycle
             | ChassisControl::Reset
             | ChassisControl::Diag
-            | ChassisControl::Soft => {
-                self.chassis.control(control);
-                0
-            }
+            | ChassisControl::Soft => {}
         }
+        self.expire_flags(now);
+        self.mood.changes(now, control, before);
+        self.chassis.control(control);
+        0
     }
 }
 
