@@ -17,6 +17,7 @@ use crate::command::Commands;
 use crate::console::say;
 use crate::disk::{self, Disk};
 use crate::image::hash::Expected;
+use crate::iscsi::Iscsi;
 use crate::options::Options;
 use crate::partition::layout::Layout;
 use crate::partition::tool;
@@ -109,6 +110,8 @@ pub struct Agent {
     pub client: Client,
     /// The disks of the machine.
     pub disks: Arc<Watch>,
+    /// What it exports.
+    pub iscsi: Iscsi,
     /// Seconds since the epoch.
     pub started_at: f64,
     session: RwLock<Option<Session>>,
@@ -147,8 +150,9 @@ impl Agent {
         }
     }
 
-    /// Remembers or forgets it.
+    /// Remembers or forgets it, and forgets what came by iSCSI.
     pub fn set_written(&self, written: Option<Written>) {
+        self.iscsi.forget();
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
     }
 }
@@ -172,6 +176,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         disks,
         commands: Arc::new(Commands::default()),
         client,
+        iscsi: Iscsi::default(),
         started_at,
         session: RwLock::new(None),
         written: Mutex::new(None),

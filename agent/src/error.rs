@@ -72,6 +72,9 @@ pub enum Failure {
     /// Software RAID could not be built or taken apart.
     #[error("{0}")]
     Raid(String),
+    /// The disk could not be exported by iSCSI, or not be taken back.
+    #[error("{0}")]
+    Iscsi(String),
     /// A step failed for a reason of its own.
     #[error("{0}")]
     Step(String),
@@ -115,6 +118,7 @@ impl Failure {
             }
             Self::Erase(_) => error_type::ERASE,
             Self::Raid(_) => error_type::SOFTWARE_RAID,
+            Self::Iscsi(_) => error_type::ISCSI,
             Self::Download { .. } | Self::Changed { .. } => error_type::DOWNLOAD,
             Self::Checksum { .. } => error_type::CHECKSUM,
             Self::TooLarge { .. } | Self::Io { .. } => error_type::WRITE,
@@ -147,6 +151,7 @@ impl Failure {
             Self::Boot(_) => (500, "Error preparing the disk for boot"),
             Self::Erase(_) => (500, "Error erasing block device"),
             Self::Raid(_) => (500, "Error configuring software RAID"),
+            Self::Iscsi(_) => (500, "Error starting iSCSI target"),
             Self::Step(_) => (500, "Step failed"),
             Self::VersionMismatch { .. } => (409, "Step list version mismatch"),
         };

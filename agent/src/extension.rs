@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferric_agent_wire::{
-    FinalizeRescueParams, ImageInfo, InstallBootloaderParams, PartitionUuids, Step, StepParams, SystemLogs,
-    WriteImageArgs, WritePhase, names,
+    FinalizeRescueParams, ImageInfo, InstallBootloaderParams, PartitionUuids, StartIscsiTargetParams, Step,
+    StepParams, SystemLogs, WriteImageArgs, WritePhase, names,
 };
 use serde_json::{Map, Value};
 use sha2::Digest;
@@ -23,7 +23,7 @@ use crate::partition::layout::Wanted;
 use crate::partition::loader::{self, Install};
 use crate::partition::{self, Plan};
 use crate::steps::{self, Activity};
-use crate::{boot, configdrive, hints, inject, inspect, logs, rescue, table};
+use crate::{boot, configdrive, hints, inject, inspect, iscsi, logs, rescue, table};
 
 /// The longest text of a checksum file, bytes.
 const CHECKSUM_FILE_BYTES: u64 = 1 << 20;
@@ -68,12 +68,15 @@ pub async fn dispatch(
             start(agent, name, move |agent, _| async move { install_bootloader(&agent, params).await })
         }
         names::GET_PARTITION_UUIDS => Ok(commands.record(name, partition_uuids(agent).await)),
-        names::SYNC => {
-            let synced = blocking(|| {
-                nix::unistd::sync();
-                Ok(Value::Null)
-            });
-            Ok(commands.record(name, synced.await))
+        names::SYNC => Ok(commands.record(name, sync(agent).await)),
+        names::START_ISCSI_TARGET => {
+            let params: StartIscsiTargetParams = read(params)?;
+            // sync, but never beside one that works on the disk
+            let exporting = agent.clone();
+            let work = || async move { iscsi::start(&exporting, params).await };
+            let entry = commands.start(name, None, work).map_err(Rejected::Busy)?;
+            entry.finished().await;
+            Ok(entry)
         }
         names::FINALIZE_RESCUE => {
             let outcome = finalize_rescue(agent, read(params)?).await;
@@ -89,11 +92,7 @@ pub async fn dispatch(
             Ok(commands.record(name, Err(Failure::Unsupported(text))))
         }
         names::LOCKDOWN => {
-            let synced = blocking(|| {
-                nix::unistd::sync();
-                Ok(Value::Null)
-            });
-            let entry = commands.record(name, synced.await);
+            let entry = commands.record(name, sync(agent).await);
             agent.lock_down();
             Ok(entry)
         }
@@ -105,7 +104,10 @@ pub async fn dispatch(
             });
             Ok(commands.record(name, collected.await))
         }
-        names::POWER_OFF => start(agent, name, move |agent, _| async move {
+        names::POWER_OFF => start_beside(agent, name, move |agent, _| async move {
+            if let Err(failure) = iscsi::take_back(&agent).await {
+                tracing::warn!(%failure, "the power goes all the same");
+            }
             tokio::time::sleep(BEFORE_POWER_OFF).await;
             say("power off");
             let power_off = agent.options.power_off.clone();
@@ -133,7 +135,23 @@ fn run_step(
     })
 }
 
+/// Starts a command that works on the disks: what is exported is taken back first.
 fn start<F>(
+    agent: &Arc<Agent>,
+    name: &str,
+    work: impl FnOnce(Arc<Agent>, Arc<ProgressCell>) -> F + Send + 'static,
+) -> Result<Arc<Entry>, Rejected>
+where
+    F: Future<Output = Result<Value, Failure>> + Send + 'static,
+{
+    start_beside(agent, name, |agent, progress| async move {
+        iscsi::take_back(&agent).await?;
+        work(agent, progress).await
+    })
+}
+
+/// Starts a command that goes on beside an exported disk, or sees to it itself.
+fn start_beside<F>(
     agent: &Arc<Agent>,
     name: &str,
     work: impl FnOnce(Arc<Agent>, Arc<ProgressCell>) -> F,
@@ -251,6 +269,16 @@ fn finish_disk(disk: &Disk, drive: Option<&[u8]>) -> Result<(), Failure> {
     table::tell_kernel(disk)
 }
 
+/// All is on the disk afterwards, also what came by iSCSI; that is over then.
+async fn sync(agent: &Agent) -> Result<Value, Failure> {
+    iscsi::take_back(agent).await?;
+    blocking(|| {
+        nix::unistd::sync();
+        Ok(Value::Null)
+    })
+    .await
+}
+
 async fn finalize_rescue(agent: &Agent, params: FinalizeRescueParams) -> Result<Value, Failure> {
     let Some(etc) = agent.options.rescue_etc.clone() else {
         return Err(Failure::Unsupported("there is nobody to rescue outside a ramdisk".to_owned()));
@@ -331,8 +359,8 @@ pub(crate) async fn inject_files(
         };
         tasks.push(wanted.check(fetched)?);
     }
-    let disk = match agent.written() {
-        Some(written) => written.disk,
+    let disk = match filled_disk(agent) {
+        Some(disk) => disk,
         None => named_disk(agent, instance_info, properties).await?,
     };
     let options = agent.options.clone();
@@ -346,14 +374,14 @@ pub(crate) async fn inject_files(
 }
 
 /// `instance_info` and `properties` of the node as the lookup told them.
-fn known_node(agent: &Agent) -> (Value, Value) {
+pub(crate) fn known_node(agent: &Agent) -> (Value, Value) {
     let node = agent.session().map(|session| session.node).unwrap_or_default();
     (node.instance_info.into(), node.properties.into())
 }
 
 /// The disk that root device hints choose, or the rule without hints; never one to keep: what cleaning must not erase,
 /// nothing else may write. Errors: `Parameters`, `NoDisk`.
-async fn root_disk(
+pub(crate) async fn root_disk(
     agent: &Agent,
     instance_info: Option<&Value>,
     properties: Option<&Value>,
@@ -379,9 +407,14 @@ async fn named_disk(
     root_disk(agent, instance_info, properties).await
 }
 
+/// The disk that this agent wrote, or that the conductor wrote by iSCSI.
+fn filled_disk(agent: &Agent) -> Option<Disk> {
+    agent.written().map(|written| written.disk).or_else(|| agent.iscsi.last())
+}
+
 fn written_disk(agent: &Agent) -> Result<Disk, Failure> {
-    let written = agent.written().map(|written| written.disk);
-    written.ok_or_else(|| Failure::Boot("no image has been written since this ramdisk started".to_owned()))
+    let nothing = || Failure::Boot("no image has been written since this ramdisk started".to_owned());
+    filled_disk(agent).ok_or_else(nothing)
 }
 
 async fn partition_uuids(agent: &Agent) -> Result<Value, Failure> {

@@ -23,6 +23,7 @@ pub mod inject;
 pub mod inspect;
 pub mod inventory;
 pub mod ipmi;
+pub mod iscsi;
 pub mod lldp;
 pub mod logs;
 pub mod options;

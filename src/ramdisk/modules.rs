@@ -101,6 +101,10 @@ const FILE_SYSTEMS: &[&str] = &[
     "af_packet",
 ];
 
+/// The kernel's own iSCSI target (LIO), by which the agent exports a disk; `configfs` is how it is set up.
+const TARGET: &[&str] =
+    &["configfs", "target_core_mod", "target_core_iblock", "iscsi_target_mod", "crc32c_intel"];
+
 /// One module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Module {
@@ -158,8 +162,8 @@ pub(super) fn select(folder: &Path, flavour: KernelFlavour) -> Result<Vec<Module
 
 fn wanted(flavour: KernelFlavour) -> Vec<&'static str> {
     match flavour {
-        KernelFlavour::Cloud => [CLOUD, FILE_SYSTEMS].concat(),
-        KernelFlavour::Generic => [CLOUD, GENERIC, FILE_SYSTEMS].concat(),
+        KernelFlavour::Cloud => [CLOUD, FILE_SYSTEMS, TARGET].concat(),
+        KernelFlavour::Generic => [CLOUD, GENERIC, FILE_SYSTEMS, TARGET].concat(),
     }
 }
 

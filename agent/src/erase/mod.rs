@@ -38,6 +38,16 @@ pub enum Extent {
     Express,
 }
 
+/// Wipes one disk's partition tables and signatures. Errors: I/O; `EBUSY` when it is in use.
+pub(crate) fn wipe_metadata(disk: &Disk, sys: &Path) -> io::Result<()> {
+    metadata::wipe(disk, sys)
+}
+
+/// Forgets what the kernel has read of a block device.
+pub(crate) fn flush_buffers(device: &fs::File) -> io::Result<()> {
+    ioctl::flush_buffers(device)
+}
+
 /// Erases the machine's disks. `node` is the node as the conductor sends it. Returns what was done, by disk. Blocks,
 /// for hours if it must.
 /// Errors: `Parameters` before anything is touched; `Erase` naming every disk that is not erased, with the reason.
