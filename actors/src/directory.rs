@@ -329,7 +329,7 @@ impl Directory {
         Ok(packed.map_err(|error| StoreError::other(error.to_string()))??)
     }
 
-    fn address(&self, node: Uuid) -> Option<Addr<NodeActor>> {
+    pub(crate) fn address(&self, node: Uuid) -> Option<Addr<NodeActor>> {
         self.inner.nodes.get(&node).map(|entry| entry.value().clone())
     }
 

@@ -2,7 +2,7 @@
 //! only then takes effect.
 //!
 //! The mailbox is the node's lock. It is held (`ctx.wait`) for the length of a commit and for nothing else; hardware
-//! work runs in the sibling actors and comes back as a message.
+//! work runs in the sibling actors and comes back as a message, and so does whatever was spawned (`turn`).
 
 mod agent;
 pub mod belongings;
@@ -16,6 +16,7 @@ mod ports;
 mod power;
 mod provision;
 mod reserve;
+mod turn;
 mod work;
 
 use std::future::ready;
@@ -458,7 +459,13 @@ impl NodeActor {
             if let Some(mut doing) = self.world.doing.get_mut(&self.node.uuid) {
                 doing.gives_up_at = self.gives_up_at;
             }
-            self.deadline = Some(ctx.run_later(limit, move |act, ctx| act.overdue(guard, ctx)));
+            let at = self.gives_up_at;
+            self.deadline = Some(Self::later(ctx, limit, move |act, ctx| {
+                // another clock may have been set before its turn came
+                if act.gives_up_at == at {
+                    act.overdue(guard, ctx);
+                }
+            }));
         }
     }
 
@@ -496,7 +503,9 @@ impl Actor for NodeActor {
         self.siblings = Some(Siblings { power, boot, deploy });
         self.schedule_power_sync(ctx, true);
         ctx.run_interval(self.world.settings.progress_interval.max(Duration::from_millis(50)), |act, ctx| {
-            act.look_at_step(ctx, false);
+            if act.state().is_wait() {
+                Self::in_turn(ctx, |act, ctx| act.look_at_step(ctx, false));
+            }
         });
         self.arm_again(ctx);
         self.take_up(ctx);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message};
+use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message};
 use ferric_drivers::DriverError;
 use ferric_machine::power::{self, SyncPolicy, Unreadable, Verdict};
 use ferric_machine::{Fault, PowerState, PowerTarget, State};
@@ -126,9 +126,9 @@ impl NodeActor {
                 return self.power_ended(ctx, to, Err(stopped("changing power", &error.to_string())));
             }
         };
-        ctx.spawn(asked.into_actor(self).map(move |result, act, ctx| {
+        self.afterwards(ctx, asked, move |result, act, ctx| {
             act.power_ended(ctx, to, answered("changing the power state", result));
-        }));
+        });
     }
 
     fn power_ended(
@@ -193,7 +193,7 @@ impl NodeActor {
             u32::from_be_bytes(self.node.uuid.as_bytes()[..4].try_into().expect("a uuid has 16 bytes"));
         let jitter = interval.mul_f64(f64::from(part) / f64::from(u32::MAX));
         let after = if first { jitter } else { interval };
-        ctx.run_later(after, |act, ctx| {
+        Self::later(ctx, after, |act, ctx| {
             act.sync_power(ctx);
             act.schedule_power_sync(ctx, false);
         });
@@ -212,7 +212,7 @@ impl NodeActor {
         }
         let before = self.node.generation;
         let ask = self.siblings().power.send(ReadPower { job, patient: false }).timeout(2 * QUESTION);
-        ctx.spawn(ask.into_actor(self).map(move |result, act, ctx| {
+        self.afterwards(ctx, ask, move |result, act, ctx| {
             let seen = answered("reading the power state", result);
             // something else happened to the node meanwhile: this reading may be older than that
             if act.node.generation != before {
@@ -228,7 +228,7 @@ impl NodeActor {
                     act.reconcile(ctx, seen);
                 }
             }
-        }));
+        });
     }
 
     /// The BMC answers again: what Ferric itself took out of service it puts back (states.md §5).

@@ -309,13 +309,13 @@ impl NodeActor {
         self.show(Progress { doing: "waiting for its turn".into(), ..Progress::default() }, None);
         let node = self.uuid();
         let enter = async move { places.enter(node).await };
-        ctx.spawn(enter.into_actor(self).map(move |place, act, ctx| {
+        self.afterwards(ctx, enter, move |place, act, ctx| {
             let Some(operation) = act.operation.as_mut().filter(|operation| operation.id == id) else {
                 return; // aborted or torn down meanwhile; the place is free again
             };
             operation.place = Some(place);
             act.start_step(ctx, 0);
-        }));
+        });
     }
 
     /// Commits that step `at` begins, and runs it.
