@@ -2,7 +2,7 @@
 //! kernel modules.
 //!
 //! The layers, from the wire up: [`pdu`] (framing, digests, every PDU of both sides), [`text`] (keys and values),
-//! `limits` (negotiation), `chap`, `login`, `scsi` (commands and sense data), `core` (a session without I/O),
+//! [`Negotiation`], [`Login`] with CHAP, [`scsi`] (commands and sense data), [`Core`] (a session without I/O),
 //! `link` (one connection on a task of its own), [`Session`] (a disk that outlives its connections), [`Writer`].
 //!
 //! # How a disk is written
@@ -30,5 +30,29 @@
 //! `IscsiSettings::patience`. Errors are [`IscsiError`]: text for `last_error` with what to do;
 //! `is_transient()` tells whether the same call may succeed later.
 
+mod chap;
+mod discovery;
+mod engine;
+mod error;
+mod limits;
+mod link;
+mod login;
 pub mod pdu;
+mod reaction;
+pub mod scsi;
+mod session;
+mod settings;
 pub mod text;
+mod wire;
+mod writer;
+mod zero;
+
+pub use chap::{Chap, MutualChap, response as chap_response};
+pub use discovery::{Discovered, discover};
+pub use engine::{Broken, Core, Event, Outcome, Token};
+pub use error::IscsiError;
+pub use limits::{BadKey, DigestChoice, Limits, Negotiation, Offer};
+pub use login::{Established, Login, LoginConfig, LoginError, Moved, Step};
+pub use session::{Disk, Session};
+pub use settings::{IscsiSettings, IscsiTarget};
+pub use writer::{Chunk, Holes, WriteOptions, Writer};
