@@ -1,6 +1,6 @@
 #!/bin/bash
 # build.sh OUT: puts OUT/kernel and OUT/ramdisk there, a deploy ramdisk of the Kilo era's protocol (see init). Made of
-# Debian's packages: its cloud kernel with the kernel's own iSCSI target, bash and busybox. Built once per content, into
+# Debian's packages: its cloud kernel with the kernel's own iSCSI target, bash, blkid and busybox. Built once per content, into
 # the cache of tests/e2e. Without OUT it prints the folder in the cache.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${1:+$(realpath -m "$1")}
@@ -48,10 +48,13 @@ build() {
     [ "$applet" = busybox ] || [ "$applet" = bash ] || ln -sf /bin/busybox "$tree/root/bin/$applet"
   done
   ln -s /bin/busybox "$tree/root/sbin/modprobe"
-  # this machine's bash: Debian's, with the libraries that it loads
-  install -m 755 /bin/bash "$tree/root/bin/bash"
-  ldd /bin/bash | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' | while read -r path; do
-    install -D -m 755 "$path" "$tree/root$path"
+  # this machine's, which are Debian's, with the libraries that they load; busybox has no blkid
+  local program
+  for program in /bin/bash /usr/sbin/blkid; do
+    install -D -m 755 "$program" "$tree/root$program"
+    ldd "$program" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' | while read -r path; do
+      install -D -m 755 "$path" "$tree/root$path"
+    done
   done
   install -m 755 "$here/init" "$tree/root/init"
   install -m 755 "$here/udhcpc.sh" "$tree/root/etc/udhcpc.sh"

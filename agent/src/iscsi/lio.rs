@@ -121,10 +121,12 @@ pub(super) fn start(export: &Export, options: &Options) -> Result<(), Failure> {
             if let Err(failure) = stop(options) {
                 tracing::warn!(%failure, "what was made of the target stays");
             }
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => format!(": TCP port {} is taken", export.port),
-                io::ErrorKind::ResourceBusy => format!(": {} is in use", export.device.display()),
-                _ => String::new(),
+            let hint = if error.kind() == io::ErrorKind::AddrInUse {
+                format!(": TCP port {} is taken", export.port)
+            } else if error.kind() == io::ErrorKind::ResourceBusy {
+                format!(": {} is in use", export.device.display())
+            } else {
+                String::new()
             };
             return Err(Failure::Iscsi(format!("LIO: {}: {error}{hint}", op.place())));
         }
