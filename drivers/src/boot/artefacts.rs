@@ -62,12 +62,13 @@ pub(super) const INSTANCE_FILES: (&str, &str) = ("kernel", "ramdisk");
 
 /// A node's script for iPXE: tries ten times with growing pauses, then switches the machine off.
 pub(super) fn ipxe_config(base: &str, kernel: &str, ramdisk: &str, line: &str) -> String {
+    let ip = if wants_address(line) { " ip=${ip}:${next-server}:${gateway}:${netmask}" } else { "" };
     format!(
         "#!ipxe\n\
          set attempt:int32 0\n\
          :deploy\n\
          imgfree\n\
-         kernel {base}/{kernel} {line} BOOTIF=${{mac}} initrd={ramdisk} || goto failed\n\
+         kernel {base}/{kernel} {line}{ip} BOOTIF=${{mac}} initrd={ramdisk} || goto failed\n\
          initrd {base}/{ramdisk} || goto failed\n\
          boot || goto failed\n\
          :failed\n\
@@ -100,14 +101,53 @@ pub(super) fn boot_ipxe() -> String {
 
 /// A node's configuration for PXELINUX.
 pub(super) fn pxelinux_config(folder: &str, kernel: &str, ramdisk: &str, line: &str) -> String {
+    let ipappend = if wants_address(line) { 3 } else { 2 };
     format!(
         "default deploy\n\
          prompt 0\n\
          label deploy\n\
          \x20 kernel {folder}/{kernel}\n\
          \x20 append initrd={folder}/{ramdisk} {line}\n\
-         \x20 ipappend 2\n"
+         \x20 ipappend {ipappend}\n"
     )
+}
+
+/// Ramdisks that export their disk over iSCSI by themselves take their address from the kernel line (deploy.md §A.1
+/// row 4); others ask for one.
+fn wants_address(line: &str) -> bool {
+    line.split_whitespace().any(|word| word.starts_with("iscsi_target_iqn="))
+}
+
+/// A node's script for iPXE that leads to its disk; firmware that cannot goes on to its next device.
+pub(super) fn ipxe_disk_config() -> String {
+    "#!ipxe\nsanboot --no-describe ||\nexit 1\n".to_owned()
+}
+
+/// A node's configuration for PXELINUX that leads to the disk with this identifier.
+pub(super) fn pxelinux_disk_config(disk: &str) -> String {
+    format!(
+        "default boot_whole_disk\n\
+         prompt 0\n\
+         label boot_whole_disk\n\
+         \x20 com32 chain.c32\n\
+         \x20 append mbr:{disk}\n"
+    )
+}
+
+/// A node's configuration for GRUB that leads to its disk: the loader that UEFI would start there.
+pub(super) fn grub_disk_config() -> String {
+    "set timeout=0\n\
+     set default=boot_whole_disk\n\
+     menuentry boot_whole_disk {\n\
+     \x20 search --no-floppy --file --set=root /EFI/BOOT/BOOTX64.EFI\n\
+     \x20 chainloader /EFI/BOOT/BOOTX64.EFI\n\
+     \x20 boot\n\
+     }\n\
+     menuentry next_device {\n\
+     \x20 exit 1\n\
+     }\n\
+     set fallback=next_device\n"
+        .to_owned()
 }
 
 /// A node's configuration for GRUB.

@@ -23,7 +23,7 @@ fn origin(name: &str) -> (&'static [&'static str], &'static str) {
         "bootx64.efi" => (&["shimx64.efi.signed", "shimx64.efi"], "shim-signed"),
         "grubx64.efi" => (&["grubnetx64.efi.signed"], "grub-efi-amd64-signed"),
         "pxelinux.0" | "lpxelinux.0" => (&[], "pxelinux"),
-        "ldlinux.c32" => (&[], "syslinux-common"),
+        "ldlinux.c32" | "chain.c32" | "libcom32.c32" | "libutil.c32" => (&[], "syslinux-common"),
         "undionly.kpxe" | "undionly.kkpxe" | "snponly.efi" | "ipxe.efi" => (&[], "ipxe"),
         _ => (&[], ""),
     }
@@ -60,6 +60,13 @@ fn install(settings: &PxeSettings) -> Result<LoaderReport, DriverError> {
         (tftp, &names.uefi_ipxe_bootfile_name),
         (http, &names.uefi_ipxe_bootfile_name),
     ];
+    // only instances that PXELINUX leads to their disk each time need these: nobody is told where they lack
+    for name in ["chain.c32", "libcom32.c32", "libutil.c32"] {
+        let target = tftp.join(name);
+        if let Some(source) = find(settings, name) {
+            copy(&source, &target).map_err(|error| io_error(&target, &error))?;
+        }
+    }
     let mut report = LoaderReport::default();
     for (root, name) in wanted {
         let target = root.join(name);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ferric_machine::BootMode;
 
 use super::artefacts::{
-    INSTANCE_FILES, file_names, grub_config, instance_line, ipxe_config, kernel_line, pxelinux_config,
+    INSTANCE_FILES, file_names, grub_config, grub_disk_config, instance_line, ipxe_config, ipxe_disk_config,
+    kernel_line, pxelinux_config, pxelinux_disk_config,
 };
 use super::folder::{Folder, blocking, io_error};
 use super::images::{ImageCache, Source};
@@ -51,7 +52,9 @@ impl Netboot {
     pub(super) async fn prepare(&self, node: &NodeView, params: &RamdiskParams) -> Result<()> {
         let (kernel, ramdisk) = self.sources(node, params.purpose)?;
         let line = kernel_line(node, params, &self.settings)?;
-        self.lay_out(node, (kernel, ramdisk), file_names(params.purpose), &line, params.boot_mode).await
+        let names = file_names(params.purpose);
+        let config = self.config(node, names, params.boot_mode, &line);
+        self.lay_out(node, Some(((kernel, ramdisk), names)), params.boot_mode, &config).await
     }
 
     /// Lays out kernel and ramdisk of an instance, at the same places as those of a ramdisk.
@@ -61,27 +64,33 @@ impl Netboot {
         boot: &InstanceBoot,
         mode: BootMode,
     ) -> Result<()> {
+        if let Some(disk) = &boot.disk {
+            let config = self.disk_config(disk, mode)?;
+            return self.lay_out(node, None, mode, &config).await;
+        }
         let source = |key, text| Source::of_instance(key, text, &self.settings.instance_paths);
         let images = (source("kernel", &boot.kernel)?, source("ramdisk", &boot.ramdisk)?);
         let line = instance_line(node, boot, &self.settings)?;
-        self.lay_out(node, images, INSTANCE_FILES, &line, mode).await
+        let config = self.config(node, INSTANCE_FILES, mode, &line);
+        self.lay_out(node, Some((images, INSTANCE_FILES)), mode, &config).await
     }
 
     async fn lay_out(
         &self,
         node: &NodeView,
-        (kernel, ramdisk): (Source, Source),
-        names: (&'static str, &'static str),
-        line: &str,
+        images: Option<((Source, Source), (&'static str, &'static str))>,
         mode: BootMode,
+        config: &str,
     ) -> Result<()> {
         let macs = macs(node)?;
-        let config = self.config(node, names, mode, line);
+        let config = config.to_owned();
         let folder = self.folder(node);
         let work = folder.clone();
         blocking(move || work.create().map_err(|error| io_error(&work.path(), &error))).await?;
-        self.images.provide(&kernel, folder.path().join(names.0)).await?;
-        self.images.provide(&ramdisk, folder.path().join(names.1)).await?;
+        if let Some(((kernel, ramdisk), names)) = images {
+            self.images.provide(&kernel, folder.path().join(names.0)).await?;
+            self.images.provide(&ramdisk, folder.path().join(names.1)).await?;
+        }
         let list = macs.clone();
         let before = blocking(move || {
             let before = folder.macs().map_err(|error| io_error(&folder.path(), &error))?;
@@ -136,6 +145,23 @@ impl Netboot {
             (BootVia::Pxe, BootMode::Bios) => pxelinux_config(&folder, kernel, ramdisk, line),
             (BootVia::Pxe, BootMode::Uefi) => grub_config(&folder, kernel, ramdisk, line),
         }
+    }
+
+    /// Leads to the disk with this identifier: its firmware does the rest (deploy.md §A.3 `boot_whole_disk`).
+    fn disk_config(&self, disk: &str, mode: BootMode) -> Result<String> {
+        let is_hex = |digits: &str| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !disk.strip_prefix("0x").is_some_and(is_hex) {
+            return Err(DriverError::Invalid {
+                section: "driver_internal_info",
+                key: "instance_boot".to_owned(),
+                reason: format!("'{disk}' is no identifier of a disk"),
+            });
+        }
+        Ok(match (self.via, mode) {
+            (BootVia::Ipxe, BootMode::Bios | BootMode::Uefi) => ipxe_disk_config(),
+            (BootVia::Pxe, BootMode::Bios) => pxelinux_disk_config(disk),
+            (BootVia::Pxe, BootMode::Uefi) => grub_disk_config(),
+        })
     }
 
     /// Kernel and ramdisk: driver_info wins over the configuration.

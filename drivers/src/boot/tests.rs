@@ -218,6 +218,7 @@ async fn an_instance_that_boots_over_the_network_takes_the_place_of_the_ramdisk(
         kernel: bench.settings.deploy_kernel.clone().unwrap(),
         ramdisk: bench.settings.deploy_ramdisk.clone().unwrap(),
         kernel_args: vec!["root=/dev/ram0".to_owned(), "quiet".to_owned()],
+        disk: None,
     };
     let node = node();
     let boot = IpxeBoot::new(bench.settings.clone(), bench.ports.clone());
@@ -258,14 +259,22 @@ async fn an_instance_cannot_name_any_file_of_this_host() {
     for file in
         ["/etc/passwd", "file:///etc/passwd", &format!("{}/../../etc/passwd", bench.dir.path().display())]
     {
-        let instance =
-            InstanceBoot { kernel: file.to_owned(), ramdisk: allowed.clone(), kernel_args: Vec::new() };
+        let instance = InstanceBoot {
+            kernel: file.to_owned(),
+            ramdisk: allowed.clone(),
+            kernel_args: Vec::new(),
+            disk: None,
+        };
         let error = boot.prepare_instance(&node(), &instance, BootMode::Uefi).await.unwrap_err();
         assert!(error.to_string().contains("file_url_allowed_paths"), "{file}: {error}");
     }
     let link = bench.dir.path().join("link");
     std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-    let instance =
-        InstanceBoot { kernel: link.display().to_string(), ramdisk: allowed, kernel_args: Vec::new() };
+    let instance = InstanceBoot {
+        kernel: link.display().to_string(),
+        ramdisk: allowed,
+        kernel_args: Vec::new(),
+        disk: None,
+    };
     assert!(boot.prepare_instance(&node(), &instance, BootMode::Uefi).await.is_err(), "a link leads out");
 }

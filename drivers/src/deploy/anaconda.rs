@@ -137,7 +137,7 @@ impl AnacondaDeploy {
         let (stage2, _) = self.stage2(node)?;
         let kernel_args =
             vec![format!("inst.ks={}/ks.cfg", self.base(node)), format!("inst.stage2={stage2}")];
-        Ok(InstanceBoot { kernel: named("kernel")?, ramdisk: named("ramdisk")?, kernel_args })
+        Ok(InstanceBoot { kernel: named("kernel")?, ramdisk: named("ramdisk")?, kernel_args, disk: None })
     }
 
     /// The text of the template; `None` is the default one.

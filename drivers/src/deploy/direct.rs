@@ -87,6 +87,11 @@ impl DirectDeploy {
         node.boot_mode(self.settings.default_boot_mode)
     }
 
+    /// What talks to agents.
+    pub(super) fn agents(&self) -> &AgentClient {
+        &self.agents
+    }
+
     /// Takes away what was laid out for the agent to fetch.
     async fn forget_image(&self, node: &NodeView) -> Result<()> {
         match &self.served {
@@ -206,34 +211,7 @@ impl DirectDeploy {
                 prep_boot_part_uuid: known.prep_boot_partition,
                 target_boot_mode: Some(mode.as_str().into()),
             };
-            let params = serde_json::to_value(params).expect("plain data");
-            let Value::Object(params) = params else { unreachable!("a struct serialises to an object") };
-            let deadline = Instant::now() + self.settings.command_within;
-            let mut command = self.begin_bootloader(agent, context, params, deadline).await?;
-            while command.command_status == CommandStatus::Running {
-                if Instant::now() > deadline {
-                    return Err(DriverError::AgentCommand {
-                        command: names::INSTALL_BOOTLOADER.into(),
-                        reason: format!("still running after {} s", self.settings.command_within.as_secs()),
-                    });
-                }
-                sleep(self.settings.poll_interval).await;
-                let all = match self.agents.list(agent).await {
-                    Ok(all) => all,
-                    // one lost answer is no failure; the deadline decides
-                    Err(error) if error.is_transient() => continue,
-                    Err(error) => return Err(error),
-                };
-                command = all.into_iter().find(|one| one.id == command.id).ok_or_else(|| {
-                    DriverError::AgentCommand {
-                        command: names::INSTALL_BOOTLOADER.into(),
-                        reason: "the agent has forgotten the command; was the machine restarted?".into(),
-                    }
-                })?;
-            }
-            if command.command_status != CommandStatus::Succeeded {
-                return Err(failed(names::INSTALL_BOOTLOADER, &command));
-            }
+            self.install_bootloader(context, agent, params).await?;
         }
         context.asks.boot_from_disk().await?;
         let Some(root) = partitions.and_then(|uuids| uuids.root) else { return Ok(StepOutcome::Done) };
@@ -241,6 +219,44 @@ impl DirectDeploy {
         keep.insert(ROOT.into(), Value::String(root));
         keep.insert(partition::LAST.into(), Value::Object(Layout::of(&context.node)?.remember()));
         Ok(StepOutcome::Found(Box::new(Found { keep, ..Found::default() })))
+    }
+
+    /// Has the agent install a boot loader and waits for it.
+    pub(super) async fn install_bootloader(
+        &self,
+        context: &StepContext,
+        agent: &AgentHandle,
+        params: InstallBootloaderParams,
+    ) -> Result<()> {
+        let params = serde_json::to_value(params).expect("plain data");
+        let Value::Object(params) = params else { unreachable!("a struct serialises to an object") };
+        let deadline = Instant::now() + self.settings.command_within;
+        let mut command = self.begin_bootloader(agent, context, params, deadline).await?;
+        while command.command_status == CommandStatus::Running {
+            if Instant::now() > deadline {
+                return Err(DriverError::AgentCommand {
+                    command: names::INSTALL_BOOTLOADER.into(),
+                    reason: format!("still running after {} s", self.settings.command_within.as_secs()),
+                });
+            }
+            sleep(self.settings.poll_interval).await;
+            let all = match self.agents.list(agent).await {
+                Ok(all) => all,
+                // one lost answer is no failure; the deadline decides
+                Err(error) if error.is_transient() => continue,
+                Err(error) => return Err(error),
+            };
+            command = all.into_iter().find(|one| one.id == command.id).ok_or_else(|| {
+                DriverError::AgentCommand {
+                    command: names::INSTALL_BOOTLOADER.into(),
+                    reason: "the agent has forgotten the command; was the machine restarted?".into(),
+                }
+            })?;
+        }
+        if command.command_status != CommandStatus::Succeeded {
+            return Err(failed(names::INSTALL_BOOTLOADER, &command));
+        }
+        Ok(())
     }
 
     /// Starts the command, or finds the one that was started before a restart of this process. An agent that is busy
@@ -275,7 +291,9 @@ impl DirectDeploy {
         }
     }
 
-    async fn tear_down_agent(&self, context: &StepContext) -> Result<StepOutcome> {
+    /// Switches the machine off, by its agent if that does it. Of one that must not be switched off, everything is put
+    /// onto its disk.
+    pub(super) async fn tear_down_agent(&self, context: &StepContext) -> Result<StepOutcome> {
         if context.asks.keeps_power() {
             // this machine is restarted into its image: what the ramdisk wrote has to be on the disk by then
             if let Some(agent) = &context.agent {

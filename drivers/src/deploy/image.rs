@@ -158,7 +158,8 @@ pub(crate) async fn resolve(
     })
 }
 
-async fn probe(http: &reqwest::Client, url: &Url) -> Result<()> {
+/// Whether the server has it. Errors: `Image`.
+pub(super) async fn probe(http: &reqwest::Client, url: &Url) -> Result<()> {
     let head =
         http.head(url.clone()).timeout(PROBE).send().await.map_err(|error| unreachable_(url, &error))?;
     let status = match head.status() {
@@ -180,7 +181,8 @@ async fn probe(http: &reqwest::Client, url: &Url) -> Result<()> {
     })
 }
 
-async fn fetch(http: &reqwest::Client, file: &Url, image: &Url) -> Result<(String, String)> {
+/// Algorithm and value of `image` in the checksum file `file`. Errors: `Image`.
+pub(super) async fn fetch(http: &reqwest::Client, file: &Url, image: &Url) -> Result<(String, String)> {
     let mut answer =
         http.get(file.clone()).timeout(PROBE).send().await.map_err(|error| unreachable_(file, &error))?;
     if !answer.status().is_success() {
@@ -247,7 +249,7 @@ fn unreachable_(url: &Url, error: &reqwest::Error) -> DriverError {
 }
 
 /// The URL without user, password and query: what may be shown.
-fn shown(url: &Url) -> String {
+pub(super) fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), host(url), url.path())
 }
 

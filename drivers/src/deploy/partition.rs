@@ -26,12 +26,12 @@ pub(super) fn is_partition(node: &NodeView) -> Result<bool> {
 /// Sizes and label of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    root_gb: u64,
-    swap_mb: u64,
-    ephemeral_gb: u64,
-    ephemeral_format: Option<String>,
-    preserve_ephemeral: bool,
-    label: Option<&'static str>,
+    pub(super) root_gb: u64,
+    pub(super) swap_mb: u64,
+    pub(super) ephemeral_gb: u64,
+    pub(super) ephemeral_format: Option<String>,
+    pub(super) preserve_ephemeral: bool,
+    pub(super) label: Option<&'static str>,
 }
 
 impl Layout {
@@ -113,7 +113,8 @@ fn label(node: &NodeView) -> Result<Option<&'static str>> {
     }
 }
 
-fn number(node: &NodeView, key: &str) -> Result<Option<u64>> {
+/// A size of `instance_info`.
+pub(super) fn number(node: &NodeView, key: &str) -> Result<Option<u64>> {
     let read = match node.instance_info.get(key) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Number(number)) => number.as_u64(),

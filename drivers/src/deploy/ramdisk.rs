@@ -34,7 +34,7 @@ fn instance(node: &NodeView) -> Result<InstanceBoot> {
     let mut kernel_args = vec!["root=/dev/ram0".to_owned()];
     let own = node.instance_str("ramdisk_kernel_arguments").unwrap_or_default();
     kernel_args.extend(own.split_whitespace().map(str::to_owned));
-    Ok(InstanceBoot { kernel: named("kernel")?, ramdisk: named("ramdisk")?, kernel_args })
+    Ok(InstanceBoot { kernel: named("kernel")?, ramdisk: named("ramdisk")?, kernel_args, disk: None })
 }
 
 /// Makes the instance the node's boot and remembers it.

@@ -67,9 +67,10 @@ pub trait BootInterface: Send + Sync {
     }
 }
 
-/// How an instance boots that does not boot from its disk (deploy interfaces `ramdisk` and `anaconda`). Kept in
+/// How an instance boots that does not boot from its disk by itself (deploy interfaces `ramdisk`, `anaconda`, and
+/// `iscsi` with `boot_option` netboot). Kept in
 /// driver_internal_info as `instance_boot`, so that it can be laid out again after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct InstanceBoot {
     /// Path or URL of the kernel.
     pub kernel: String,
@@ -77,4 +78,7 @@ pub struct InstanceBoot {
     pub ramdisk: String,
     /// Kernel arguments, in order.
     pub kernel_args: Vec<String>,
+    /// Instead of a kernel: the disk with this identifier in its MBR (`0x…`), as its firmware would boot it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
 }
