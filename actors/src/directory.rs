@@ -25,7 +25,7 @@ use crate::error::NodeError;
 use crate::governor::Governor;
 use crate::job::stopped;
 use crate::message::{
-    CallVendor, Describe, DriverInfo, GetBootDevice, GetConsole, GetIndicator, GetIndicators,
+    AttachConsole, CallVendor, Describe, DriverInfo, GetBootDevice, GetConsole, GetIndicator, GetIndicators,
     GetVendorMethods, GetVmedia, Heartbeat, Lookup, SetMaintenance, SupportedBootDevices, Told, UpdatePort,
     Validate, VendorAnswer,
 };
@@ -600,6 +600,7 @@ fn needs_lock<M: 'static>() -> bool {
     ];
     !free.contains(&TypeId::of::<M>())
 }
+        TypeId::of::<AttachConsole>(),
 
 fn unknown_driver(name: &str) -> NodeError {
     NodeError::NotFound { what: "Driver", id: name.to_owned() }

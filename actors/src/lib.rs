@@ -27,6 +27,7 @@ mod world;
 pub use directory::Directory;
 pub use doing::Doing;
 pub use error::NodeError;
+pub use ferric_drivers::console::{Attachment, Told, Unheard};
 pub use ferric_drivers::flow::Asked;
 pub use ferric_drivers::inspect::rules::validate_rule as validate_inspection_rule;
 pub use ferric_drivers::interface::{IndicatorState, Kind, VendorMethod, VmediaAsk};

@@ -14,6 +14,7 @@ mod health;
 mod personality;
 mod sdr;
 mod sel;
+mod sol;
 mod v15;
 
 use std::net::{SocketAddr, UdpSocket as StdSocket};
@@ -34,6 +35,7 @@ pub use self::fleet::BmcFleet;
 pub(crate) use self::fleet::raise_file_limit;
 pub use self::health::Storage;
 pub use self::personality::Personality;
+pub use self::sol::{Serial, SerialIn, SerialOut, ToyMachine, UnixSerial};
 
 /// Datagrams answered before other tasks get a turn.
 const BATCH: usize = 32;
@@ -71,8 +73,9 @@ impl Bmc {
     ) -> std::io::Result<Self> {
         let address = socket.local_addr()?;
         let socket = Arc::new(socket);
-        let state =
-            Arc::new(Mutex::new(State { core: BmcCore::new(config, chassis), faults: Faults::default() }));
+        let mut core = BmcCore::new(config, chassis);
+        core.sol.set_port(address.port());
+        let state = Arc::new(Mutex::new(State { core, faults: Faults::default() }));
         let task = tokio::spawn(serve(socket, Arc::clone(&state))).abort_handle();
         Ok(Self { address, state, task })
     }
@@ -86,6 +89,37 @@ impl Bmc {
     /// From now on it misbehaves like this.
     pub fn set_faults(&self, faults: Faults) {
         lock(&self.state).faults = faults;
+    }
+
+    /// From now on its serial line leads there; at first it leads to a [`ToyMachine`].
+    pub fn set_serial(&self, serial: Arc<dyn Serial>) {
+        lock(&self.state).core.sol.set_serial(serial);
+    }
+
+    /// Its serial line counts as active, in a session that nobody knows any more.
+    pub fn occupy_sol(&self) {
+        lock(&self.state).core.sol.occupy();
+    }
+
+    /// Serial over LAN is enabled or not, as by Set SOL Configuration Parameters.
+    pub fn enable_sol(&self, on: bool) {
+        lock(&self.state).core.sol.enabled = on;
+    }
+
+    /// Ends the serial line and says so, as some BMCs do when the machine loses power.
+    pub fn drop_sol(&self) {
+        lock(&self.state).core.sol.drop_line();
+    }
+
+    /// Whether its serial line is active.
+    #[must_use]
+    pub fn sol_active(&self) -> bool {
+        lock(&self.state).core.sol.is_active()
+    }
+
+    /// From now on it is of this make.
+    pub fn set_personality(&self, personality: Personality) {
+        lock(&self.state).core.config.personality = personality;
     }
 
     /// Loses every session, as a restart of the BMC does.
@@ -118,19 +152,34 @@ impl Drop for Bmc {
 }
 
 async fn serve(socket: Arc<UdpSocket>, state: Arc<Mutex<State>>) {
+    let wake = lock(&state).core.sol.wake();
     loop {
-        if let Err(error) = socket.readable().await {
-            tracing::warn!(%error, "a simulated BMC lost its socket");
-            return;
+        tokio::select! {
+            readable = socket.readable() => if let Err(error) = readable {
+                tracing::warn!(%error, "a simulated BMC lost its socket");
+                return;
+            },
+            () = wake.notified() => {}
         }
         answer_batch(&socket, &state);
         tokio::task::yield_now().await;
     }
 }
 
+/// Sends what the serial line has to say. The lock is the caller's.
+fn send_unasked(socket: &Arc<UdpSocket>, state: &mut State) {
+    for (to, datagram) in state.core.unasked(Instant::now()) {
+        if state.faults.fate() == Fate::Passes {
+            let wait = state.faults.wait();
+            send(socket, to, &datagram, wait);
+        }
+    }
+}
+
 /// Answers what waits at the socket. Not async, so that the buffer lies on the stack and not in each BMC's task.
 fn answer_batch(socket: &Arc<UdpSocket>, state: &Mutex<State>) {
     let mut buffer = [0; MAX_DATAGRAM];
+    send_unasked(socket, &mut lock(state));
     for _ in 0..BATCH {
         let Ok((len, from)) = socket.try_recv_from(&mut buffer) else { return };
         let mut state = lock(state);
@@ -138,6 +187,7 @@ fn answer_batch(socket: &Arc<UdpSocket>, state: &Mutex<State>) {
             continue;
         }
         let wrong_password = state.faults.wrong_password;
+        state.core.from = from;
         for reply in state.core.receive(Instant::now(), &buffer[..len], wrong_password) {
             for (fate, wait) in
                 [(state.faults.fate(), state.faults.wait()), (state.faults.second(), state.faults.wait())]

@@ -475,6 +475,8 @@ pub const PORT_FILTERS: &[Arg] = PORTS_ARGS.split_at(7).0;
 pub const PLAIN_ARGS: &[Arg] = &[LIMIT, MARKER, SORT_KEY, SORT_DIR, FIELDS, DETAIL];
 /// `…/detail` below another resource.
 pub const SUB_DETAIL_ARGS: &[Arg] = PLAIN_ARGS.split_at(PLAIN_ARGS.len() - 2).0;
+/// `GET /v1/ferric/nodes/{ident}/console`.
+pub const TERMINAL_ARGS: &[Arg] = &[arg("write", 1)];
 /// `GET /v1/ferric/events`.
 pub const EVENTS_ARGS: &[Arg] = &[arg("after", 1), arg("node", 1), arg("kind", 1)];
 /// `GET /v1/ferric/nodes/{ident}/steps`.

@@ -322,6 +322,7 @@ operations! {
     GET    "/v1/ferric/queue"               1 NotFound NO_ARGS, 200 Nothing, Named("Queue"), "Shows who waits for a place";
     GET    "/v1/ferric/nodes/{ident}/doing" 1 NotFound NO_ARGS, 200 Nothing, Named("NodeDoing"), "Shows what a node is doing";
     GET    "/v1/ferric/nodes/{ident}/steps" 1 NotFound g::STEPS_ARGS, 200 Nothing, Named("NodeSteps"), "Shows the steps of a node's last work";
+    GET    "/v1/ferric/nodes/{ident}/console" 1 NotFound g::TERMINAL_ARGS, 101 Nothing, Nothing, "Opens a node's serial console, as a WebSocket";
     GET    "/v1/ferric/events"              1 NotFound g::EVENTS_ARGS, 200 Nothing, Named("EventStream"), "Follows what happens, as server-sent events";
 }
 

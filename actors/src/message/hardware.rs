@@ -1,6 +1,7 @@
 //! What may be asked of a machine's hardware beyond its power and its boot device (api.md §3.5).
 
 use actix::Message;
+use ferric_drivers::console::Attachment;
 use ferric_drivers::interface::{Attached, IndicatorState, Indicators, Json, VendorMethod, VmediaAsk};
 use ferric_machine::BootMode;
 use serde_json::Value;
@@ -16,6 +17,15 @@ pub struct SetTargetRaidConfig(pub Json);
 #[derive(Message)]
 #[rtype(result = "Result<Option<Json>, NodeError>")]
 pub struct GetConsole;
+
+/// `GET /v1/ferric/nodes/{ident}/console`: watches the console, and types if it `wants` to and nobody else does. Refused
+/// while the console is off.
+#[derive(Message)]
+#[rtype(result = "Result<Attachment, NodeError>")]
+pub struct AttachConsole {
+    /// To type.
+    pub wants: bool,
+}
 
 /// `PUT …/states/console`. Answers once the order is committed; it is carried out afterwards.
 #[derive(Message)]

@@ -290,6 +290,7 @@ impl Handler<DeleteNode> for NodeActor {
         }
         let (uuid, store) = (node.uuid, self.world.store.clone());
         let job = self.job().ok();
+        let console = job.clone().filter(|_| node.console_enabled);
         let bmc = job.as_ref().and_then(|job| job.bound.power.bmc(&job.view));
         let gone = events::NewEvent {
             node: Some(uuid),
@@ -325,6 +326,15 @@ impl Handler<DeleteNode> for NodeActor {
                     }
                     Err(_) => {
                         tracing::warn!(node = %uuid, "the removal of the deleted node's boot files takes long")
+                    }
+                }
+                // and nobody looks at it any more
+                if let Some(job) = console {
+                    let close = isolated("closing the console", CancellationToken::new(), async move {
+                        job.bound.console.stop(&job.view).await
+                    });
+                    if let Ok(Err(error)) = tokio::time::timeout(TIDY, close).await {
+                        tracing::warn!(node = %uuid, %error, "the console of the deleted node was not closed");
                     }
                 }
             }

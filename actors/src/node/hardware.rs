@@ -11,6 +11,7 @@ use ferric_machine::Fault;
 use ferric_schema::JsonText;
 use serde_json::{Value, json};
 
+use tokio::time::timeout;
 use super::NodeActor;
 use super::orders::{Order, PlaceOrder};
 use crate::error::NodeError;
@@ -121,8 +122,15 @@ impl Handler<GetConsole> for NodeActor {
             job.bound.console.validate(&job.view)?;
             Ok(Arc::new(job))
         });
-        self.question("looking for the console", job, |job| async move {
-            job.bound.console.console(&job.view).await.map(Some)
+        // nobody asks the BMC: there is no turn to wait for
+        Box::pin(async move {
+            let job = job?;
+            let looking = isolated("looking for the console", job.cancel.clone(), async move {
+                timeout(QUESTION, job.bound.console.console(&job.view))
+                    .await
+                    .unwrap_or_else(|_| Err(stopped("looking for the console", "it never answered")))
+            });
+            Ok(Some(looking.await?))
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 pub mod belongings;
+mod consoles;
 mod fields;
 mod found;
 mod hardware;

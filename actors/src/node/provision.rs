@@ -236,6 +236,7 @@ impl NodeActor {
         }
         self.take_up_power(ctx);
         self.take_up_order(ctx);
+        self.take_up_console(ctx);
     }
 
     /// A clean-up after work that did not come to its end is under way.

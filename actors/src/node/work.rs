@@ -173,6 +173,11 @@ impl NodeActor {
             self.resting = false;
             self.world.doing.remove(&self.uuid());
         }
+        match next.work {
+            Some(Work::TearDown) => self.let_go_of_console(ctx),
+            Some(Work::Deploy | Work::Adopt) => self.take_up_console(ctx),
+            Some(_) | None => {}
+        }
         if self.state().is_wait()
             && let Some(purpose) =
                 self.operation.as_ref().filter(|it| it.place.is_none()).map(|it| it.purpose)

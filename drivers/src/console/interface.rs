@@ -100,6 +100,10 @@ impl ConsoleInterface for IpmitoolSocat {
         Ok(info)
     }
 
+    fn is_open(&self, node: &NodeView) -> bool {
+        self.consoles.is_open(node.uuid)
+    }
+
     async fn attach(&self, node: &NodeView, wants: bool) -> Result<Attachment> {
         match self.consoles.attach(node.uuid, wants).await {
             None => Err(Self::closed()),

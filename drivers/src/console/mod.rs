@@ -273,6 +273,13 @@ impl Consoles {
         console.as_ref().map(|console| console.port)
     }
 
+    /// Whether a node's console is open, or is being opened or closed just now.
+    #[must_use]
+    pub fn is_open(&self, node: Uuid) -> bool {
+        let slot = locked(&self.inner.consoles).get(&node).cloned();
+        slot.is_some_and(|slot| slot.try_lock().map_or(true, |console| console.is_some()))
+    }
+
     /// How the line of a node's console is, in words; `None` while none is open or one is being opened.
     #[must_use]
     pub fn state(&self, node: Uuid) -> Option<Arc<str>> {

@@ -15,6 +15,10 @@ pub trait ConsoleInterface: Interface {
     async fn stop(&self, node: &NodeView) -> Result<Json>;
     /// Where it is, as `console_info` shows it: `type` and `url`, or empty.
     async fn console(&self, node: &NodeView) -> Result<Json>;
+    /// Whether it is open, or needs no opening after a restart of Ferric.
+    fn is_open(&self, _node: &NodeView) -> bool {
+        true
+    }
     /// Attaches someone to it who watches, and types if he `wants` to and nobody else does.
     async fn attach(&self, node: &NodeView, _wants: bool) -> Result<Attachment> {
         Err(unsupported(node, "a console that can be shown here"))

@@ -14,6 +14,10 @@ pub trait Chassis: Send + Sync {
     fn boot_flags(&self) -> BootFlags;
     /// Somebody set the boot flags.
     fn set_boot_flags(&self, flags: BootFlags);
+    /// What its software does, for its serial console; `None` while there is nothing to say.
+    fn doing(&self) -> Option<String> {
+        None
+    }
 }
 
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! The BMC itself, without I/O: datagram in, datagram out.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use ferric_drivers::protocol::ipmi::{bridge, v15};
 use super::bridging::{self, Passed};
 use super::health::Health;
 use super::personality::Mood;
+use super::sol::{Outgoing, Sol, ToyMachine};
 use super::v15::Challenge;
 use super::{Chassis, Personality};
 
@@ -128,6 +130,9 @@ pub(super) struct BmcCore {
     pub(super) config: BmcConfig,
     chassis: Arc<dyn Chassis>,
     pub(super) health: Health,
+    pub(super) sol: Sol,
+    /// Who sent the datagram that is being answered.
+    pub(super) from: SocketAddr,
     pending: VecDeque<Pending>,
     pub(super) challenges: VecDeque<Challenge>,
     pub(super) sessions: HashMap<u32, Live>,
@@ -152,6 +157,14 @@ impl BmcCore {
     pub(super) fn new(config: BmcConfig, chassis: Arc<dyn Chassis>) -> Self {
         Self {
             health: Health::new(&config.guid),
+            sol: {
+                let mut sol = Sol::new(Arc::new(ToyMachine(chassis.clone())));
+                if config.personality.stale_sol {
+                    sol.occupy();
+                }
+                sol
+            },
+            from: SocketAddr::from(([0, 0, 0, 0], 0)),
             config,
             chassis,
             pending: VecDeque::new(),
@@ -172,6 +185,29 @@ impl BmcCore {
         self.sessions.clear();
         self.pending.clear();
         self.challenges.clear();
+        self.sol.forget();
+    }
+
+    /// Datagrams of the serial line that nobody asked for.
+    pub(super) fn unasked(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut all = Vec::new();
+        for Outgoing { session, peer, payload } in self.sol.outgoing(now) {
+            let Some(Live { session: Open::Plus(session), .. }) = self.sessions.get_mut(&session) else {
+                continue;
+            };
+            let Some(iv) = random() else { continue };
+            all.push((peer, session.seal_as(PayloadType::Sol, &payload, iv)));
+        }
+        all
+    }
+
+    fn serial(&mut self, now: Instant, packet: &Plus<'_>) -> Option<Vec<u8>> {
+        let live = self.sessions.get_mut(&packet.session_id)?;
+        let Open::Plus(session) = &mut live.session else { return None };
+        let payload = session.open_as(PayloadType::Sol, packet).ok()?;
+        live.used = now;
+        let reply = self.sol.receive(now, packet.session_id, self.from, &payload)?;
+        Some(session.seal_as(PayloadType::Sol, &reply, random()?))
     }
 
     /// The answers to a datagram: none, one, or more.
@@ -203,10 +239,8 @@ impl BmcCore {
                 PayloadType::OpenSessionRequest => one(self.open(now, plus.payload)),
                 PayloadType::Rakp1 => one(self.rakp1(plus.payload, wrong_password)),
                 PayloadType::Rakp3 => one(self.rakp3(now, plus.payload, wrong_password)),
-                PayloadType::Sol
-                | PayloadType::OpenSessionResponse
-                | PayloadType::Rakp2
-                | PayloadType::Rakp4 => None,
+                PayloadType::Sol => one(self.serial(now, &plus)),
+                PayloadType::OpenSessionResponse | PayloadType::Rakp2 | PayloadType::Rakp4 => None,
             },
         }
     }
@@ -392,6 +426,7 @@ impl BmcCore {
         let second = follows.and_then(|frame| session.seal(&frame.encode()));
         if let Some(id) = closed_by(request, &answer) {
             self.sessions.remove(&id);
+            self.sol.session_ended(id);
         }
         Some((sealed, second))
     }
@@ -423,6 +458,15 @@ impl BmcCore {
         let data = request.message.data();
         let level = self.sessions.get(&session_id).map_or(0, |live| live.level);
         self.health.look(self.chassis.power());
+        let about = (request.message.netfn_raw(), request.message.cmd());
+        let lives =
+            |id| self.sessions.get(&id).is_some_and(|live| now.duration_since(live.used) < SESSION_TIMEOUT);
+        if let Some(answer) = self.sol.command(about, data, (session_id, level, self.from), lives) {
+            return match answer {
+                Ok(data) => request.response(0, &data),
+                Err(code) => request.response(code, &[]),
+            };
+        }
         let done = |data: &[u8]| request.response(0, data);
         let failed = |code| request.response(code, &[]);
         match (request.message.netfn_raw(), request.message.cmd()) {

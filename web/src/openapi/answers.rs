@@ -152,6 +152,7 @@ fn success(row: &Operation, about: &About<'_>) -> Value {
         201 => "Created.",
         202 => "Accepted: it goes on by itself.",
         204 => "Done.",
+        101 => "The connection is a WebSocket from here on: binary frames are the console's bytes, text frames JSON.",
         _ => "As asked.",
     };
     let located =

@@ -45,6 +45,7 @@ pub(super) fn of_argument(name: &str) -> &'static str {
         "addresses" => "MAC addresses of the machine, with commas between.",
         "microversion" => "The microversion to describe; the newest unless said.",
         _ => "",
+        "write" => "Whether to type, as soon as nobody else does; otherwise only to watch.",
     }
 }
 

@@ -42,6 +42,7 @@ mod states;
 mod steps;
 mod traits;
 mod vendor;
+mod terminal;
 mod vifs;
 mod vmedia;
 mod volume;
@@ -74,6 +75,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .configure(console::configure)
         .configure(boot_mode::configure)
         .configure(indicators::configure)
+        .configure(terminal::configure)
         .configure(bios::configure)
         .configure(firmware::configure)
         .configure(vmedia::configure)
