@@ -94,6 +94,8 @@ impl Directory {
             allocator: OnceLock::new(),
             supervisor: supervisor.clone(),
             doing: DashMap::new(),
+            readings: DashMap::new(),
+            sensor_places: tokio::sync::Semaphore::new(settings.sensors.workers.max(1)),
             ports: PortBook::new(index),
             store,
             registry,
@@ -246,6 +248,7 @@ impl Directory {
         self.inner.nodes.remove(&id);
         self.inner.world.ports.set(id, &[]);
         self.inner.world.doing.remove(&id);
+        self.inner.world.readings.remove(&id);
     }
 
     /// Enrols a node: resolves its interfaces, stores it, starts its actors. Interface fields that are unset get their
@@ -521,6 +524,12 @@ impl Directory {
         BTreeMap::from([("deploy", world.deploys.waiting()), ("clean", world.cleans.waiting())])
     }
 
+    /// What the sensors of nodes said last, of those whose sensors were read.
+    #[must_use]
+    pub fn readings(&self) -> Vec<(Uuid, Arc<ferric_drivers::interface::Sensors>)> {
+        self.inner.world.readings.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect()
+    }
+
     /// What all actors share.
     pub(crate) fn world(&self) -> &Arc<World> {
         &self.inner.world
@@ -591,6 +600,7 @@ fn needs_lock<M: 'static>() -> bool {
         TypeId::of::<GetBootDevice>(),
         TypeId::of::<SupportedBootDevices>(),
         TypeId::of::<GetConsole>(),
+        TypeId::of::<AttachConsole>(),
         TypeId::of::<GetIndicators>(),
         TypeId::of::<GetIndicator>(),
         TypeId::of::<GetVmedia>(),
@@ -600,7 +610,6 @@ fn needs_lock<M: 'static>() -> bool {
     ];
     !free.contains(&TypeId::of::<M>())
 }
-        TypeId::of::<AttachConsole>(),
 
 fn unknown_driver(name: &str) -> NodeError {
     NodeError::NotFound { what: "Driver", id: name.to_owned() }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use ferric_drivers::DriverError;
+use ferric_drivers::metrics::METRICS;
 use tokio::time::{Instant, timeout};
 
 /// How long a deployment or an operator may wait for the commands before theirs.
@@ -32,6 +33,16 @@ struct Silence {
     failures: u32,
     since: Option<Instant>,
     closed_until: Option<Instant>,
+}
+
+impl Silence {
+    /// It answers, or nobody asks it any more.
+    fn end(&mut self) {
+        if self.failures > 0 {
+            METRICS.bmcs_silent.dec();
+        }
+        *self = Silence::default();
+    }
 }
 
 impl Governor {
@@ -86,18 +97,23 @@ impl Governor {
         match result {
             Err(DriverError::Unreachable { .. }) => {
                 let now = Instant::now();
+                if silence.failures == 0 {
+                    METRICS.bmcs_silent.inc();
+                }
                 silence.failures = silence.failures.saturating_add(1);
                 silence.since.get_or_insert(now);
                 let wait = self.least.saturating_mul(1 << silence.failures.min(16)).min(self.most);
                 silence.closed_until = Some(now + wait);
             }
-            Ok(_) | Err(_) => *silence = Silence::default(),
+            Ok(_) | Err(_) => silence.end(),
         }
     }
 
     /// Forgets a BMC, when its last node is gone or its address changed.
     pub(crate) fn forget(&self, bmc: &str) {
-        self.bmcs.remove(bmc);
+        if let Some((_, bmc)) = self.bmcs.remove(bmc) {
+            bmc.silence.lock().expect("nothing panics while it holds this lock").end();
+        }
     }
 }
 

@@ -30,8 +30,12 @@ pub use error::NodeError;
 pub use ferric_drivers::console::{Attachment, Told, Unheard};
 pub use ferric_drivers::flow::Asked;
 pub use ferric_drivers::inspect::rules::validate_rule as validate_inspection_rule;
-pub use ferric_drivers::interface::{IndicatorState, Kind, VendorMethod, VmediaAsk};
+pub use ferric_drivers::interface::{
+    EventLog, Fru, FruArea, Health, Identify, IndicatorState, Kind, LogEntry, Sensors, VendorMethod,
+    VmediaAsk,
+};
+pub use ferric_drivers::metrics;
 pub use ferric_drivers::{DriverError, Secret, python};
 pub use message::DriverInfo;
 pub use node::{NodeActor, belongings, vifs_of};
-pub use settings::Settings;
+pub use settings::{SensorSettings, Settings};

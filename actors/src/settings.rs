@@ -5,6 +5,41 @@ use std::time::Duration;
 use ferric_drivers::flow::FlowSettings;
 use ferric_machine::{BootMode, DeadlineOption, power::SyncPolicy};
 
+/// `[sensor_data]`: the sensors of nodes are looked at without anybody asking, and told in `/metrics`.
+#[derive(Clone, Debug)]
+pub struct SensorSettings {
+    /// `interval`; zero when `send_sensor_data` is off.
+    pub interval: Duration,
+    /// `wait_timeout`: how long one node's look may take, waiting for its turn included.
+    pub within: Duration,
+    /// `workers`: how many are looked at at once.
+    pub workers: usize,
+    /// `enable_for_undeployed_nodes`.
+    pub for_undeployed: bool,
+    /// `data_types`: kinds of sensors that are told; `ALL` is all.
+    pub kinds: Vec<String>,
+}
+
+impl SensorSettings {
+    /// Whether sensors of this kind are told.
+    #[must_use]
+    pub fn wants(&self, kind: &str) -> bool {
+        self.kinds.iter().any(|one| one == "ALL" || one.eq_ignore_ascii_case(kind))
+    }
+}
+
+impl Default for SensorSettings {
+    fn default() -> Self {
+        SensorSettings {
+            interval: Duration::ZERO,
+            within: Duration::from_secs(300),
+            workers: 4,
+            for_undeployed: false,
+            kinds: vec!["ALL".to_owned()],
+        }
+    }
+}
+
 /// `[conductor]`, `[deploy]`, `[agent]`, `[api]` options that decide how nodes are worked on.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -48,6 +83,8 @@ pub struct Settings {
     pub soft_power_off_timeout: Duration,
     /// `[conductor] sync_power_state_interval`; zero is never.
     pub power_sync_interval: Duration,
+    /// `[sensor_data]`.
+    pub sensors: SensorSettings,
     /// `[conductor] power_state_sync_max_retries` and `force_power_state_during_sync`.
     pub power_sync: SyncPolicy,
     /// `[conductor] node_locked_retry_attempts` × `_interval`: how long a request may wait for its turn. What it does
@@ -114,6 +151,7 @@ impl Default for Settings {
             power_change_timeout: Duration::from_secs(60),
             soft_power_off_timeout: Duration::from_secs(600),
             power_sync_interval: Duration::from_secs(120),
+            sensors: SensorSettings::default(),
             power_sync: SyncPolicy::default(),
             request_within: Duration::from_secs(30),
             lock_tries: 3,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dashmap::DashMap;
+use ferric_drivers::metrics::METRICS;
 use ferric_machine::Timestamp;
 use ferric_schema::journal::StepTime;
 
@@ -27,6 +28,8 @@ impl Usual {
     pub(crate) fn learn(&self, kind: &str, interface: &str, step: &str, from: Timestamp, to: Timestamp) {
         let Ok(micros) = u64::try_from(to.0.saturating_sub(from.0)) else { return };
         let took = Duration::from_micros(micros).as_secs_f64();
+        let step_name = format!("{interface}.{step}");
+        METRICS.step_ended(kind.to_owned(), step_name, Duration::from_micros(micros));
         let mut entry =
             self.means.entry((kind.to_owned(), interface.to_owned(), step.to_owned())).or_insert((took, 0.0));
         let (mean, count) = *entry;

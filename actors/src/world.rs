@@ -7,6 +7,7 @@ use actix::Addr;
 use dashmap::DashMap;
 use ferric_drivers::Registry;
 use ferric_drivers::flow::Flow;
+use ferric_drivers::interface::Sensors;
 use ferric_machine::Timestamp;
 use ferric_schema::{Commit, Committed, Store, StoreError};
 use tokio::sync::broadcast;
@@ -46,6 +47,10 @@ pub(crate) struct World {
     pub(crate) directory: OnceLock<WeakDirectory>,
     /// What nodes are doing at this moment; not stored.
     pub(crate) doing: DashMap<Uuid, Doing>,
+    /// What the sensors of nodes said last; not stored.
+    pub(crate) readings: DashMap<Uuid, Arc<Sensors>>,
+    /// Nodes whose sensors may be looked at at once without anybody asking.
+    pub(crate) sensor_places: tokio::sync::Semaphore,
     /// Who looks for nodes for allocations; set once the nodes are there.
     pub(crate) allocator: OnceLock<AllocatorSlot>,
     /// Whose ports are whose.

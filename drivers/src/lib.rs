@@ -18,6 +18,7 @@ pub mod hardware;
 pub mod inspect;
 pub mod interface;
 pub mod management;
+pub mod metrics;
 pub mod network;
 pub mod power;
 mod properties;

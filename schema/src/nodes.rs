@@ -8,7 +8,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as Diesel},
     sql_types::Text,
 };
-use ferric_machine::{State, Timestamp};
+use ferric_machine::{Fault, PowerState, State, Timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -130,6 +130,31 @@ pub fn count_by_state(c: &mut Conn) -> Result<Vec<(State, i64)>, StoreError> {
 /// The database's.
 pub fn count_by_driver(c: &mut Conn) -> Result<Vec<(String, i64)>, StoreError> {
     Ok(dsl::nodes.group_by(dsl::driver).select((dsl::driver, count_star())).load(c)?)
+}
+
+/// How many nodes are alike in what an operator counts by.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub struct NodeCount {
+    /// The provision state.
+    pub provision_state: State,
+    /// The power state; `None` is unknown.
+    pub power_state: Option<PowerState>,
+    /// Whether they are in maintenance.
+    pub maintenance: bool,
+    /// What Ferric found wrong with them.
+    pub fault: Option<Fault>,
+    /// How many.
+    pub count: i64,
+}
+
+/// How many nodes there are in each state, counted by the database.
+///
+/// # Errors
+/// The database's.
+pub fn count_alike(c: &mut Conn) -> Result<Vec<NodeCount>, StoreError> {
+    let by = (dsl::provision_state, dsl::power_state, dsl::maintenance, dsl::fault);
+    let what = (dsl::provision_state, dsl::power_state, dsl::maintenance, dsl::fault, count_star());
+    Ok(dsl::nodes.group_by(by).select(what).load(c)?)
 }
 
 /// How many nodes are in each shard, and in none (`GET /v1/shards`).

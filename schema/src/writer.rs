@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -43,6 +44,8 @@ pub struct WriterStats {
     pub lost: u64,
     /// Jobs waiting now.
     pub waiting: u64,
+    /// Time spent on transactions, committed or lost.
+    pub busy: Duration,
 }
 
 pub(crate) struct Writer {
@@ -55,6 +58,7 @@ pub(crate) struct Writer {
     jobs: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
+    busy_micros: AtomicU64,
 }
 
 #[derive(Default)]
@@ -116,6 +120,7 @@ impl Writer {
             jobs: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            busy_micros: AtomicU64::new(0),
         }
     }
 
@@ -126,6 +131,7 @@ impl Writer {
             failed: self.failed.load(Relaxed),
             lost: self.lost.load(Relaxed),
             waiting: lock(&self.queue).waiting.len() as u64,
+            busy: Duration::from_micros(self.busy_micros.load(Relaxed)),
         }
     }
 
@@ -292,7 +298,10 @@ impl Lead {
                 let n = queue.waiting.len().min(MAX_BATCH);
                 queue.waiting.drain(..n).collect::<VecDeque<_>>()
             };
+            let begun = Instant::now();
             let rest = self.writer.batch(jobs);
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.writer.busy_micros.fetch_add(took, Relaxed);
             let mut queue = lock(&self.writer.queue);
             for job in rest.into_iter().rev() {
                 queue.waiting.push_front(job);

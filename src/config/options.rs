@@ -449,6 +449,26 @@ sections! {
         /// Seconds that the BMC may take to open a serial line.
         subprocess_timeout: Duration = secs(10);
     }
+    /// The sensors of nodes, looked at without anybody asking and told in /metrics.
+    sensor_data: SensorData {
+        /// Look at them.
+        send_sensor_data: bool = false;
+        /// Seconds between two looks at a node; the looks of a fleet are spread over this time.
+        interval: Duration = secs(600);
+        /// Nodes that are looked at at once.
+        workers: u32 = 4;
+        /// Seconds that a look at one node may take, waiting for its turn included.
+        wait_timeout: Duration = secs(300);
+        /// Kinds of sensors that are told, such as Temperature, Fan or Voltage; ALL is all.
+        data_types: Vec<String> = words(&["ALL"]);
+        /// Look at nodes without an instance, too.
+        enable_for_undeployed_nodes: bool = false;
+    }
+    /// Prometheus.
+    metrics: MetricsOptions {
+        /// Answer GET /metrics on the API's address. It asks nobody who they are, and tells no secrets.
+        enabled: bool = true;
+    }
     /// BMCs that speak IPMI.
     ipmi: Ipmi {
         /// Seconds that a command is tried for in all.

@@ -295,6 +295,7 @@ pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Setting
         power_change_timeout: of.power_state_change_timeout,
         soft_power_off_timeout: of.soft_power_off_timeout,
         power_sync_interval: of.sync_power_state_interval,
+        sensors: sensors(config),
         power_sync: SyncPolicy {
             max_retries: of.power_state_sync_max_retries,
             force: of.force_power_state_during_sync,
@@ -310,6 +311,17 @@ pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Setting
         heartbeat_timeout: config.api.ramdisk_heartbeat_timeout,
         keep_alive: of.heartbeat_interval,
         ..ferric_actors::Settings::default()
+    }
+}
+
+fn sensors(config: &Config) -> ferric_actors::SensorSettings {
+    let of = &config.sensor_data;
+    ferric_actors::SensorSettings {
+        interval: if of.send_sensor_data { of.interval } else { Duration::ZERO },
+        within: of.wait_timeout,
+        workers: of.workers as usize,
+        for_undeployed: of.enable_for_undeployed_nodes,
+        kinds: of.data_types.clone(),
     }
 }
 
@@ -421,6 +433,7 @@ pub(super) fn web(config: &Config) -> Result<WebSettings, WireError> {
             RescueHash::Sha512 => PasswordHash::Sha512,
         },
         conductor_timeout: config.conductor.heartbeat_timeout,
+        metrics: config.metrics.enabled,
         shutdown: config.conductor.graceful_shutdown_timeout,
         workers: match config.api.api_workers {
             0 => cpus,

@@ -3,16 +3,18 @@
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
+use ferric_actors::metrics::METRICS;
 
 use crate::error::ApiError;
 use crate::gates::{Arg, NO_ARGS};
-use crate::operations::Operation;
+use crate::operations::{Method, Operation};
 use crate::policy::Caller;
 use crate::query::Args;
 use crate::server::WebState;
@@ -103,6 +105,12 @@ fn tell<B>(response: &ServiceResponse<B>, id: &str, user: Option<&str>, peer: Op
     }
 }
 
+/// The method under a name that does not grow with what clients send.
+fn method_of(request: &ServiceRequest) -> &'static str {
+    let known = Method::ANY.names().iter().chain(&["HEAD", "OPTIONS"]);
+    known.copied().find(|name| *name == request.method().as_str()).unwrap_or("other")
+}
+
 /// Negotiates, gives the request its id, and puts the headers on the response.
 pub(crate) async fn layer<B: MessageBody + 'static>(
     request: ServiceRequest,
@@ -112,11 +120,13 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
     let state = state.ok_or_else(|| ApiError::internal("the API was started without its state"))?;
     let max = state.settings.max_version();
     let id = format!("req-{}", uuid::Uuid::new_v4());
+    let (method, begun) = (method_of(&request), Instant::now());
     let peer = request.peer_addr().map(|addr| addr.ip());
     let caller = match state.settings.auth.admit(request.path(), request.headers(), peer).await {
         Ok(caller) => caller,
         Err(denial) => {
             let mut response = request.into_response(denial.response()).map_into_right_body();
+            METRICS.answered(method, "", response.status().as_u16(), begun.elapsed());
             put(response.headers_mut(), "openstack-request-id", id.clone());
             put(response.headers_mut(), "x-openstack-request-id", id);
             return Ok(response);
@@ -125,7 +135,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
 
     let who = caller.user().map(str::to_owned);
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let at_root = matches!(request.path(), "/healthz" | "/readyz");
+    let at_root = matches!(request.path(), "/healthz" | "/readyz" | "/metrics");
     let negotiated = match version::negotiate(header, max) {
         // these have no versions
         Err(_) if at_root => Ok(Version::MIN),
@@ -156,6 +166,9 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         }
     };
     tell(&response, &id, who.as_deref(), peer);
+    let route = response.request().extensions().get::<Context>().and_then(|context| context.operation);
+    let route = route.map_or("", |row| row.path);
+    METRICS.answered(method, route, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();
     put(headers, version::MIN_HEADER, Version::MIN.to_string());
     put(headers, version::MAX_HEADER, max.to_string());

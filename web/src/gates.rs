@@ -481,6 +481,12 @@ pub const TERMINAL_ARGS: &[Arg] = &[arg("write", 1)];
 pub const EVENTS_ARGS: &[Arg] = &[arg("after", 1), arg("node", 1), arg("kind", 1)];
 /// `GET /v1/ferric/nodes/{ident}/steps`.
 pub const STEPS_ARGS: &[Arg] = &[arg("operations", 1)];
+/// `GET /v1/ferric/nodes/{ident}/sensors`.
+pub const SENSORS_ARGS: &[Arg] = &[arg("max_age", 1)];
+/// `GET /v1/ferric/nodes/{ident}/sel`.
+pub const EVENT_LOG_ARGS: &[Arg] = &[arg("limit", 1)];
+/// `PUT /v1/ferric/nodes/{ident}/identify`.
+pub const IDENTIFY_ARGS: &[Arg] = &[arg("on", 1), arg("seconds", 1)];
 /// `GET /chassis`.
 pub const CHASSIS_ARGS: &[Arg] = PLAIN_ARGS;
 /// `GET /chassis/{uuid}/nodes`: the chassis is named by the path.

@@ -147,6 +147,7 @@ operations! {
     GET    "/"                              1 NotFound NO_ARGS, 200 Nothing, Named("Root"), "Tells the versions that there are";
     GET    "/v1"                            1 NotFound NO_ARGS, 200 Nothing, Named("V1"), "Tells the resources that the version has";
     GET    "/healthz"                       1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the process answers";
+    GET    "/metrics"                       1 NotFound NO_ARGS, 200 Nothing, Named("Metrics"), "Tells what Prometheus collects";
     GET    "/readyz"                        1 NotFound NO_ARGS, 200 Nothing, Named("Health"), "Says that the database answers too";
     GET    "/openapi.json"                  1 NotFound g::OPENAPI_ARGS, 200 Nothing, Named("OpenApi"), "Describes the API, for programs";
     GET    "/docs"                          1 NotFound NO_ARGS, 200 Nothing, Named("Page"), "Describes the API, for people";
@@ -322,6 +323,11 @@ operations! {
     GET    "/v1/ferric/queue"               1 NotFound NO_ARGS, 200 Nothing, Named("Queue"), "Shows who waits for a place";
     GET    "/v1/ferric/nodes/{ident}/doing" 1 NotFound NO_ARGS, 200 Nothing, Named("NodeDoing"), "Shows what a node is doing";
     GET    "/v1/ferric/nodes/{ident}/steps" 1 NotFound g::STEPS_ARGS, 200 Nothing, Named("NodeSteps"), "Shows the steps of a node's last work";
+    GET    "/v1/ferric/nodes/{ident}/sensors" 1 NotFound g::SENSORS_ARGS, 200 Nothing, Named("NodeSensors"), "Reads the sensors of a node, and how it is";
+    GET    "/v1/ferric/nodes/{ident}/sel"   1 NotFound g::EVENT_LOG_ARGS, 200 Nothing, Named("NodeEventLog"), "Reads the event log of a node's BMC, the newest first";
+    DELETE "/v1/ferric/nodes/{ident}/sel"   1 NotFound NO_ARGS, 204 Nothing, Nothing, "Clears the event log of a node's BMC";
+    GET    "/v1/ferric/nodes/{ident}/fru"   1 NotFound NO_ARGS, 200 Nothing, Named("NodeFru"), "Reads the inventory that a node's BMC keeps";
+    PUT    "/v1/ferric/nodes/{ident}/identify" 1 NotFound g::IDENTIFY_ARGS, 204 Named("Identify"), Nothing, "Switches the light by which a node is found";
     GET    "/v1/ferric/nodes/{ident}/console" 1 NotFound g::TERMINAL_ARGS, 101 Nothing, Nothing, "Opens a node's serial console, as a WebSocket";
     GET    "/v1/ferric/events"              1 NotFound g::EVENTS_ARGS, 200 Nothing, Named("EventStream"), "Follows what happens, as server-sent events";
 }

@@ -56,6 +56,8 @@ pub struct WebSettings {
     /// How often who follows the events is asked again who it is: so long after its token ends, or its password, the
     /// stream does too.
     pub event_admission: Duration,
+    /// `[metrics] enabled`: there is `/metrics`.
+    pub metrics: bool,
     /// A browser that asks for `/` is sent to the dashboard at `/ui/`.
     pub dashboard: bool,
     /// After how long without a sign of life a conductor counts as dead (`[conductor] heartbeat_timeout`).
@@ -87,6 +89,7 @@ impl Default for WebSettings {
             rescue_password_hash: PasswordHash::default(),
             event_streams: 256,
             event_admission: Duration::from_secs(15),
+            metrics: true,
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,

@@ -1,8 +1,13 @@
 //! What may be asked of a machine's hardware beyond its power and its boot device (api.md §3.5).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use actix::Message;
 use ferric_drivers::console::Attachment;
-use ferric_drivers::interface::{Attached, IndicatorState, Indicators, Json, VendorMethod, VmediaAsk};
+use ferric_drivers::interface::{
+    Attached, EventLog, Fru, Identify, IndicatorState, Indicators, Json, Sensors, VendorMethod, VmediaAsk,
+};
 use ferric_machine::BootMode;
 use serde_json::Value;
 
@@ -73,6 +78,37 @@ pub struct SetIndicator {
     /// What it is to show.
     pub state: IndicatorState,
 }
+
+/// `GET /v1/ferric/nodes/{ident}/sensors`: read now, or at most so long ago.
+#[derive(Message)]
+#[rtype(result = "Result<Arc<Sensors>, NodeError>")]
+pub struct GetSensors {
+    /// A reading that is no older will do.
+    pub max_age: Duration,
+}
+
+/// `GET /v1/ferric/nodes/{ident}/sel`.
+#[derive(Message)]
+#[rtype(result = "Result<EventLog, NodeError>")]
+pub struct GetEventLog {
+    /// Entries at the most, the newest.
+    pub most: usize,
+}
+
+/// `DELETE /v1/ferric/nodes/{ident}/sel`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct ClearEventLog;
+
+/// `GET /v1/ferric/nodes/{ident}/fru`.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Fru>, NodeError>")]
+pub struct GetFru;
+
+/// `PUT /v1/ferric/nodes/{ident}/identify`.
+#[derive(Message)]
+#[rtype(result = "Result<(), NodeError>")]
+pub struct SetIdentify(pub Identify);
 
 /// `GET …/vmedia`.
 #[derive(Message)]

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{AsyncContext, AtomicResponse, Context, Handler, MessageResult, ResponseFuture};
 use ferric_drivers::DriverError;
@@ -10,8 +11,8 @@ use ferric_drivers::interface::{Attached, IndicatorState, Indicators, Json, Leve
 use ferric_machine::Fault;
 use ferric_schema::JsonText;
 use serde_json::{Value, json};
-
 use tokio::time::timeout;
+
 use super::NodeActor;
 use super::orders::{Order, PlaceOrder};
 use crate::error::NodeError;
@@ -44,19 +45,35 @@ impl NodeActor {
         F: FnOnce(Arc<Job>) -> W + Send + 'static,
         W: Future<Output = Result<T, DriverError>> + Send + 'static,
     {
+        self.question_within(what, QUESTION, job, work)
+    }
+
+    /// [`NodeActor::question`] that may take `within`.
+    pub(super) fn question_within<T, F, W>(
+        &self,
+        what: &'static str,
+        within: Duration,
+        job: Result<Arc<Job>, NodeError>,
+        work: F,
+    ) -> ResponseFuture<Result<T, NodeError>>
+    where
+        T: Send + 'static,
+        F: FnOnce(Arc<Job>) -> W + Send + 'static,
+        W: Future<Output = Result<T, DriverError>> + Send + 'static,
+    {
         let governor = self.world.governor.clone();
         Box::pin(async move {
             let job = job?;
             let asked = isolated(what, job.cancel.clone(), async move {
                 let bmc = job.bound.power.bmc(&job.view);
-                governor.run(bmc, true, QUESTION, work(job)).await
+                governor.run(bmc, true, within, work(job)).await
             });
             Ok(asked.await?)
         })
     }
 
     /// The node for a question to its management interface; with `exclusive` only while nothing else holds it.
-    fn managed(&self, exclusive: bool) -> Result<Arc<Job>, NodeError> {
+    pub(super) fn managed(&self, exclusive: bool) -> Result<Arc<Job>, NodeError> {
         if exclusive {
             self.free()?;
         }

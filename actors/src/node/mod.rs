@@ -17,6 +17,7 @@ mod ports;
 mod power;
 mod provision;
 mod reserve;
+mod sensors;
 mod turn;
 mod work;
 
@@ -503,6 +504,7 @@ impl Actor for NodeActor {
             DeployActor { id, node, boot: boot.clone(), power: power.clone(), world, running: None }.start();
         self.siblings = Some(Siblings { power, boot, deploy });
         self.schedule_power_sync(ctx, true);
+        self.schedule_sensors(ctx, true);
         ctx.run_interval(self.world.settings.progress_interval.max(Duration::from_millis(50)), |act, ctx| {
             if act.state().is_wait() {
                 Self::in_turn(ctx, |act, ctx| act.look_at_step(ctx, false));

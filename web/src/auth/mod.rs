@@ -136,7 +136,7 @@ pub(crate) fn is_public(path: &str) -> bool {
     exact
         || heartbeat
         || is_call_of_ramdisk(bare)
-        || matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs")
+        || matches!(path, "/healthz" | "/readyz" | "/metrics" | "/openapi.json" | "/docs")
 }
 
 /// The vendor methods with which ramdisks without an agent call (deploy.md §A.1). Such a ramdisk has no account: the key
@@ -178,6 +178,7 @@ mod tests {
             "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru/pass_bootloader_install_info",
             "/healthz",
             "/readyz",
+            "/metrics",
             "/openapi.json",
         ] {
             assert!(is_public(path), "{path}");

@@ -112,7 +112,10 @@ fn refusals(row: &Operation, method: &str, about: &About<'_>) -> Vec<u16> {
     }
     // what reaches hardware may find that its protocol is not there yet
     let part = row.path.strip_prefix("/nodes/{ident}/").and_then(|part| part.split('/').next());
-    if matches!(part, Some("management" | "states" | "vmedia" | "vendor_passthru")) {
+    let ours = row.path.strip_prefix("/v1/ferric/nodes/{ident}/");
+    if matches!(part, Some("management" | "states" | "vmedia" | "vendor_passthru"))
+        || matches!(ours, Some("sensors" | "sel" | "fru" | "identify"))
+    {
         all.push(501);
     }
     all.sort_unstable();
@@ -149,10 +152,10 @@ pub(super) fn of(row: &Operation, method: &str, about: &About<'_>) -> Value {
 
 fn success(row: &Operation, about: &About<'_>) -> Value {
     let description = match row.ok {
+        101 => "The connection is a WebSocket from here on: binary frames are the console's bytes, text frames JSON.",
         201 => "Created.",
         202 => "Accepted: it goes on by itself.",
         204 => "Done.",
-        101 => "The connection is a WebSocket from here on: binary frames are the console's bytes, text frames JSON.",
         _ => "As asked.",
     };
     let located =
@@ -160,6 +163,7 @@ fn success(row: &Operation, about: &About<'_>) -> Value {
     let more: &[(&str, &str)] = if located { &[("Location", "Location")] } else { &[] };
     let mut response = json!({"description": description, "headers": with_headers(more)});
     let media = match row.gives {
+        Shape::Named("Metrics") => "application/openmetrics-text",
         Shape::Named("EventStream") => "text/event-stream",
         Shape::Named("Page") => "text/html",
         Shape::Nothing

@@ -7,6 +7,7 @@
 mod answers;
 mod fields;
 mod hardware;
+mod health;
 mod shapes;
 mod values;
 mod words;
@@ -119,7 +120,7 @@ fn methods(method: Method) -> &'static [&'static str] {
 fn tag(path: &str) -> &str {
     let path = path.strip_prefix("/v1/").unwrap_or(path).trim_start_matches('/');
     match path.split('/').next() {
-        None | Some("" | "v1" | "healthz" | "readyz" | "openapi.json" | "docs") => "about",
+        None | Some("" | "v1" | "healthz" | "readyz" | "metrics" | "openapi.json" | "docs") => "about",
         Some(first) => first,
     }
 }
@@ -176,7 +177,7 @@ fn operation(row: &Operation, method: &str, about: &About<'_>) -> Value {
 /// What nobody needs to say who they are for.
 fn public(path: &str) -> bool {
     let open =
-        ["/", "/v1", "/healthz", "/readyz", "/openapi.json", "/docs", "/lookup", "/continue_inspection"];
+        ["/", "/v1", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/lookup", "/continue_inspection"];
     open.contains(&path) || path.starts_with("/heartbeat/")
 }
 

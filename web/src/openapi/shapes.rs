@@ -218,6 +218,7 @@ pub(super) fn named(name: &str, version: Version) -> Option<Value> {
         .or_else(|| ramdisk(name, version))
         .or_else(|| ours(name, version))
         .or_else(|| super::hardware::named(name, version))
+        .or_else(|| super::health::named(name, version))
 }
 
 fn api_version() -> Value {

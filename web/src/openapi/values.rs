@@ -110,6 +110,9 @@ pub(super) fn of_argument(name: &str) -> Value {
     match name {
         "limit" => json!({"type": "integer", "minimum": 1}),
         "operations" => json!({"type": "integer", "minimum": 1, "maximum": 50}),
+        "max_age" => json!({"type": "integer", "minimum": 0, "maximum": 3600}),
+        "on" => json!({"type": "boolean"}),
+        "seconds" => json!({"type": "integer", "minimum": 1, "maximum": 255}),
         "after" => json!({"type": "integer", "minimum": 0}),
         "microversion" => {
             json!({"type": "string", "pattern": "^(latest|1\\.[1-9][0-9]?)$", "examples": ["latest", "1.31"]})

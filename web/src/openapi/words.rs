@@ -41,11 +41,14 @@ pub(super) fn of_argument(name: &str) -> &'static str {
         "reset_interfaces" => "With a new driver: let all interfaces be its defaults.",
         "after" => "The number of the last event seen.",
         "kind" => "Only events of these kinds, with commas between.",
+        "max_age" => "How many seconds old a reading may be; 10 when not given, 0 reads now.",
+        "on" => "Whether it is to shine.",
+        "seconds" => "For how long; until it is told otherwise when not given.",
         "operations" => "How many of the last operations.",
+        "write" => "Whether to type, as soon as nobody else does; otherwise only to watch.",
         "addresses" => "MAC addresses of the machine, with commas between.",
         "microversion" => "The microversion to describe; the newest unless said.",
         _ => "",
-        "write" => "Whether to type, as soon as nobody else does; otherwise only to watch.",
     }
 }
 

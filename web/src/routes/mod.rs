@@ -17,6 +17,7 @@ mod events;
 mod ferric;
 mod firmware;
 mod found;
+mod health;
 mod history;
 mod indicators;
 mod inspection_rules;
@@ -24,6 +25,7 @@ mod inventory;
 mod kept;
 mod kept_steps;
 mod management;
+mod metrics;
 mod network_events;
 mod nodes;
 mod of_node;
@@ -40,9 +42,9 @@ mod runbooks;
 mod shards;
 mod states;
 mod steps;
+mod terminal;
 mod traits;
 mod vendor;
-mod terminal;
 mod vifs;
 mod vmedia;
 mod volume;
@@ -73,9 +75,9 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .configure(management::configure)
         .configure(raid::configure)
         .configure(console::configure)
+        .configure(terminal::configure)
         .configure(boot_mode::configure)
         .configure(indicators::configure)
-        .configure(terminal::configure)
         .configure(bios::configure)
         .configure(firmware::configure)
         .configure(vmedia::configure)
@@ -100,6 +102,8 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .configure(inspection_rules::configure)
         .configure(continue_inspection::configure)
         .configure(ferric::configure)
+        .configure(health::configure)
+        .configure(metrics::configure)
         .configure(events::configure)
         .default_service(web::to(elsewhere));
     cfg.service(scope);

@@ -27,6 +27,7 @@ use tokio_util::io::ReaderStream;
 
 use super::range::{Wanted, wanted};
 use crate::DriverError;
+use crate::metrics::{BootProtocol, METRICS};
 use crate::protocol::jail::Jail;
 
 /// Read from the disk and sent at once.
@@ -258,7 +259,9 @@ async fn stream(file: File, first: u64, count: u64) -> io::Result<Body> {
         file.seek(io::SeekFrom::Start(first)).await?;
     }
     let chunks = ReaderStream::with_capacity(file.take(count), CHUNK);
-    Ok(BodyExt::boxed(StreamBody::new(chunks.map_ok(Frame::data))))
+    METRICS.boot_file(BootProtocol::Http);
+    let counted = chunks.inspect_ok(|chunk| METRICS.boot_read(BootProtocol::Http, chunk.len() as u64));
+    Ok(BodyExt::boxed(StreamBody::new(counted.map_ok(Frame::data))))
 }
 
 /// `If-None-Match` decides when it is there, else `If-Modified-Since` (RFC 9110 §13.2.2).

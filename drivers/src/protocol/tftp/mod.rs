@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::jail::Jail;
 use crate::DriverError;
+use crate::metrics::{BootProtocol, METRICS};
 
 /// One lost packet costs a client this long; then it is sent again, five times at most, because a client that
 /// broke off is not noticed otherwise.
@@ -151,7 +152,10 @@ impl Handler for ReadOnly {
             Ok((FileReader(file), Some(size)))
         });
         match &opened {
-            Ok(_) => tracing::debug!(%client, file = %path.display(), "TFTP read"),
+            Ok(_) => {
+                METRICS.boot_file(BootProtocol::Tftp);
+                tracing::debug!(%client, file = %path.display(), "TFTP read");
+            }
             Err(error) => tracing::debug!(%client, file = %path.display(), %error, "TFTP read refused"),
         }
         opened.map_err(|error| match error.kind() {
@@ -180,6 +184,10 @@ impl AsyncRead for FileReader {
         _context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.read(buffer))
+        let read = self.0.read(buffer);
+        if let Ok(bytes) = read {
+            METRICS.boot_read(BootProtocol::Tftp, bytes as u64);
+        }
+        Poll::Ready(read)
     }
 }
