@@ -11,7 +11,9 @@ use ferric_actors::Directory;
 use ferric_drivers::agent_steps::AgentStepRunner;
 use ferric_drivers::boot::{IpxeBoot, PxeBoot, install_loaders, rebuild_index};
 use ferric_drivers::console::{Consoles, IpmitoolSocat};
-use ferric_drivers::deploy::{AnacondaDeploy, CustomAgentDeploy, DirectDeploy, NoopDeploy, RamdiskDeploy};
+use ferric_drivers::deploy::{
+    AnacondaDeploy, CustomAgentDeploy, DirectDeploy, IscsiDeploy, NoopDeploy, RamdiskDeploy,
+};
 use ferric_drivers::inspect::AgentInspect;
 use ferric_drivers::interface::Kind;
 use ferric_drivers::management::{IpmitoolManagement, NoopManagement};
@@ -251,6 +253,8 @@ fn parts(
     parts.boot.insert("ipxe", Arc::new(IpxeBoot::new(pxe.clone(), index.clone())));
     let direct = Arc::new(DirectDeploy::new(settings::direct(config, places), agents.clone())?);
     parts.deploy.insert("custom-agent", Arc::new(CustomAgentDeploy::new(direct.clone())));
+    let iscsi = IscsiDeploy::new(settings::iscsi(config, places), direct.clone())?;
+    parts.deploy.insert("iscsi", Arc::new(iscsi));
     parts.deploy.insert("direct", direct);
     parts.deploy.insert("anaconda", Arc::new(AnacondaDeploy::new(settings::anaconda(config, places))?));
     parts.deploy.insert("ramdisk", Arc::new(RamdiskDeploy));

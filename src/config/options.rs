@@ -437,6 +437,21 @@ sections! {
         image_cache_ttl: u64 = 10080;
         /// Words added to the kernel command line of ramdisks.
         kernel_append_params: String = "nofb vga=normal".to_owned();
+        /// Disks that ramdisks without an agent look for when a node has no root device hints, the first that is there.
+        disk_devices: String = "cciss/c0d0,sda,hda,vda".to_owned();
+        /// Folder per node for the images that the conductor writes itself (Ironic: /var/lib/ironic/images), on the file system of instance_master_path. Unset: images in the data directory.
+        images_path: Option<PathBuf> = None;
+        /// Where these images are kept for the next node (Ironic: /var/lib/ironic/master_images). Unset: master_images in the data directory.
+        instance_master_path: Option<PathBuf> = None;
+        /// MiB of images that no node uses which are kept there.
+        image_cache_size: u64 = 20480;
+    }
+    /// Images that the conductor writes over iSCSI.
+    iscsi: Iscsi {
+        /// TCP port that agents export their disk on.
+        portal_port: u16 = 3260;
+        /// Machines that are written to at the same time; the others wait for their turn.
+        max_concurrent_writes: u32 = 16;
     }
     /// Serial consoles of nodes with the console interface ipmitool-socat.
     console: Console {
@@ -477,6 +492,11 @@ sections! {
         min_command_interval: Duration = Duration::ZERO;
         /// Cipher suites in the order of trial; nothing else is spoken.
         cipher_suite_versions: Vec<String> = words(&["17", "3"]);
+        /// Keep boot devices beyond the 60 seconds after which a BMC may forget them; a node's
+        /// ipmi_disable_boot_timeout goes before.
+        disable_boot_timeout: bool = true;
+        /// More errors after which a command is tried again: completion codes as 0xc1, or words of ipmitool for them.
+        additional_retryable_ipmi_errors: Vec<String> = Vec::new();
     }
     /// The simulated fleet of ferric demo and ferric sim.
     sim: Sim {

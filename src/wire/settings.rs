@@ -9,7 +9,9 @@ use ferric_drivers::agent_steps::EraseSettings;
 use ferric_drivers::boot::{BootFileNames, PxeSettings};
 use ferric_drivers::console::ConsoleSettings;
 use ferric_drivers::delayed::Delay;
-use ferric_drivers::deploy::{AnacondaSettings, DirectSettings, ServedFiles};
+use ferric_drivers::deploy::{
+    AnacondaSettings, CacheSettings, DirectSettings, IscsiDeploySettings, ServedFiles,
+};
 use ferric_drivers::fakes::FakeDelays;
 use ferric_drivers::flow::{FlowSettings, LogCollection};
 use ferric_drivers::inspect::{AddPorts, InspectSettings, KeepPorts, MaskSecrets};
@@ -45,6 +47,10 @@ pub(crate) struct Places {
     pub(crate) leases: PathBuf,
     /// Where the logs of ramdisks are kept.
     pub(crate) logs: PathBuf,
+    /// Where images of instances are kept.
+    pub(crate) masters: PathBuf,
+    /// Where nodes have theirs while they are deployed.
+    pub(crate) images: PathBuf,
 }
 
 impl Places {
@@ -56,6 +62,12 @@ impl Places {
             http_root: config.http.http_root.clone().unwrap_or_else(|| data_dir.join("httpboot")),
             leases: data_dir.join("dhcp.leases"),
             logs: data_dir.join("deploy-logs"),
+            masters: config
+                .pxe
+                .instance_master_path
+                .clone()
+                .unwrap_or_else(|| data_dir.join("master_images")),
+            images: config.pxe.images_path.clone().unwrap_or_else(|| data_dir.join("images")),
         }
     }
 }
@@ -467,6 +479,23 @@ pub(super) fn direct(config: &Config, places: &Places) -> DirectSettings {
     }
 }
 
+pub(super) fn iscsi(config: &Config, places: &Places) -> IscsiDeploySettings {
+    IscsiDeploySettings {
+        default_boot_mode: boot_mode(config),
+        power_off_after_failure: config.deploy.power_off_after_deploy_failure,
+        disk_devices: config.pxe.disk_devices.clone(),
+        portal_port: config.iscsi.portal_port,
+        most_writes: config.iscsi.max_concurrent_writes.max(1) as usize,
+        ..IscsiDeploySettings::new(CacheSettings {
+            masters: places.masters.clone(),
+            images: places.images.clone(),
+            most_bytes: config.pxe.image_cache_size.saturating_mul(1 << 20),
+            ttl: Duration::from_secs(config.pxe.image_cache_ttl.saturating_mul(60)),
+            allowed: instance_paths(config),
+        })
+    }
+}
+
 pub(super) fn anaconda(config: &Config, places: &Places) -> AnacondaSettings {
     AnacondaSettings {
         default_ks_template: config.anaconda.default_ks_template.clone(),
@@ -495,6 +524,8 @@ pub(super) fn ipmi(config: &Config) -> IpmiSettings {
     let mut settings = IpmiSettings {
         command_timeout: config.ipmi.command_retry_timeout,
         min_command_interval: config.ipmi.min_command_interval,
+        disable_boot_timeout: config.ipmi.disable_boot_timeout,
+        additional_retryable: config.ipmi.additional_retryable_ipmi_errors.clone(),
         ..IpmiSettings::default()
     };
     let suites: Vec<_> = suites.collect();

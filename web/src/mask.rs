@@ -26,6 +26,7 @@ const SECRET_WORDS: &[&str] = &[
     "snmp_priv_key",
     "snmp_community",
     "ssh_key_contents",
+    "deploy_key",
     "credential",
 ];
 

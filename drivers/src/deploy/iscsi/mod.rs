@@ -86,6 +86,26 @@ pub struct IscsiDeploySettings {
     pub iscsi: IscsiSettings,
 }
 
+impl IscsiDeploySettings {
+    /// Ironic's defaults.
+    #[must_use]
+    pub fn new(cache: CacheSettings) -> IscsiDeploySettings {
+        IscsiDeploySettings {
+            default_boot_mode: BootMode::Uefi,
+            boots_locally: true,
+            power_off_after_failure: true,
+            disk_devices: "cciss/c0d0,sda,hda,vda".to_owned(),
+            portal_port: ferric_agent_wire::ISCSI_PORT,
+            go_ahead_within: Duration::from_secs(60),
+            go_ahead_port: go_ahead::PORT,
+            bmc_within: Duration::from_secs(300),
+            most_writes: 16,
+            cache,
+            iscsi: IscsiSettings::default(),
+        }
+    }
+}
+
 /// See the module.
 pub struct IscsiDeploy {
     settings: IscsiDeploySettings,
