@@ -30,7 +30,7 @@ fn bios_by_ipxe_gets_a_qcow2_image() {
 }
 
 #[test]
-fn bios_by_plain_pxe_gets_a_gzipped_image() {
+fn agent_ipmitool_on_bios_by_plain_pxe_gets_a_gzipped_image() {
     scenario("bios-pxelinux");
 }
 
@@ -42,6 +42,21 @@ fn uefi_by_the_firmwares_pxe_gets_a_raw_image() {
 #[test]
 fn faults_before_the_boot_say_what_and_what_to_do() {
     scenario("faults");
+}
+
+#[test]
+fn pxe_ipmitool_on_bios_is_written_by_iscsi() {
+    scenario("iscsi-bios");
+}
+
+#[test]
+fn pxe_ipmitool_on_uefi_is_written_by_iscsi_through_a_bash_ramdisk() {
+    scenario("iscsi-uefi");
+}
+
+#[test]
+fn kill_9_during_an_iscsi_write_goes_on_where_it_was() {
+    scenario("iscsi-kill");
 }
 
 #[test]

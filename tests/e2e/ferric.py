@@ -23,7 +23,7 @@ public_endpoint = "{api}"
 connection = "sqlite://{data}/ferric.sqlite"
 
 [hardware]
-enabled_hardware_types = ["ipmi"]
+enabled_hardware_types = ["ipmi"{classic}]
 enabled_boot_interfaces = ["ipxe", "pxe"]
 
 [dhcp]
@@ -58,16 +58,19 @@ erase_devices_priority = 0
 
 
 class Ferric:
-    """`ferric serve` with a configuration and a data folder of its own; `more` is appended to the configuration."""
+    """`ferric serve` with a configuration and a data folder of its own; `more` is appended to the configuration;
+    `driver` may be a classic driver, which is off otherwise."""
 
-    def __init__(self, world: World, binary: Path, more: str = "", cleans: bool = False) -> None:
+    def __init__(self, world: World, binary: Path, more: str = "", cleans: bool = False, driver: str = "ipmi") -> None:
         self._world = world
         self._binary = binary
         self.data = world.folder / "data"
         for folder in (self.data, self.data / "http", self.data / "tftp"):
             folder.mkdir()
         self.config = world.folder / "ferric.toml"
-        self.config.write_text(CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data, cleans=str(cleans).lower()) + more)
+        classic = "" if driver == "ipmi" else f', "{driver}"'
+        text = CONFIG.format(server=SERVER, api=API, bridge=BRIDGE, data=self.data, cleans=str(cleans).lower(), classic=classic)
+        self.config.write_text(text + more)
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:

@@ -1,11 +1,14 @@
 #!/bin/bash
 # machine.sh: the chassis control program of ipmi_sim, which calls it as
 #   machine.sh MC get|set|check [parameter [value]]...
-# A machine that is "on" is a QEMU process. Everything it is lives in the folder $MACHINE:
+# A machine that is "on" is a QEMU process. When its system restarts itself, QEMU ends and another one begins: what
+# the BMC wants booted next counts then too. Everything it is lives in the folder $MACHINE:
 #   settings  sourced: firmware=bios|uefi, mac, tap, memory (MiB)
 #   bootdev   pxe|default, consumed by the next power-on: IPMI's one-shot; QEMU falls back to its disk
 #   serial.sock  whoever connects types on the serial console
-#   power.log "<seconds since 1970> on pxe|default N" and "... off N", from the process itself; serial-N.log
+#   qmp.sock     QEMU's monitor, for who counts what was written
+#   power.log "<seconds since 1970> on pxe|default N" and "... off N" or "... restart N", from the process itself;
+#             serial-N.log
 cd "$MACHINE" || exit 1
 . ./settings
 
@@ -22,6 +25,7 @@ power_on() {
   echo "$count" > count
   # one thread: two cores are all the tests may ask for, and other machines run beside this one
   qemu=(qemu-system-x86_64 -name "$(basename "$MACHINE")" -accel tcg,thread=single,tb-size=256 -cpu max -smp 1 -m "$memory"
+    -qmp unix:qmp.sock,server=on,wait=off -no-reboot -trace qemu_system_shutdown_request
     -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -chardev "socket,id=s0,path=serial.sock,server=on,wait=off,logfile=serial-$count.log" -serial chardev:s0
     -netdev "tap,id=n0,ifname=$tap,script=no,downscript=no"
     -drive if=none,id=d0,format=raw,file=disk.img,cache=unsafe,discard=unmap
@@ -41,8 +45,15 @@ power_on() {
     "${qemu[@]}" &
     echo $! > qemu.pid
     wait $!
-    rm -f qemu.pid
-    stamp "off $count"
+    # the reason is QEMU's ShutdownCause: 7 is a reset that the guest asked for
+    if grep -a qemu_system_shutdown_request "qemu-$count.log" | tail -n 1 | grep -q 'reason=7'; then
+      stamp "restart $count"
+      rm -f qemu.pid
+      power_on
+    else
+      rm -f qemu.pid
+      stamp "off $count"
+    fi
   ) > "qemu-$count.log" 2>&1 < /dev/null &
   until [ -s qemu.pid ]; do sleep 0.02; done
 }

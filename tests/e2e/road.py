@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import Client, peek
+from counter import Counter
 from ferric import Ferric, journal
 from images import ImageServer
 from watch import Timeline, watch_machine, watch_wire
@@ -26,11 +27,17 @@ class Scenario:
     payload_mb: int = 0
     images: str = "image/build.sh"
     cleans: bool = False
+    driver: str = "ipmi"
 
     @property
     def memory_mib(self) -> int:
         """What the machine needs to hold its ramdisk."""
         return 2048 if self.agent == "ipa" else 1024
+
+    @property
+    def iscsi(self) -> bool:
+        """Whether Ferric writes the disk, and not the ramdisk."""
+        return self.driver == "pxe_ipmitool"
 
 
 NODE = "e2e"
@@ -53,7 +60,7 @@ class Road:
         """Machine, image server and Ferric are there and idle."""
         self.machine = Machine(self.world, self.scenario.firmware, self.scenario.memory_mib)
         self.server = ImageServer(self.images, self.timeline)
-        self.ferric = Ferric(self.world, self.binary, cleans=self.scenario.cleans)
+        self.ferric = Ferric(self.world, self.binary, cleans=self.scenario.cleans, driver=self.scenario.driver)
         self.ferric.start()
         self.timeline.say("Ferric answers")
         watch_machine(self.machine, self.timeline)
@@ -73,12 +80,15 @@ class Road:
 
     def enrol(self, provide: bool = True) -> None:
         """From nothing to `available` (or `manageable`): the BMC has been spoken to."""
-        kernel, initramfs = (self.ramdisk / name for name in ("kernel", "initramfs"))
+        kernel = self.ramdisk / "kernel"
+        initramfs = self.ramdisk / ("ramdisk" if self.scenario.agent == "bash" else "initramfs")
+        classic = self.scenario.driver != "ipmi"  # it boots as it does, and knows the old names too
+        boot, old = ([], "pxe_") if classic else (["--boot-interface", self.scenario.boot_interface], "")
         self.client(
-            "node", "create", "--driver", "ipmi", "--name", NODE, "--boot-interface", self.scenario.boot_interface,
+            "node", "create", "--driver", self.scenario.driver, "--name", NODE, *boot,
             "--driver-info", f"ipmi_address={BMC}", "--driver-info", "ipmi_port=623", "--driver-info", "ipmi_username=admin",
             "--driver-info", f"ipmi_password={Machine.PASSWORD}",
-            "--driver-info", f"deploy_kernel=file://{kernel}", "--driver-info", f"deploy_ramdisk=file://{initramfs}",
+            "--driver-info", f"{old}deploy_kernel=file://{kernel}", "--driver-info", f"{old}deploy_ramdisk=file://{initramfs}",
             "--property", f"capabilities=boot_mode:{self.scenario.firmware}",
         )  # fmt: skip
         node = self.client.show(NODE, "uuid", "provision_state")
@@ -114,6 +124,8 @@ class Road:
             "--instance-info", f"image_disk_format={'qcow2' if name.endswith('qcow2') else 'raw'}",
             "--property", "root_device={\"serial\": \"E2EDISK\"}", *more,
         )  # fmt: skip
+        if self.scenario.iscsi:
+            self.client("node", "set", NODE, "--instance-info", "root_gb=3")
         self.client("node", "validate", NODE)
 
     def deploy(self) -> None:
@@ -194,6 +206,38 @@ class Road:
         after = journal(self.ferric.data)
         self._expect("operations in the journal", {row["op"] for row in after}, {row["op"] for row in before})
         self._expect("states of its steps", {row["state"] for row in after}, {"done"})
+
+    def deploy_with_kill_of_the_writer(self) -> None:
+        """Ferric itself writes, and is killed in the middle of it. It goes on where it was, and the disk is as if nothing
+        had been."""
+        counter = Counter(self.machine.folder)
+        size = (self.images / self.scenario.image).stat().st_size
+        self.client("node", "deploy", NODE, "--config-drive", self._config_drive())
+        self.timeline.start("deploy")
+        until("half of the image is written", 240, lambda: self._not_failed() and counter.written() > size / 2)
+        self.ferric.kill()
+        before = counter.written()
+        self.timeline.say(f"kill -9 of Ferric; {before >> 20} of {size >> 20} MiB are written")
+        if before >= size:
+            raise Failed("the write was over before Ferric was killed: this run proves nothing")
+        self.ferric.start()
+        self.timeline.say("Ferric is back")
+        until("the disk is written", 240, lambda: self._not_failed() and self._step() not in ("deploy", "write_image", None))
+        written = counter.written()
+        self.timeline.say(f"{written >> 20} MiB written in all, {max(0, written - size) >> 20} MiB more than the image has")
+        if written > size + (64 << 20):
+            raise Failed(f"{(written - size) >> 20} MiB were written twice, 64 are allowed")
+        until("active", 240, lambda: self._not_failed() and self._state() == "active")
+        self.booted()
+        after = journal(self.ferric.data)
+        self._expect("operations in the journal", len({row["op"] for row in after}), 1)
+        self._expect("states of its steps", {row["state"] for row in after}, {"done"})
+
+    def _step(self) -> str | None:
+        node = peek(f"/v1/nodes/{NODE}?fields=provision_state,deploy_step")
+        if node and node["provision_state"] == "active":
+            return "active"
+        return (node or {}).get("deploy_step", {}).get("step")
 
     def _state(self) -> str | None:
         node = peek(f"/v1/nodes/{NODE}?fields=provision_state,last_error")

@@ -6,10 +6,14 @@
 Scenarios:
     rig-bios, rig-uefi   no Ferric: BMC, power and the image itself (is the rig at fault, or Ferric?)
     bios-ipxe      BIOS, network boot by the ROM's iPXE; qcow2 image; config drive from a folder
-    bios-pxelinux  BIOS, plain PXE to Debian's lpxelinux.0; gzip-compressed raw image; config drive from JSON
+    bios-pxelinux  BIOS, plain PXE to Debian's lpxelinux.0; gzip-compressed raw image; config drive from JSON; by the
+                   classic driver agent_ipmitool
     uefi           UEFI, OVMF's own PXE to iPXE's snponly.efi; raw image; config drive from JSON
     kill           BIOS; kill -9 of Ferric while the ramdisk boots, and while the image is written: it goes on
     faults         wrong password, silent BMC, unknown driver, unknown MAC, port in use: what is said, and what is kept
+    iscsi-bios     pxe_ipmitool on BIOS: Ferric writes a qcow2 image by iSCSI, onto the disk that Ferric's ramdisk exports
+    iscsi-uefi     pxe_ipmitool on UEFI by shim and GRUB: a raw image, with a bash ramdisk of the Kilo era
+    iscsi-kill     as iscsi-bios; kill -9 of Ferric in the middle of the write: it goes on, and writes little twice
     life-bios, life-uefi   the whole life: inspection, cleaning of a used disk, a partition image, service, rescue with
                    a login on the serial console, back to the instance, undeploy with cleaning
     ipa-bios, ipa-uefi   the same road with an unmodified ironic-python-agent instead of Ferric's agent
@@ -34,8 +38,11 @@ from world import HERE, Failed, Machine, World, cached, enter, inside, run, tail
 
 SCENARIOS = {
     "bios-ipxe": Scenario("bios", "ipxe", "user.qcow2", "folder"),
-    "bios-pxelinux": Scenario("bios", "pxe", "user.raw.gz", "json"),
+    "bios-pxelinux": Scenario("bios", "pxe", "user.raw.gz", "json", driver="agent_ipmitool"),
     "uefi": Scenario("uefi", "ipxe", "user.raw", "json"),
+    "iscsi-bios": Scenario("bios", "pxe", "user.qcow2", "folder", driver="pxe_ipmitool"),
+    "iscsi-uefi": Scenario("uefi", "pxe", "user.raw", "json", driver="pxe_ipmitool", agent="bash"),
+    "iscsi-kill": Scenario("bios", "pxe", "user.raw", "folder", payload_mb=192, driver="pxe_ipmitool"),
     "kill": Scenario("bios", "ipxe", "user.raw", "folder", payload_mb=192),
     "life-bios": Scenario("bios", "ipxe", "partition.qcow2", "json", images="image/partition.sh", cleans=True),
     "life-uefi": Scenario("uefi", "ipxe", "partition.raw.gz", "json", images="image/partition.sh", cleans=True),
@@ -51,6 +58,8 @@ def build(name: str, binary: Path) -> dict[str, str]:
     parts = {"venv": str(venv), "images": str(cached(scenario.images, *([str(scenario.payload_mb)] if scenario.images == "image/build.sh" else [])))}
     if scenario.agent == "ipa":
         parts["ramdisk"] = str(cached("ipa/build.sh"))
+    elif scenario.agent == "bash":
+        parts["ramdisk"] = str(cached("../bash-ramdisk/build.sh"))
     elif name in SCENARIOS:
         parts["ramdisk"] = str(ramdisk(binary, venv.parent))
     return parts
@@ -119,6 +128,8 @@ def travel(name: str, binary: Path, parts: dict[str, str], keep: bool) -> str:
         road.order()
         if name == "kill":
             road.deploy_with_kill()
+        elif name == "iscsi-kill":
+            road.deploy_with_kill_of_the_writer()
         else:
             road.deploy()
         summary = road.summary()
