@@ -5,6 +5,8 @@
 #                client, and the clients' proofs (tests/clients); E2E=name for one of them
 # make e2e-ipa   the same road with an unmodified ironic-python-agent from PyPI
 # make differential  the same requests to a real Ironic and to Ferric; writes the figures into docs/compatibility.md
+# make fuzz      coverage-guided fuzzing of what strangers send us, each target for FUZZ_SECONDS (300); TARGETS=ipmi for one.
+#                make test runs the same bodies on the same seeds for a moment (sim/tests/fuzz)
 # make openapi   schemathesis against /openapi.json, with the newest microversion and with 1.1
 # make bench     the measurements of benches/
 # Each installs what it lacks (apt, PyPI, cargo).
@@ -12,14 +14,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
+.PHONY: fuzz openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
 
 LOGS := target/make
 
 # what the integration tests speak to, and a C compiler for SQLite and libpq
 TOOLS := gcc libc6-dev pkg-config curl ipmitool openipmi postgresql tftp-hpa isc-dhcp-client \
   busybox-static iproute2 dnsmasq-base xorriso cpio kmod ipxe pxelinux syslinux-common \
-  e2fsprogs dosfstools dropbear-bin mdadm
+  e2fsprogs dosfstools dropbear-bin mdadm tgt
 
 demo:
 	cargo build --release --bins
@@ -67,6 +69,17 @@ e2e-ipa: nextest
 differential:
 	cargo build --locked -p ferric --bins
 	tests/differential/run.py --docs
+
+# cargo-fuzz asks for a nightly compiler only to be let use the sanitizers, which the stable one has as well
+FUZZ_SECONDS ?= 300
+TARGETS ?= agent dhcp ipmi iscsi
+fuzz: export RUSTC_BOOTSTRAP = 1
+fuzz:
+	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
+	cargo run --release --manifest-path fuzz/Cargo.toml --bin seeds
+	for target in $(TARGETS); do
+	  cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=256
+	done
 
 openapi:
 	cargo build --locked -p ferric --bins
