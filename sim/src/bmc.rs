@@ -133,6 +133,12 @@ impl Bmc {
         lock(&self.state).core.health.force(sensor, raw);
     }
 
+    /// Network function and number of every command that it was sent and does not know.
+    #[must_use]
+    pub fn unknown_commands(&self) -> Vec<(u8, u8)> {
+        lock(&self.state).core.health.unknown.iter().copied().collect()
+    }
+
     /// From now on it gives what it stores like this.
     pub fn set_storage(&self, storage: Storage) {
         lock(&self.state).core.health.storage = storage;

@@ -4,12 +4,41 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::bmc::Personality;
+
+/// What make a BMC is: one of [`Personality::NAMES`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Make(Option<String>);
+
+impl TryFrom<String> for Make {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match Personality::named(&name) {
+            Some(_) => Ok(Self(Some(name))),
+            None => {
+                let names = Personality::NAMES.join(", ");
+                Err(format!("there is no BMC of make '{name}': use one of {names}"))
+            }
+        }
+    }
+}
+
+impl Make {
+    pub(crate) fn personality(&self) -> Personality {
+        self.0.as_deref().and_then(Personality::named).unwrap_or_default()
+    }
+}
+
 /// What is wrong with one machine. Counts go down: so many times it goes wrong, then it goes well.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MachineFaults {
     /// Its BMC receives and never answers.
     pub silent_bmc: bool,
+    /// What make its BMC is.
+    pub bmc_make: Make,
     /// Its agent dies in the middle of this many image writes, one per boot, before one goes well.
     pub dies_mid_write: u32,
     /// This many image downloads break, and the write fails, before one goes well.
@@ -32,6 +61,14 @@ pub struct MachineFaults {
     pub bootloader_error: u32,
     /// This many boots into a ramdisk end before its agent runs.
     pub ramdisk_hangs: u32,
+    /// The connection to its disk breaks this many times while its disk is written over iSCSI, a mebibyte after the other.
+    pub iscsi_drops: u32,
+    /// This many starts of an iSCSI target fail, or are told as an error by a ramdisk without agent.
+    pub iscsi_error: u32,
+    /// This many ramdisks without agent never listen for the go-ahead.
+    pub deaf_ramdisk: u32,
+    /// The first block of its disk that can be neither read nor written over iSCSI; 0: all can.
+    pub broken_block: u64,
     /// Boots, writes and erases this many times slower; 0 and 1 mean as fast as the others.
     pub slower: u32,
 }
@@ -42,6 +79,8 @@ pub struct MachineFaults {
 pub struct Faults {
     /// By machine name.
     pub machines: BTreeMap<String, MachineFaults>,
+    /// What make the BMCs of the other machines are.
+    pub bmc_make: Make,
     /// Share of machines with a silent BMC.
     pub silent_bmc: f64,
     /// Share of machines whose agent dies in its first write.
@@ -77,6 +116,7 @@ impl Faults {
         // drawn for named machines too, so that naming one does not change the draws that follow
         let drawn = MachineFaults {
             silent_bmc: once(self.silent_bmc) > 0,
+            bmc_make: self.bmc_make.clone(),
             dies_mid_write: once(self.dies_mid_write),
             download_errors: once(self.download_errors),
             slower: once(self.slower) * 4,
@@ -89,6 +129,7 @@ impl Faults {
             inspection_error: once(self.inspection_error),
             bootloader_error: once(self.bootloader_error),
             ramdisk_hangs: once(self.ramdisk_hangs),
+            ..MachineFaults::default()
         };
         self.machines.get(name).cloned().unwrap_or(drawn)
     }
@@ -160,5 +201,9 @@ mod tests {
         assert_eq!(faults.of("m1", &mut Chance::new(1, 1)).dies_mid_write, 2);
         assert_eq!(faults.of("m2", &mut Chance::new(1, 2)), MachineFaults::default());
         assert!(serde_json::from_str::<Faults>(r#"{"slwer": 1}"#).is_err(), "a typing error must not pass");
+        let made: Faults = serde_json::from_str(r#"{"bmc_make": "fragile"}"#).expect("a make");
+        assert!(!made.of("m1", &mut Chance::new(1, 1)).bmc_make.personality().spacing.is_zero());
+        let wrong = serde_json::from_str::<Faults>(r#"{"bmc_make": "sane"}"#).expect_err("no such make");
+        assert!(wrong.to_string().contains("fragile"), "{wrong}");
     }
 }

@@ -7,8 +7,8 @@ use ferric_machine::{BootDevice, BootMode};
 
 use crate::interface::{EventLog, Fru, Identify, ManagementInterface, NodeView, Property, Result, Sensors};
 use crate::properties;
-use crate::protocol::ipmi::command::{BootFlags, BootOption, ChassisControl, ChassisIdentify, GetBootFlags};
-use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Surveyor, Target, flag};
+use crate::protocol::ipmi::command::{BootOption, ChassisControl, ChassisIdentify, GetBootFlags};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Surveyor, Target};
 
 const DEVICES: &[BootDevice] =
     &[BootDevice::Pxe, BootDevice::Disk, BootDevice::Cdrom, BootDevice::Bios, BootDevice::Safe];
@@ -58,7 +58,10 @@ impl ManagementInterface for IpmitoolManagement {
         let target = Target::from_node(node, &self.settings)?;
         let flags = self.client.run(&target, GetBootFlags).await;
         let flags = flags.map_err(|error| error.of(&target, "the boot device"))?;
-        Ok((flags.boot_device(), flags.boot_device().map(|_| flags.persistent)))
+        let quirks =
+            self.client.quirks(&target).await.map_err(|error| error.of(&target, "the boot device"))?;
+        let device = quirks.boot_device(flags);
+        Ok((device, device.map(|_| flags.persistent)))
     }
 
     async fn set_boot_device(
@@ -69,13 +72,14 @@ impl ManagementInterface for IpmitoolManagement {
         mode: BootMode,
     ) -> Result<()> {
         let target = Target::from_node(node, &self.settings)?;
-        let keep = flag(node, "ipmi_disable_boot_timeout", true)?;
+        let quirks =
+            self.client.quirks(&target).await.map_err(|error| error.of(&target, "the boot device"))?;
         self.attempt(&target, BootOption::SetInProgress(true)).await?;
-        if keep {
+        if quirks.keep_boot_flags {
             self.attempt(&target, BootOption::KeepFlags(true)).await?;
         }
         self.attempt(&target, BootOption::Acknowledge).await?;
-        let flags = BootOption::Flags(BootFlags::new(device, persistent, mode));
+        let flags = BootOption::Flags(quirks.boot_flags(device, persistent, mode));
         let set = self.client.run(&target, flags).await;
         let ended = self.attempt(&target, BootOption::SetInProgress(false)).await;
         set.map_err(|error| error.of(&target, &format!("boot device {device}")))?;

@@ -13,9 +13,6 @@ use crate::properties;
 use crate::protocol::ipmi::command::{ChassisControl, GetChassisStatus};
 use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Target};
 
-/// Completion code of a chassis command that does not fit what the chassis is doing (IPMI 2.0 table 5-2).
-const NOT_IN_PRESENT_STATE: u8 = 0xD5;
-
 /// The power interface `ipmitool`.
 pub struct IpmitoolPower {
     client: Arc<IpmiClient>,
@@ -51,8 +48,14 @@ impl IpmitoolPower {
         let begun = Instant::now();
         let sent = self.client.run_within(target, control, self.left(deadline)).await;
         match sent {
-            // "not in the present state": it got there by itself meanwhile, or never will; the look below tells
-            Ok(_) | Err(IpmiError::Completion(NOT_IN_PRESENT_STATE)) => {}
+            Ok(()) => {}
+            // it got there by itself meanwhile, or never will; the look below tells
+            Err(IpmiError::Completion(code)) => {
+                let quirks = self.client.quirks_within(target, self.left(deadline)).await.unwrap_or_default();
+                if !quirks.nothing_to_do(control, code) {
+                    return Err(IpmiError::Completion(code).of(target, control.as_str()));
+                }
+            }
             Err(error) => return Err(error.of(target, control.as_str())),
         }
         loop {

@@ -22,6 +22,9 @@ pub enum IpmiError {
     /// The BMC agreed to open a session and fell silent once it knew the user's name.
     #[error("silent for {} s after the user name", .0.as_secs_f32())]
     SilentToUser(Duration),
+    /// The BMC says that it has no IPMI 2.0, and answers nothing of it.
+    #[error("silent for {} s to IPMI 2.0", .0.as_secs_f32())]
+    OnlyOld(Duration),
     /// User, password, level or key are not accepted.
     #[error("credentials rejected: {0}")]
     Credentials(String),
@@ -138,9 +141,17 @@ impl IpmiError {
             IpmiError::SilentToUser(after) => DriverError::Unreachable {
                 what,
                 after,
-                remedy: "it answers until it hears the user name: check ipmi_username, which some BMCs ignore when \
-                         it is unknown, and the network"
+                remedy: "it answers until it hears the user name: check ipmi_username and, with IPMI 1.5, \
+                         ipmi_password, which some BMCs ignore when they are wrong, and the network"
                     .into(),
+            },
+            IpmiError::OnlyOld(after) => DriverError::Unreachable {
+                what,
+                after,
+                remedy:
+                    "it says that it speaks no IPMI 2.0: set ipmi_protocol_version to 1.5 in driver_info, or \
+                         enable RMCP+ on the BMC"
+                        .into(),
             },
             IpmiError::Credentials(reason) => DriverError::RejectedCredentials {
                 what,
@@ -170,9 +181,10 @@ impl IpmiError {
             IpmiError::Unsettled(left) => DriverError::Unreachable {
                 what,
                 after: left,
-                remedy: "what it says about the power is not trusted so soon after a reset: ask again, or lower \
+                remedy:
+                    "what it says about the power is not trusted so soon after a reset: ask again, or lower \
                          ipmi_quirk_settle_after_reset in driver_info"
-                    .into(),
+                        .into(),
             },
             IpmiError::TooLong => refused("IPMI 1.5 cannot carry it: use ipmi_protocol_version 2.0".into()),
             IpmiError::Short => refused("its answer is too short; update the firmware of the BMC".into()),

@@ -17,6 +17,7 @@ use super::opening::{Open, hello};
 use super::packet::{Datagram, Frame};
 use super::quirks::{Change, Identity, Quirks};
 use super::settings::{IpmiSettings, Target};
+use crate::metrics::{METRICS, OpenSession};
 
 /// Transmissions in a session that may have been forgotten, before a new one is opened.
 const TRIES_IN_OLD_SESSION: u32 = 2;
@@ -41,6 +42,8 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], IpmiError> {
 pub(super) struct Live {
     pub(super) session: Open,
     pub(super) login: Login,
+    /// Counts it for as long as it is open.
+    pub(super) _counted: OpenSession,
 }
 
 /// What every step of an exchange needs.
@@ -68,6 +71,8 @@ pub(super) struct Lane {
     /// The suite that worked last.
     pub(super) suite: Option<CipherSuite>,
     used: Option<Instant>,
+    /// Least time from one command to the next.
+    spacing: Duration,
     sequence: u8,
     /// Sessions that the BMC may still hold although we gave them up.
     leftover: Vec<u32>,
@@ -85,6 +90,7 @@ impl Lane {
             live: None,
             suite: None,
             used: None,
+            spacing: Duration::ZERO,
             sequence: 0,
             leftover: Vec::new(),
             known: Vec::new(),
@@ -148,12 +154,8 @@ impl Lane {
         let mut pause = way.settings.retransmit_first;
         loop {
             let quirks = self.quirks(way.target);
-            if let Some(used) = self.used {
-                sleep_until((used + interval(way, &quirks)).min(deadline)).await;
-            }
-            let answer = self.run_once(way, message.clone(), deadline).await;
-            self.used = Some(Instant::now());
-            match answer? {
+            self.spacing = interval(way, &quirks);
+            match self.run_once(way, message.clone(), deadline).await? {
                 (0, data) => {
                     if let Some(control) = control(&message) {
                         let settle = quirks.settle(control);
@@ -363,6 +365,25 @@ impl Lane {
         deadline: Instant,
         tries: u32,
     ) -> Result<Heard, IpmiError> {
+        if let Some(used) = self.used {
+            sleep_until((used + self.spacing).min(deadline)).await;
+        }
+        let heard = self.transmit(mux, settings, sequence, message, wanted, deadline, tries).await;
+        self.used = Some(Instant::now());
+        heard
+    }
+
+    #[allow(clippy::too_many_arguments)] // of one caller
+    async fn transmit(
+        &mut self,
+        mux: &Mux,
+        settings: &IpmiSettings,
+        sequence: u8,
+        message: Message,
+        wanted: Wanted,
+        deadline: Instant,
+        tries: u32,
+    ) -> Result<Heard, IpmiError> {
         let begun = Instant::now();
         // what has effects is not said again in a new session only because the first answer takes its time
         let probing = tries == TRIES_IN_OLD_SESSION && control(&message).is_none();
@@ -372,6 +393,9 @@ impl Lane {
             let Some(live) = &mut self.live else { break };
             let datagram = live.session.seal(&bytes)?;
             self.send(mux, &datagram).await?;
+            if attempt > 0 {
+                METRICS.ipmi_retransmissions.inc();
+            }
             if probing
                 && attempt > 0
                 && let Some(hello) = hello()

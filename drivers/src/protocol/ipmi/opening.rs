@@ -15,9 +15,12 @@ use super::packet::{Datagram, Frame, Plus, sessionless};
 use super::session::Session;
 use super::settings::{Privilege, Target, Version};
 use super::v15;
+use crate::metrics::OpenSession;
 
 /// Attempts to open a session with one suite when the BMC loses track of them.
 const ATTEMPTS: u32 = 3;
+/// Transmissions of a message of IPMI 1.5 that only a BMC answers that still knows the attempt and takes the password.
+const TRIES_TO_ACTIVATE: u32 = 4;
 /// Longest wait for an answer to the greeting.
 const GREETING: Duration = Duration::from_millis(400);
 
@@ -116,6 +119,14 @@ impl Shaking<'_> {
         }
     }
 
+    /// Whether silence may mean that the BMC dropped this attempt, and would answer another.
+    fn may_be_forgotten(&self) -> bool {
+        match self {
+            Shaking::Plus(_) => false,
+            Shaking::Old(handshake) => handshake.named(),
+        }
+    }
+
     fn proved(&self) -> bool {
         match self {
             Shaking::Plus(handshake) => handshake.proved(),
@@ -141,25 +152,31 @@ enum Failure {
 impl Lane {
     /// Asks for the authentication capabilities and waits a little for any answer. IPMI does not demand it;
     /// pyghmi, and so VirtualBMC, ties a session to the sender's port and only by this learns that a new one begins.
-    async fn greet(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
+    /// True when it answers that it has no IPMI 2.0, which not every BMC is right about.
+    async fn greet(&mut self, way: &Way<'_>, deadline: Instant) -> Result<bool, IpmiError> {
         self.forget_received();
-        let Some(hello) = hello() else { return Ok(()) };
+        let Some(hello) = hello() else { return Ok(false) };
         self.send(way.mux, &hello).await?;
         let until = (Instant::now() + GREETING.min(way.settings.retransmit_first)).min(deadline);
         while let Some(heard) = self.receive(until).await {
-            if let Ok(Datagram::Sessionless(_)) = Datagram::decode(&heard) {
-                break;
+            if let Ok(Datagram::Sessionless(frame)) = Datagram::decode(&heard) {
+                let answer = Frame::decode(frame).ok();
+                let offered = answer.and_then(|answer| answer.message.data().get(2).copied());
+                return Ok(offered.is_some_and(|offered| offered & 0x80 == 0));
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Opens a session of the node's version and raises it to the wanted level.
     pub(super) async fn open(&mut self, way: &Way<'_>, deadline: Instant) -> Result<(), IpmiError> {
         match way.target.version {
             Version::Two => {
-                self.greet(way, deadline).await?;
-                self.open_plus(way, deadline).await
+                let old = self.greet(way, deadline).await?;
+                match self.open_plus(way, deadline).await {
+                    Err(IpmiError::Silent(after)) if old => Err(IpmiError::OnlyOld(after)),
+                    other => other,
+                }
             }
             Version::OneAndAHalf => {
                 let begun = Instant::now();
@@ -217,6 +234,8 @@ impl Lane {
         for _ in 1..ATTEMPTS {
             match self.attempt(way, suite, deadline).await {
                 Err(Failure::Handshake(HandshakeError::Forgotten(_))) => {}
+                // not yet: the next attempt may be heard
+                Err(Failure::Silent { .. }) if Instant::now() < deadline => {}
                 other => return other,
             }
         }
@@ -261,9 +280,10 @@ impl Lane {
     ) -> Result<Open, Failure> {
         let mut datagram = first;
         let mut wait = way.settings.retransmit_first;
-        let (mut fresh, mut repeated) = (true, false);
+        let (mut fresh, mut repeated, mut sent) = (true, false, 0);
         loop {
             repeated |= !std::mem::take(&mut fresh);
+            sent += 1;
             self.send(way.mux, &datagram).await.map_err(Failure::Here)?;
             let until = (Instant::now() + wait).min(deadline);
             wait = (wait * 2).min(way.settings.retransmit_max);
@@ -279,20 +299,21 @@ impl Lane {
                     Ok(Step::Open(session)) => return Ok(session),
                     Ok(Step::Send(next)) => {
                         datagram = next;
-                        fresh = true;
+                        (fresh, sent) = (true, 0);
                         wait = way.settings.retransmit_first;
                         break;
                     }
                 }
             }
-            if Instant::now() >= deadline {
+            let given_up = sent >= TRIES_TO_ACTIVATE && shaking.may_be_forgotten();
+            if Instant::now() >= deadline || given_up {
                 return Err(Failure::Silent { named: shaking.named() });
             }
         }
     }
 
     async fn opened(&mut self, way: &Way<'_>, session: Open, deadline: Instant) -> Result<(), IpmiError> {
-        self.live = Some(Live { session, login: way.target.login.clone() });
+        self.live = Some(Live { session, login: way.target.login.clone(), _counted: OpenSession::default() });
         self.renewed();
         self.raise(way, deadline).await
     }

@@ -8,9 +8,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use ferric_machine::{BootDevice, BootMode};
 use serde_json::Value;
 
-use super::command::ChassisControl;
+use super::command::{BootFlags, ChassisControl};
 use crate::error::DriverError;
 use crate::interface::{NodeView, Result};
 
@@ -102,6 +103,23 @@ impl Quirks {
             }
             ChassisControl::Cycle | ChassisControl::Reset | ChassisControl::Diag => false,
         }
+    }
+
+    /// Boot flags that make this machine boot from `device`.
+    #[must_use]
+    pub fn boot_flags(&self, device: BootDevice, persistent: bool, mode: BootMode) -> BootFlags {
+        let mut flags = BootFlags::new(device, persistent, mode);
+        if device == BootDevice::Disk && flags.uefi {
+            flags.device = self.uefi_disk;
+        }
+        flags.uefi &= self.efi_with_persistent || !persistent;
+        flags
+    }
+
+    /// The device that boot flags mean on this machine; `None` when there is none or it has no name in Ironic.
+    #[must_use]
+    pub fn boot_device(&self, flags: BootFlags) -> Option<BootDevice> {
+        if flags.device == self.uefi_disk { Some(BootDevice::Disk) } else { flags.boot_device() }
     }
 
     /// How long the state is not trusted after this command.
