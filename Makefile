@@ -73,12 +73,12 @@ differential:
 # cargo-fuzz asks for a nightly compiler only to be let use the sanitizers, which the stable one has as well
 FUZZ_SECONDS ?= 300
 TARGETS ?= agent dhcp ipmi iscsi
-fuzz: export RUSTC_BOOTSTRAP = 1
-fuzz:
+fuzz: nextest
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
-	cargo run --release --manifest-path fuzz/Cargo.toml --bin seeds
+	scripts/apt.sh g++
+	FERRIC_FUZZ_CORPUS=$(CURDIR)/fuzz/corpus cargo nextest run -p ferric-sim --locked --test fuzz
 	for target in $(TARGETS); do
-	  cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=256
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=256
 	done
 
 openapi:

@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod dhcp;
 pub mod ipmi;
+pub mod iscsi;
 
 /// A protocol's name, what is run with the bytes, and the inputs to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
@@ -18,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     ("agent", agent::run, agent::seeds),
     ("dhcp", dhcp::run, dhcp::seeds),
     ("ipmi", ipmi::run, ipmi::seeds),
+    ("iscsi", iscsi::run, iscsi::seeds),
 ];
 
 /// Cuts bytes into pieces: each is led by its length in two bytes, big endian, and the last may be short.

@@ -193,7 +193,7 @@ impl Agent {
         found: &LookupResponse,
     ) -> Result<(), String> {
         let world = &machine.world;
-        let Some(base) = world.callback_base.get() else {
+        let Some(base) = machine.own_base.get().or_else(|| world.callback_base.get()) else {
             return Err("the fleet has not started".to_owned());
         };
         let body = Heartbeat {

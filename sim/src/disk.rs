@@ -1,16 +1,21 @@
 //! A disk that remembers what was written to it instead of keeping it.
 
+use std::sync::Arc;
+
 use ferric_agent_wire::error_type;
+
 use sha2::Digest as _;
+
+use crate::iscsi::{Pool, Store, TargetStats};
 
 /// What a disk holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Where it came from.
+    /// Where it came from: its URL, or `iscsi:` and the name of the target through which it was written.
     pub url: String,
-    /// Bytes of the image file.
+    /// Bytes of the image file; those written from the first on without a gap, where it came over iSCSI.
     pub bytes: u64,
-    /// sha256 of the image file, hex.
+    /// sha256 of these, hex.
     pub sha256: String,
     /// Whether a config drive went along.
     pub configdrive: bool,
@@ -32,6 +37,9 @@ pub struct Partitions {
     /// Whether a boot loader was installed: without one the machine does not boot from it.
     pub boot_loader: bool,
 }
+
+/// What erasing the metadata overwrites at both ends, bytes.
+const EDGE: u64 = 1 << 20;
 
 /// The beginning of an image write: the first, or one that went on after a broken download.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +75,10 @@ pub struct Disk {
     pub violations: u64,
     /// Times that an agent had to refuse a second write because one was under way.
     pub refused_writers: u64,
+    /// What was written over iSCSI, byte by byte; an agent's write leaves nothing there.
+    pub contents: Arc<Store>,
+    /// Sessions that were logged in still when a ramdisk took its target back, or lost its power after it was written.
+    pub abandoned_sessions: u64,
     writers: Vec<u64>,
     next_writer: u64,
 }
@@ -75,6 +87,12 @@ impl Disk {
     /// An empty disk.
     #[must_use]
     pub fn new(size: u64) -> Self {
+        Self::sharing(size, Arc::default())
+    }
+
+    /// The same, keeping once what other disks of `pool` hold too.
+    #[must_use]
+    pub fn sharing(size: u64, pool: Arc<Pool>) -> Self {
         Self {
             size,
             written: None,
@@ -86,6 +104,8 @@ impl Disk {
             erased: 0,
             violations: 0,
             refused_writers: 0,
+            contents: Arc::new(Store::sharing(size, pool)),
+            abandoned_sessions: 0,
             writers: Vec::new(),
             next_writer: 0,
         }
@@ -128,11 +148,39 @@ impl Disk {
     pub(crate) fn erase_metadata(&mut self) {
         self.written = None;
         self.partition_table = false;
+        let ends = EDGE.min(self.size);
+        self.contents.zero(0, ends);
+        self.contents.zero(self.size - ends, ends);
+    }
+
+    /// A ramdisk's target for this disk is gone. What was written through it counts when it was all flushed and the
+    /// last session was left in order.
+    pub(crate) fn target_ended(&mut self, iqn: &str, boot: u64, seen: &TargetStats, in_order: bool) {
+        if seen.most_logged_in > 1 {
+            self.violations += 1;
+        }
+        if in_order || seen.logouts > 0 {
+            self.abandoned_sessions += seen.logged_in;
+        }
+        if seen.written + seen.zeroed == 0 {
+            return;
+        }
+        let url = format!("iscsi:{iqn}");
+        (self.written, self.partition_table, self.content) = (None, true, true);
+        self.starts.push(WriteStart { url: url.clone(), offset: 0, boot });
+        if seen.unflushed || seen.logged_in > 0 {
+            return;
+        }
+        let bytes = self.contents.written_from_zero();
+        let sha256 = self.contents.sha256(0, bytes);
+        self.written = Some(Written { url, bytes, sha256, configdrive: false, partitions: None });
+        self.writes += 1;
     }
 
     /// Everything is overwritten.
     pub(crate) fn erase(&mut self) {
         self.erase_metadata();
+        self.contents.clear();
         self.content = false;
     }
 }

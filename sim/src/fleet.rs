@@ -38,6 +38,9 @@ pub struct FleetOptions {
     pub disk_bytes_per_second: Option<u64>,
     /// Size of each disk in bytes.
     pub disk_bytes: u64,
+    /// Whether each machine has a network address of its own, that of its BMC: its agent listens there, on a port of its
+    /// own. Needed where disks are written over iSCSI.
+    pub own_addresses: bool,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -54,6 +57,7 @@ impl Default for FleetOptions {
             boot_delay: (Duration::from_secs(2), Duration::from_secs(6)),
             disk_bytes_per_second: Some(4 << 20),
             disk_bytes: 64 << 30,
+            own_addresses: false,
             faults: Faults::default(),
         }
     }
@@ -105,7 +109,7 @@ pub struct Fleet {
     machines: Vec<Arc<Machine>>,
     routes: Arc<Routes>,
     base: String,
-    server: JoinHandle<()>,
+    servers: Vec<JoinHandle<()>>,
     bmcs: Option<BmcFleet>,
 }
 
@@ -124,6 +128,7 @@ impl Fleet {
             boot_source: OnceLock::new(),
             http,
             callback_base: OnceLock::new(),
+            pool: Arc::default(),
             boot_delay: options.boot_delay,
             disk_bytes_per_second: options.disk_bytes_per_second,
         });
@@ -156,6 +161,7 @@ impl Fleet {
         })?;
         for (machine, bmc) in machines.iter().zip(bmcs.bmcs()) {
             bmc.set_faults(bmc::Faults { silent: machine.faults.silent_bmc, ..bmc::Faults::default() });
+            bmc.set_personality(machine.faults.bmc_make.personality());
             machine.bmc.set(bmc.address()).expect("a new machine has no BMC");
         }
         let bind =
@@ -164,8 +170,16 @@ impl Fleet {
         let base = format!("http://{}", listener.local_addr().map_err(bind)?);
         world.callback_base.set(base.clone()).expect("a new world has no callback base");
         let routes = Arc::new(Routes::new(&machines));
-        let server = tokio::spawn(server::serve(listener, routes.clone()));
-        Ok(Self { world, machines, routes, base, server, bmcs: Some(bmcs) })
+        let mut servers = vec![tokio::spawn(server::serve(listener, routes.clone()))];
+        for machine in machines.iter().filter(|_| options.own_addresses) {
+            let address = SocketAddr::from((machine.bmc_address().ip(), 0));
+            let bind = |source| FleetError::Bind { address, what: "a simulated agent", source };
+            let listener = server::bind(address).await.map_err(bind)?;
+            let base = format!("http://{}", listener.local_addr().map_err(bind)?);
+            machine.own_base.set(base).expect("a new machine has no callback base");
+            servers.push(tokio::spawn(server::serve(listener, routes.clone())));
+        }
+        Ok(Self { world, machines, routes, base, servers, bmcs: Some(bmcs) })
     }
 
     /// Tells the ramdisks where the API is (without `/v1`), where no kernel line tells them. Only the first call counts;
@@ -215,15 +229,17 @@ impl Fleet {
         for machine in &self.machines {
             machine.power_off();
         }
-        self.server.abort();
-        let _ = (&mut self.server).await;
+        for server in &mut self.servers {
+            server.abort();
+            let _ = server.await;
+        }
         self.bmcs = None;
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.server.abort();
+        self.servers.iter().for_each(JoinHandle::abort);
         for machine in &self.machines {
             machine.power_off();
         }

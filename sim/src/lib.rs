@@ -2,6 +2,7 @@
 //! HTTP, disks that remember, and faults on demand. Chance comes from a seed, time from tokio.
 
 mod agent;
+mod bash;
 pub mod bmc;
 mod chassis;
 mod commands;
@@ -19,4 +20,4 @@ pub use faults::{Chance, Faults, MachineFaults};
 pub use ferric_agent_wire::{WritePhase, WriteProgress};
 pub use firmware::BootSource;
 pub use fleet::{BMC_PASSWORD, BMC_USER, Fleet, FleetError, FleetOptions, node_body};
-pub use world::{Machine, MachineView, Phase};
+pub use world::{Machine, MachineView, Phase, Ramdisk};

@@ -11,9 +11,11 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::agent::Agent;
+use crate::bash;
 use crate::disk::Disk;
 use crate::faults::{Chance, MachineFaults};
 use crate::firmware::{self, BootSource, KernelLine, NetBoot};
+use crate::iscsi::{Pool, Target, TargetStats};
 
 /// What all machines of a fleet share.
 pub(crate) struct World {
@@ -23,8 +25,10 @@ pub(crate) struct World {
     pub(crate) boot_source: OnceLock<BootSource>,
     /// One client for all agents.
     pub(crate) http: reqwest::Client,
-    /// Base of every agent's callback URL.
+    /// Base of every agent's callback URL, without the machine's part.
     pub(crate) callback_base: OnceLock<String>,
+    /// Pieces of disks that several machines hold.
+    pub(crate) pool: Arc<Pool>,
     /// Power on to ramdisk or operating system.
     pub(crate) boot_delay: (Duration, Duration),
     /// What a disk takes; `None` is as fast as it gets.
@@ -63,6 +67,8 @@ pub struct MachineView {
     pub disk: Disk,
     /// What keeps its ramdisk from its work, in this boot.
     pub complaint: Option<String>,
+    /// The iSCSI target that its ramdisk runs for its disk.
+    pub iscsi: Option<TargetStats>,
     /// The rescue password as the agent was given it, while the machine is in rescue.
     pub rescue_password: Option<Secret>,
 }
@@ -77,6 +83,17 @@ impl World {
     }
 }
 
+/// What runs in the ramdisk that a machine boots from the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ramdisk {
+    /// An agent.
+    #[default]
+    Agent,
+    /// A script of the time before agents: it exports the disk over iSCSI, calls the API once and waits for a word on
+    /// TCP port 10000 (deploy.md §A.1).
+    Bash,
+}
+
 /// A simulated machine.
 pub struct Machine {
     /// Its name, `sim-0001`.
@@ -84,6 +101,8 @@ pub struct Machine {
     /// The MAC address of its only port, lower case with colons.
     pub mac: String,
     pub(crate) bmc: OnceLock<SocketAddr>,
+    /// Base of its agent's callback URL, when it listens on an address of its own.
+    pub(crate) own_base: OnceLock<String>,
     pub(crate) faults: MachineFaults,
     pub(crate) world: Arc<World>,
     body: Mutex<Body>,
@@ -105,6 +124,8 @@ struct Body {
     manager_version: u32,
     complaint: Option<String>,
     rescue_password: Option<Secret>,
+    ramdisk: Ramdisk,
+    target: Option<Target>,
 }
 
 impl Machine {
@@ -123,14 +144,24 @@ impl Machine {
             boots: 0,
             running: None,
             agent: None,
-            disk: Disk::new(disk_bytes),
+            disk: Disk::sharing(disk_bytes, world.pool.clone()),
             chance,
             left: faults.clone(),
             manager_version: 1,
             complaint: None,
             rescue_password: None,
+            ramdisk: Ramdisk::Agent,
+            target: None,
         };
-        Arc::new(Self { name, mac, bmc: OnceLock::new(), faults, world, body: Mutex::new(body) })
+        Arc::new(Self {
+            name,
+            mac,
+            bmc: OnceLock::new(),
+            own_base: OnceLock::new(),
+            faults,
+            world,
+            body: Mutex::new(body),
+        })
     }
 
     fn body(&self) -> MutexGuard<'_, Body> {
@@ -147,6 +178,7 @@ impl Machine {
             write: body.agent.as_ref().and_then(|agent| agent.write_progress()),
             disk: body.disk.clone(),
             complaint: body.complaint.clone(),
+            iscsi: body.target.as_ref().map(Target::stats),
             rescue_password: body.rescue_password.clone(),
         }
     }
@@ -204,6 +236,7 @@ impl Machine {
         body.phase = Phase::Off;
         body.rescue_password = None;
         body.complaint = None;
+        end_target(&mut body, false);
         body.disk.power_lost();
         if let Some(agent) = body.agent.take() {
             agent.kill();
@@ -243,6 +276,20 @@ impl Machine {
         self.power_on();
     }
 
+    /// What its software does, for its serial console.
+    pub(crate) fn doing(&self) -> Option<String> {
+        let body = self.body();
+        let text = match body.phase {
+            Phase::Off => return None,
+            Phase::Booting => "starting".to_owned(),
+            Phase::Ramdisk => "the deploy ramdisk runs".to_owned(),
+            Phase::Instance => "the system on the disk runs".to_owned(),
+            Phase::Rescue => "the rescue system runs".to_owned(),
+            Phase::Stuck(why) => format!("stuck: {why}"),
+        };
+        Some(body.complaint.as_ref().map_or(text.clone(), |complaint| format!("{text}: {complaint}")))
+    }
+
     pub(crate) fn boots(&self) -> u64 {
         self.body().boots
     }
@@ -259,6 +306,33 @@ impl Machine {
     pub(crate) fn on_disk<T>(&self, boot: u64, change: impl FnOnce(&mut Disk) -> T) -> Option<T> {
         let mut body = self.body();
         (body.power_on && body.boots == boot).then(|| change(&mut body.disk))
+    }
+
+    /// Its ramdisk exports its disk, until it takes the target back or the machine loses its power.
+    pub(crate) fn set_target(&self, boot: u64, target: Target) {
+        let mut body = self.body();
+        if body.power_on && body.boots == boot {
+            end_target(&mut body, true);
+            body.target = Some(target);
+        }
+    }
+
+    /// Its ramdisk takes the target back.
+    pub(crate) fn take_target_back(&self, boot: u64) {
+        let mut body = self.body();
+        if body.power_on && body.boots == boot {
+            end_target(&mut body, true);
+        }
+    }
+
+    /// Whether its ramdisk exports its disk.
+    pub(crate) fn has_target(&self) -> bool {
+        self.body().target.is_some()
+    }
+
+    /// From its next boot on, this runs in the ramdisk that it boots from the network.
+    pub fn set_ramdisk(&self, ramdisk: Ramdisk) {
+        self.body().ramdisk = ramdisk;
     }
 
     /// True as often as the fault that `count` points to has to happen.
@@ -303,6 +377,7 @@ impl Machine {
             return;
         }
         body.phase = Phase::Stuck("its agent died");
+        end_target(&mut body, false);
         body.disk.power_lost();
         if let Some(agent) = body.agent.take() {
             agent.kill();
@@ -343,6 +418,11 @@ impl Machine {
         if self.goes_wrong(|left| &mut left.ramdisk_hangs) {
             return self.now(boot, Phase::Stuck("its ramdisk hangs"));
         }
+        if self.body().ramdisk == Ramdisk::Bash {
+            self.now(boot, Phase::Ramdisk);
+            let end = bash::run(&self, boot, &line).await;
+            return self.now(boot, Phase::Stuck(end));
+        }
         let agent = Arc::new(Agent::new(boot));
         {
             let mut body = self.body();
@@ -375,5 +455,13 @@ impl Machine {
         if body.boots == boot && body.power_on {
             body.phase = phase;
         }
+    }
+}
+
+/// The target of a machine's ramdisk is gone, and what was written through it is on its disk.
+fn end_target(body: &mut Body, in_order: bool) {
+    if let Some(target) = body.target.take() {
+        let boot = body.boots;
+        body.disk.target_ended(target.iqn(), boot, &target.stats(), in_order);
     }
 }

@@ -1,5 +1,6 @@
 //! What the simulated agent can be told to do.
 
+mod iscsi;
 mod steps;
 mod write;
 
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferric_agent_wire::{
-    CommandError, CommandRequest, FinalizeRescueParams, PartitionUuids, Secret, SystemLogs, WriteImageArgs,
-    error_type, names,
+    CommandError, CommandRequest, FinalizeRescueParams, PartitionUuids, Secret, StartIscsiTargetParams,
+    SystemLogs, WriteImageArgs, error_type, names,
 };
 use serde_json::Value;
 
@@ -38,6 +39,7 @@ pub(crate) enum Work {
     Lockdown,
     CollectLogs,
     FinalizeRescue(Secret),
+    StartIscsiTarget(StartIscsiTargetParams),
 }
 
 /// Why a command did not succeed.
@@ -79,6 +81,7 @@ pub(crate) fn plan(request: &CommandRequest) -> Result<Work, Refusal> {
             }
             Ok(Work::FinalizeRescue(given.rescue_password))
         }
+        names::START_ISCSI_TARGET => params(request).map(Work::StartIscsiTarget),
         other => Err(refusal(404, error_type::INVALID_COMMAND, format!("no command {other}"))),
     }
 }
@@ -115,7 +118,8 @@ impl Work {
             | Work::Sync
             | Work::Lockdown
             | Work::CollectLogs
-            | Work::FinalizeRescue(_) => false,
+            | Work::FinalizeRescue(_)
+            | Work::StartIscsiTarget(_) => false,
         }
     }
 
@@ -131,7 +135,8 @@ impl Work {
             | Work::PowerOff
             | Work::Lockdown
             | Work::CollectLogs
-            | Work::FinalizeRescue(_) => false,
+            | Work::FinalizeRescue(_)
+            | Work::StartIscsiTarget(_) => false,
         }
     }
 
@@ -150,6 +155,7 @@ impl Work {
                     prep_boot_partition: None,
                 }))
             }
+            Work::StartIscsiTarget(given) => value(iscsi::start(agent, machine, given).await?),
             Work::InstallBootloader => install_bootloader(agent, machine).await,
             Work::Sync | Work::Lockdown => Ok(Value::Null),
             Work::RunImage => {

@@ -25,7 +25,7 @@ pub(super) async fn write_image(
     let before = machine.view().disk;
     // from the first byte on, whatever the disk held is gone
     machine.on_disk(agent.boot, |disk| {
-        disk.erase_metadata();
+        disk.erase();
         disk.content = true;
     });
     let mut write = Write {

@@ -5,7 +5,10 @@ use super::store::Store;
 /// The most blocks that one command may move, as VPD page B0 tells, for blocks of 512 bytes.
 pub(crate) const LARGEST_TRANSFER: u64 = 16 << 20;
 /// The most blocks that one UNMAP or WRITE SAME may concern.
-const LARGEST_UNMAP: u32 = 1 << 22;
+const LARGEST_UNMAP: u32 = 1 << 20;
+
+/// Bytes that WRITE SAME writes at a time.
+const PIECE: usize = 1 << 20;
 
 /// What a command led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub(crate) struct Done {
     pub(crate) written: u64,
     pub(crate) zeroed: u64,
     pub(crate) flushed: bool,
+    /// Bytes that the command itself says it writes, whatever came with it.
+    pub(crate) wanted: Option<u64>,
 }
 
 fn u16_at(cdb: &[u8], at: usize) -> u64 {
@@ -137,6 +142,8 @@ impl Unit<'_> {
                 out.resize(32, 0);
                 cut(out, u32_at(cdb, 10))
             }
+            // protection information, which the disk has not
+            0x28 | 0x88 | 0x2A | 0x8A if cdb[1] & 0xE0 != 0 => Reply::Check(Sense::FIELD),
             0x28 => self.read(u32_at(cdb, 2), u16_at(cdb, 7)),
             0x88 => self.read(u64_at(cdb, 2), u32_at(cdb, 10)),
             0x2A => self.write(u32_at(cdb, 2), u16_at(cdb, 7), data, done),
@@ -177,11 +184,14 @@ impl Unit<'_> {
             }
             let mut out = vec![device, 0, 5, 0x12, 91, 0, 0, 2];
             out.extend(b"FERRIC  SIMULATED DISK  0001");
+            out.resize(58, 0);
+            // iSCSI, SPC-4, SBC-3
+            out.extend([0x09, 0x60, 0x04, 0x60, 0x04, 0xC0]);
             out.resize(96, 0);
             return cut(out, length);
         }
         let page: Vec<u8> = match cdb[2] {
-            0x00 => vec![0x00, 0x80, 0x83, 0xB0, 0xB2],
+            0x00 => vec![0x00, 0x80, 0x83, 0xB0, 0xB1, 0xB2],
             0x80 => self.serial.as_bytes().to_vec(),
             0x83 => {
                 // T10 vendor identification, ASCII
@@ -202,6 +212,12 @@ impl Unit<'_> {
                 out[32..40].copy_from_slice(&u64::from(LARGEST_UNMAP).to_be_bytes());
                 out
             }
+            0xB1 => {
+                // does not rotate
+                let mut out = vec![0, 1];
+                out.resize(60, 0);
+                out
+            }
             // LBPU, LBPWS, LBPWS10, LBPRZ; thin
             0xB2 => vec![0, if self.thin { 0xE4 } else { 0 }, if self.thin { 2 } else { 0 }, 0],
             _ => return Reply::Check(Sense::FIELD),
@@ -214,7 +230,8 @@ impl Unit<'_> {
 
     /// The header of mode sense, of 4 or 8 bytes: no descriptors, no pages.
     fn mode(&self, header: u8) -> Vec<u8> {
-        let flags = if self.read_only { 0x80 } else { 0 };
+        // write protection; DPO and FUA are understood
+        let flags = if self.read_only { 0x90 } else { 0x10 };
         if header == 4 { vec![3, 0, flags, 0] } else { vec![0, 6, 0, flags, 0, 0, 0, 0] }
     }
 
@@ -250,10 +267,12 @@ impl Unit<'_> {
             return Reply::Check(Sense::FIELD);
         }
         match self.range(at, count, true) {
-            Ok((_, length)) if length != data.len() as u64 => Reply::Check(Sense::FIELD),
             Ok((offset, length)) => {
-                self.store.write(offset, data);
-                done.written += length;
+                done.wanted = Some(length);
+                // what did not come is not written, nor what is too much; the residual count tells
+                let whole = (data.len() as u64).min(length) / u64::from(self.block) * u64::from(self.block);
+                self.store.write(offset, &data[..whole as usize]);
+                done.written += whole;
                 Reply::Good(Vec::new())
             }
             Err(reply) => reply,
@@ -281,8 +300,10 @@ impl Unit<'_> {
                 Reply::Good(Vec::new())
             }
             Ok((offset, length)) => {
-                for at in (offset..offset + length).step_by(self.block as usize) {
-                    self.store.write(at, data);
+                let piece = data.repeat(PIECE / data.len());
+                for at in (offset..offset + length).step_by(piece.len()) {
+                    let left = usize::try_from(offset + length - at).unwrap_or(usize::MAX);
+                    self.store.write(at, &piece[..piece.len().min(left)]);
                 }
                 done.written += length;
                 Reply::Good(Vec::new())

@@ -343,7 +343,7 @@ impl<'a> Session<'a> {
             stats.unflushed =
                 if done.flushed { false } else { stats.unflushed || done.written + done.zeroed > 0 };
         });
-        self.answer(&task.command, reply);
+        self.answer(&task.command, reply, done.wanted);
         Ok(if take(&mut self.shared.faults().cut_answers) { Next::Cut } else { Next::Go })
     }
 
@@ -397,7 +397,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn answer(&mut self, command: &Pdu, reply: Reply) {
+    fn answer(&mut self, command: &Pdu, reply: Reply, wanted: Option<u64>) {
         if lie(self.shared, Lie::Reject) {
             return self.reject(command, 0x09);
         }
@@ -408,7 +408,14 @@ impl<'a> Session<'a> {
                     return;
                 }
             }
-            Reply::Good(_) => {}
+            Reply::Good(_) => {
+                let expected = command.word(20);
+                let wanted = wanted.map_or(expected, |wanted| u32::try_from(wanted).unwrap_or(u32::MAX));
+                if wanted != expected {
+                    answer.bhs[1] |= if wanted > expected { 4 } else { 2 };
+                    answer.set(44, wanted.abs_diff(expected));
+                }
+            }
             Reply::Check(sense) => {
                 answer.bhs[3] = CHECK;
                 let sense = sense.encode();

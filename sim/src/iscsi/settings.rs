@@ -197,6 +197,8 @@ pub struct TargetStats {
     pub open: u64,
     /// Normal sessions that are logged in now.
     pub logged_in: u64,
+    /// The most of them at once.
+    pub most_logged_in: u64,
     /// Normal logins that went well.
     pub logins: u64,
     /// Discovery sessions that were logged in.

@@ -30,7 +30,6 @@ impl Pool {
 }
 
 /// The bytes of a disk. Those never written are zero.
-#[derive(Debug)]
 pub struct Store {
     size: u64,
     pool: Arc<Pool>,
@@ -42,6 +41,18 @@ struct Inner {
     chunks: BTreeMap<u64, Arc<[u8]>>,
     /// Ranges that were written, zeros too: begin to end. They do not touch each other.
     written: BTreeMap<u64, u64>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.inner();
+        let (pieces, written) = (inner.chunks.len(), &inner.written);
+        f.debug_struct("Store")
+            .field("size", &self.size)
+            .field("pieces", &pieces)
+            .field("written", written)
+            .finish()
+    }
 }
 
 impl Store {

@@ -65,6 +65,7 @@ impl Shared {
         self.count(|stats| {
             stats.logins += 1;
             stats.logged_in += 1;
+            stats.most_logged_in = stats.most_logged_in.max(stats.logged_in - u64::from(old.is_some()));
             stats.reinstated += u64::from(old.is_some());
         });
         if let Some(old) = old {

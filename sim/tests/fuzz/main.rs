@@ -1,5 +1,6 @@
 //! The short run of every fuzz target: so many mutations of its seeds, the same ones everywhere, with the bodies that
-//! `make fuzz` runs for minutes under coverage guidance. `FERRIC_FUZZ_ROUNDS` and `FERRIC_FUZZ_SEED` change them.
+//! `make fuzz` runs for minutes under coverage guidance. `FERRIC_FUZZ_ROUNDS` and `FERRIC_FUZZ_SEED` change them;
+//! `FERRIC_FUZZ_CORPUS` names a folder that gets the seeds, for `cargo fuzz`.
 #![allow(clippy::unwrap_used)] // tests say what broke by panicking
 #![allow(unreachable_pub)] // the bodies are a crate's own where cargo fuzz runs them
 
@@ -84,6 +85,13 @@ impl Drop for Suspect<'_> {
 fn short_run(name: &str) {
     let (_, run, seeds) = bodies::TARGETS.iter().find(|(known, ..)| *known == name).unwrap();
     let seeds = seeds();
+    if let Some(folder) = std::env::var_os("FERRIC_FUZZ_CORPUS") {
+        let folder = std::path::Path::new(&folder).join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in seeds.iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number:02}")), seed).unwrap();
+        }
+    }
     let mut chance = Chance::new(setting("FERRIC_FUZZ_SEED", 1), 0);
     for input in &seeds {
         let _suspect = Suspect(name, input);
@@ -113,4 +121,9 @@ fn no_dhcp_packet_breaks_the_server() {
 #[test]
 fn no_ipmi_datagram_breaks_a_session() {
     short_run("ipmi");
+}
+
+#[test]
+fn no_iscsi_target_breaks_the_initiator() {
+    short_run("iscsi");
 }

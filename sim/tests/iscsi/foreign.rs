@@ -11,7 +11,9 @@ use tokio::process::Command;
 use crate::IQN;
 
 async fn run(program: &str, args: &[&str]) -> Output {
-    let output = Command::new(program).args(args).kill_on_drop(true).output().await;
+    let output = Command::new(program).args(args).kill_on_drop(true).output();
+    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output).await;
+    let output = output.unwrap_or_else(|_| panic!("{program} {args:?} does not end"));
     output.unwrap_or_else(|error| panic!("{program} of Debian's libiscsi-bin: {error}"))
 }
 
@@ -71,38 +73,40 @@ async fn libiscsi_is_let_in_by_chap_and_by_mutual_chap_with_the_right_secrets_on
 
 /// What of libiscsi's conformance suite concerns a disk as ours.
 const SUITE: &[&str] = &[
+    "ALL.Inquiry",
+    "ALL.Mandatory",
+    "ALL.Read10",
+    "ALL.Read16",
     "ALL.ReadCapacity10",
     "ALL.ReadCapacity16",
-    "ALL.Read10.Simple",
-    "ALL.Read10.BeyondEol",
-    "ALL.Read10.ZeroBlocks",
-    "ALL.Read16",
-    "ALL.Write10.Simple",
-    "ALL.Write10.BeyondEol",
-    "ALL.Write16",
-    "ALL.WriteSame10.Simple",
-    "ALL.WriteSame16.Simple",
-    "ALL.Unmap",
-    "ALL.Inquiry.EVPD",
-    "ALL.Inquiry.BlockLimits",
     "ALL.TestUnitReady",
-    "ALL.Mandatory",
+    "ALL.Unmap",
+    "ALL.Write10",
+    "ALL.Write16",
+    "ALL.WriteSame10",
+    "ALL.WriteSame16",
     "ALL.iSCSIResiduals",
-    "ALL.iSCSICmdSN",
-    "ALL.iSCSIDataSN",
     "ALL.iSCSITMF",
-    "ALL.iSCSISendTargets",
-    "ALL.iSCSINop",
-    "ALL.ModeSense6",
 ];
 
 #[tokio::test]
 async fn libiscsis_conformance_suite_passes() {
-    let limits = Limits { initial_r2t: true, max_outstanding_r2t: 4, ..Limits::default() };
-    let target = target(TargetOptions { limits, ..TargetOptions::new(IQN) }).await;
-    let url = format!("iscsi://{}/{IQN}/1", target.address());
-    for family in SUITE {
-        let output = run("iscsi-test-cu", &["--dataloss", "-A", "-n", "-t", family, &url]).await;
-        println!("{family}: {}", said(&output));
+    for initial_r2t in [false, true] {
+        let limits = Limits { initial_r2t, max_outstanding_r2t: 4, ..Limits::default() };
+        let target = target(TargetOptions { limits, ..TargetOptions::new(IQN) }).await;
+        let url = format!("iscsi://{}/{IQN}/1", target.address());
+        let mut broken = Vec::new();
+        for family in SUITE {
+            let output = said(&run("iscsi-test-cu", &["--dataloss", "-V", "-t", family, &url]).await);
+            // total, ran, passed, failed, inactive
+            let summary =
+                output.lines().find_map(|line| line.trim().strip_prefix("tests")).unwrap_or_default();
+            let numbers: Vec<&str> = summary.split_whitespace().collect();
+            if !matches!(numbers.as_slice(), [total, ran, _, "0", _] if *total != "0" && total == ran) {
+                broken.push(format!("{family}: {output}"));
+            }
+        }
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        target.until(|stats| stats.open == 0).await;
     }
 }

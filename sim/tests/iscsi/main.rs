@@ -2,6 +2,8 @@
 //! wrong with a target.
 #![allow(clippy::unwrap_used)] // tests say what broke by panicking
 
+mod faults;
 mod foreign;
+mod stage;
 
 const IQN: &str = "iqn.2026-01.example:disk";
