@@ -33,4 +33,8 @@ impl Chassis for Behind {
     fn set_boot_flags(&self, flags: BootFlags) {
         self.0.set_boot_flags(flags);
     }
+
+    fn doing(&self) -> Option<String> {
+        self.0.doing()
+    }
 }

@@ -337,9 +337,9 @@ async fn many_characters_arrive_whole_on_a_network_that_loses_some() {
     machine.write_all(lines.as_bytes()).await.unwrap();
     let seen = hear_until(&who, "line 399\r\n").await;
     assert!(seen.contains(&lines), "{seen}");
-    let typed: String = (0..100).map(|at| format!("word {at} ")).collect();
+    let typed: String = (0..1000).map(|at| format!("word {at} ")).collect();
     who.write(Bytes::from(typed.clone())).await.unwrap();
-    let heard = read_until(&mut machine, "word 99 ").await;
+    let heard = read_until(&mut machine, "word 999 ").await;
     assert_eq!(heard, typed);
     consoles.shutdown().await;
 }

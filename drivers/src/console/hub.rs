@@ -15,6 +15,8 @@ pub(super) const SCROLLBACK: usize = 256 * 1024;
 pub(super) const BACKLOG: usize = SCROLLBACK + 256 * 1024;
 /// Who may be attached to one console at a time.
 pub(super) const MAX_CLIENTS: usize = 64;
+/// Bytes of a piece of what is typed; a line that takes one has room for it.
+const PIECE: usize = 1024;
 /// Pieces that are typed and not yet taken by the line.
 const TYPED: usize = 16;
 
@@ -282,8 +284,12 @@ impl Attachment {
     }
 
     /// Types. Waits as long as the machine's line is full.
-    pub async fn write(&self, data: Bytes) -> Result<(), Unheard> {
-        self.send(Input::Bytes(data)).await
+    pub async fn write(&self, mut data: Bytes) -> Result<(), Unheard> {
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(PIECE));
+            self.send(Input::Bytes(piece)).await?;
+        }
+        Ok(())
     }
 
     /// Sends a break.
