@@ -3,7 +3,7 @@
 #   machine.sh MC get|set|check [parameter [value]]...
 # A machine that is "on" is a QEMU process. When its system restarts itself, QEMU ends and another one begins: what
 # the BMC wants booted next counts then too. Everything it is lives in the folder $MACHINE:
-#   settings  sourced: firmware=bios|uefi, mac, tap, memory (MiB)
+#   settings  sourced: firmware=bios|uefi, mac, tap, memory (MiB), serial_port (TCP, 0: serial.sock)
 #   bootdev   pxe|default, consumed by the next power-on: IPMI's one-shot; QEMU falls back to its disk
 #   serial.sock  whoever connects types on the serial console
 #   qmp.sock     QEMU's monitor, for who counts what was written
@@ -17,16 +17,17 @@ stamp() { echo "$(date +%s.%N) $*" >> power.log; }
 
 power_on() {
   running && return
-  local boot=default network=2 disk=1 count qemu
+  local boot=default network=2 disk=1 count qemu serial=path=serial.sock
   [ -s bootdev ] && boot=$(cat bootdev)
   rm -f bootdev
   if [ "$boot" = pxe ]; then network=1 disk=2; fi
+  if [ "${serial_port:-0}" != 0 ]; then serial="host=127.0.0.1,port=$serial_port"; fi
   count=$(($(cat count 2> /dev/null || echo 0) + 1))
   echo "$count" > count
   # one thread: two cores are all the tests may ask for, and other machines run beside this one
   qemu=(qemu-system-x86_64 -name "$(basename "$MACHINE")" -accel tcg,thread=single,tb-size=256 -cpu max -smp 1 -m "$memory"
     -qmp unix:qmp.sock,server=on,wait=off -no-reboot -trace qemu_system_shutdown_request
-    -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -chardev "socket,id=s0,path=serial.sock,server=on,wait=off,logfile=serial-$count.log" -serial chardev:s0
+    -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -chardev "socket,id=s0,$serial,server=on,wait=off,logfile=serial-$count.log" -serial chardev:s0
     -netdev "tap,id=n0,ifname=$tap,script=no,downscript=no"
     -drive if=none,id=d0,format=raw,file=disk.img,cache=unsafe,discard=unmap
     -device "virtio-blk-pci,drive=d0,bootindex=$disk,serial=E2EDISK")
@@ -45,8 +46,8 @@ power_on() {
     "${qemu[@]}" &
     echo $! > qemu.pid
     wait $!
-    # the reason is QEMU's ShutdownCause: 7 is a reset that the guest asked for
-    if grep -a qemu_system_shutdown_request "qemu-$count.log" | tail -n 1 | grep -q 'reason=7'; then
+    # QEMU says why it ends, unless the reason is a reset that the guest asked for
+    if [ $? = 0 ] && ! grep -aqE 'qemu_system_shutdown_request|terminating on signal' "qemu-$count.log"; then
       stamp "restart $count"
       rm -f qemu.pid
       power_on
