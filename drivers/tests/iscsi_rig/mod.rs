@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -33,17 +33,22 @@ fn own_address() -> (Ipv4Addr, u32) {
 
 /// A number for the control socket (tgtd takes none above 32767) that nobody uses.
 fn free_control(seed: u32) -> u32 {
-    let free = |number: &u32| !std::path::Path::new(&format!("/var/run/tgtd/socket.{number}")).exists();
+    let free = |number: &u32| !Path::new(&format!("/var/run/tgtd/socket.{number}")).exists();
     (0..31_000).map(|step| 1000 + (seed + step * 7) % 31_000).find(free).unwrap()
 }
 
 impl Tgt {
     /// Starts tgtd with one target, whose LUN 1 is a file of `bytes`.
     pub fn start(bytes: u64) -> Self {
+        Self::start_in(&std::env::temp_dir(), bytes)
+    }
+
+    /// The same with the file in a folder of `folder`.
+    pub fn start_in(folder: &Path, bytes: u64) -> Self {
         let (ip, number) = own_address();
         // the address is ours alone, so is any port of it
         let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
-        let folder = TempDir::new().unwrap();
+        let folder = TempDir::new_in(folder).unwrap();
         std::fs::File::create(folder.path().join("disk")).unwrap().set_len(bytes).unwrap();
         let address = SocketAddrV4::new(ip, port);
         let control = free_control(number);
