@@ -2,7 +2,8 @@
 # make test      everything that CI runs: format, lints, unit and integration tests, real machines in QEMU
 # make lint      format, lints, licences and bans of the dependencies
 # make e2e       only the real machines (BIOS by iPXE, BIOS by plain PXE, UEFI, kill -9), every verb through OpenStack's
-#                client, and the clients' proofs (tests/clients); E2E=name for one of them
+#                client, the clients' proofs (tests/clients), and the iSCSI initiator against the kernel's own target;
+#                E2E=name for one of them
 # make e2e-ipa   the same road with an unmodified ironic-python-agent from PyPI
 # make differential  the same requests to a real Ironic and to Ferric; writes the figures into docs/compatibility.md
 # make fuzz      coverage-guided fuzzing of what strangers send us, each target for FUZZ_SECONDS (300); TARGETS=ipmi for one.
@@ -58,7 +59,7 @@ advisories:
 e2e: nextest
 	cargo build --locked -p ferric --bins
 	tests/e2e/run.py build
-	cargo nextest run -p ferric --test e2e --test verbs --test clients --test differential --test openapi --locked --profile e2e --success-output immediate $(E2E)
+	cargo nextest run -p ferric -p ferric-drivers --test e2e --test verbs --test clients --test differential --test openapi --test iscsi_lio --locked --profile e2e --success-output immediate $(E2E)
 
 e2e-ipa: nextest
 	cargo build --locked -p ferric --bins
