@@ -55,6 +55,11 @@ fn pxe_ipmitool_on_uefi_is_written_by_iscsi_through_a_bash_ramdisk() {
 }
 
 #[test]
+fn pxe_ipmitool_leads_a_partition_image_to_its_disk_over_the_network() {
+    scenario("iscsi-netboot");
+}
+
+#[test]
 fn kill_9_during_an_iscsi_write_goes_on_where_it_was() {
     scenario("iscsi-kill");
 }

@@ -12,7 +12,7 @@ from counter import Counter
 from ferric import Ferric, journal
 from images import ImageServer
 from watch import Timeline, watch_machine, watch_wire
-from world import BMC, MAC, Failed, Machine, World, tail, until
+from world import BMC, MAC, Failed, Machine, World, run, tail, until
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Scenario:
     images: str = "image/build.sh"
     cleans: bool = False
     driver: str = "ipmi"
+    netboot: bool = False
 
     @property
     def memory_mib(self) -> int:
@@ -59,13 +60,24 @@ class Road:
     def prepare(self) -> None:
         """Machine, image server and Ferric are there and idle."""
         self.machine = Machine(self.world, self.scenario.firmware, self.scenario.memory_mib)
-        self.server = ImageServer(self.images, self.timeline)
+        self.server = ImageServer(self._kernel_beside() if self.scenario.netboot else self.images, self.timeline)
         self.ferric = Ferric(self.world, self.binary, cleans=self.scenario.cleans, driver=self.scenario.driver)
         self.ferric.start()
         self.timeline.say("Ferric answers")
         watch_machine(self.machine, self.timeline)
         watch_wire(self.timeline)
         threading.Thread(target=self._watch_states, daemon=True).start()
+
+    def _kernel_beside(self) -> Path:
+        """The images with the kernel and the ramdisk of the partition image, as whoever boots over the network needs
+        them."""
+        folder = self.world.folder / "images"
+        folder.mkdir()
+        for file in self.images.iterdir():
+            (folder / file.name).symlink_to(file)
+        for name, place in (("kernel", "vmlinuz-e2e"), ("initrd", "initrd.img-e2e")):
+            run("debugfs", "-R", f"dump /boot/{place} {folder / name}", str(self.images / "partition.raw"))
+        return folder
 
     def _watch_states(self) -> None:
         before = None
@@ -125,7 +137,11 @@ class Road:
             "--property", "root_device={\"serial\": \"E2EDISK\"}", *more,
         )  # fmt: skip
         if self.scenario.iscsi:
-            self.client("node", "set", NODE, "--instance-info", "root_gb=3")
+            info = ["root_gb=3"]
+            if self.scenario.netboot:
+                info += ["image_type=partition", "capabilities={\"boot_option\": \"netboot\"}"]
+                info += [f"kernel={self.server.url('kernel')}", f"ramdisk={self.server.url('initrd')}"]
+            self.client("node", "set", NODE, *(word for one in info for word in ("--instance-info", one)))
         self.client("node", "validate", NODE)
 
     def deploy(self) -> None:
@@ -161,7 +177,7 @@ class Road:
                 raise Failed(f"the serial console does not have {promise}: {words}")
         self.timeline.say("the image runs and has its config drive", name="marker")
         boots = [words[2] for words in self.machine.power_log() if words[1] == "on"]
-        self._expect("boots", boots[-2:], ["pxe", "default"])
+        self._expect("boots", boots[-2:], ["pxe", "pxe" if self.scenario.netboot else "default"])
         self._expect("power at the BMC", self.machine.is_on(), True)
 
     def undeploy(self) -> None:

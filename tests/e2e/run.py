@@ -13,6 +13,7 @@ Scenarios:
     faults         wrong password, silent BMC, unknown driver, unknown MAC, port in use: what is said, and what is kept
     iscsi-bios     pxe_ipmitool on BIOS: Ferric writes a qcow2 image by iSCSI, onto the disk that Ferric's ramdisk exports
     iscsi-uefi     pxe_ipmitool on UEFI by shim and GRUB: a raw image, with a bash ramdisk of the Kilo era
+    iscsi-netboot  pxe_ipmitool on BIOS: a partition image that boots over the network, with the bash ramdisk
     iscsi-kill     as iscsi-bios; kill -9 of Ferric in the middle of the write: it goes on, and writes little twice
     life-bios, life-uefi   the whole life: inspection, cleaning of a used disk, a partition image, service, rescue with
                    a login on the serial console, back to the instance, undeploy with cleaning
@@ -42,6 +43,8 @@ SCENARIOS = {
     "uefi": Scenario("uefi", "ipxe", "user.raw", "json"),
     "iscsi-bios": Scenario("bios", "pxe", "user.qcow2", "folder", driver="pxe_ipmitool"),
     "iscsi-uefi": Scenario("uefi", "pxe", "user.raw", "json", driver="pxe_ipmitool", agent="bash"),
+    "iscsi-netboot": Scenario("bios", "pxe", "partition.qcow2", "json", images="image/partition.sh", driver="pxe_ipmitool",
+                              agent="bash", netboot=True),
     "iscsi-kill": Scenario("bios", "pxe", "user.raw", "folder", payload_mb=192, driver="pxe_ipmitool"),
     "kill": Scenario("bios", "ipxe", "user.raw", "folder", payload_mb=192),
     "life-bios": Scenario("bios", "ipxe", "partition.qcow2", "json", images="image/partition.sh", cleans=True),
