@@ -8,7 +8,8 @@ use ferric_drivers::DriverError;
 use ferric_drivers::interface::{ManagementInterface, NodeView, PowerInterface};
 use ferric_drivers::management::IpmitoolManagement;
 use ferric_drivers::power::IpmitoolPower;
-use ferric_drivers::protocol::ipmi::{CipherSuite, IpmiClient, IpmiSettings, Privilege, Target};
+use ferric_drivers::protocol::ipmi::bridge::{Bridge, Hop};
+use ferric_drivers::protocol::ipmi::{CipherSuite, IpmiClient, IpmiSettings, Privilege, Target, Version};
 use ferric_machine::State;
 use serde_json::{Value, json};
 
@@ -123,4 +124,46 @@ fn defaults_are_ironics_and_nothing_prints_the_password() {
     assert_eq!((target.port, target.login.privilege), (6230, Privilege::Operator));
     assert_eq!(target.suites, [CipherSuite::Three]);
     assert_eq!(target.login.kg.unwrap().expose(), &[0, 0xFF]);
+}
+
+#[test]
+fn versions_bridges_and_levels_are_read_as_ironic_hands_them_to_ipmitool() {
+    let settings = IpmiSettings::default();
+    let read = |more: serde_json::Value| {
+        let mut info = json!({"ipmi_address": "10.0.0.1"});
+        info.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Target::from_node(&node(&info), &settings).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(json!({"ipmi_protocol_version": 1.5})).unwrap().version, Version::OneAndAHalf);
+    assert_eq!(read(json!({})).unwrap().version, Version::Two);
+    assert_eq!(read(json!({"ipmi_priv_level": "CALLBACK"})).unwrap().login.privilege, Privilege::Callback);
+    let long =
+        read(json!({"ipmi_protocol_version": "1.5", "ipmi_password": "seventeen-letters"})).unwrap_err();
+    assert!(long.contains("ipmi_password"), "{long}");
+    let suite = read(json!({"ipmi_protocol_version": "1.5", "ipmi_cipher_suite": 3})).unwrap_err();
+    assert_eq!(suite, "Cipher suites cannot be used with IPMI 1.5");
+
+    let single = json!({"ipmi_bridging": "single", "ipmi_target_channel": 7, "ipmi_target_address": "0x72"});
+    let target = Hop { channel: 7, address: 0x72 };
+    let bridge = read(single).unwrap().bridge;
+    assert_eq!(bridge, Some(Bridge { local: 0x20, transit: None, target }));
+    let dual = json!({
+        "ipmi_bridging": "dual", "ipmi_target_channel": "7", "ipmi_target_address": 114,
+        "ipmi_transit_channel": "0", "ipmi_transit_address": "0x82", "ipmi_local_address": "0x24",
+    });
+    let bridge = read(dual.clone()).unwrap().bridge;
+    let transit = Some(Hop { channel: 0, address: 0x82 });
+    assert_eq!(bridge, Some(Bridge { local: 0x24, transit, target }));
+    for (key, wrong) in
+        [("ipmi_target_channel", "16"), ("ipmi_transit_address", "256"), ("ipmi_local_address", "x")]
+    {
+        let mut info = dual.clone();
+        info[key] = json!(wrong);
+        let error = read(info).unwrap_err();
+        assert!(error.contains(key) && error.contains(wrong), "{error}");
+    }
+    let missing = read(json!({"ipmi_bridging": "dual", "ipmi_target_channel": 7})).unwrap_err();
+    let words = "['ipmi_target_address', 'ipmi_transit_channel', 'ipmi_transit_address'] not provided";
+    assert_eq!(missing, words);
+    assert_eq!(read(json!({"ipmi_target_channel": "oops"})).unwrap().bridge, None, "not asked for");
 }

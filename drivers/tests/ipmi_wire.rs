@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used)] // a test may
 
 use ferric_drivers::Secret;
+use ferric_drivers::protocol::ipmi::bridge::Pending;
 use ferric_drivers::protocol::ipmi::handshake::{Handshake, HandshakeError, Login, Progress};
 use ferric_drivers::protocol::ipmi::packet::{Datagram, Frame, PayloadType, plain};
+use ferric_drivers::protocol::ipmi::quirks::Identity;
 use ferric_drivers::protocol::ipmi::rakp::{
     BmcProof, Exchange, OpenRequest, OpenResponse, Proof, Rakp1, Rakp2, status,
 };
 use ferric_drivers::protocol::ipmi::session::Session;
-use ferric_drivers::protocol::ipmi::{CipherSuite, Privilege};
+use ferric_drivers::protocol::ipmi::{CipherSuite, Privilege, v15};
 use ipmi_rs_core::connection::{Message, NetFn};
 use proptest::prelude::*;
 
@@ -162,6 +164,18 @@ fn decode_all(bytes: &[u8]) {
     let _ = Rakp1::decode(bytes);
     let _ = Rakp2::decode(bytes);
     let _ = Proof::decode(bytes);
+    let _ = Identity::read(bytes);
+    let pending = Pending::new(5, &Message::new_request(NetFn::Chassis, 1, vec![]));
+    let _ = pending.fetched(bytes);
+    if let Ok(frame) = Frame::decode(bytes) {
+        let _ = pending.hear(&frame);
+    }
+    if let Ok(packet) = v15::Packet::decode(bytes) {
+        assert!(!packet.is_of(PASSWORD) || packet.authentication == v15::Authentication::None);
+    }
+    let login = login();
+    let mut old = v15::Handshake::start(&login, 7).0;
+    assert!(matches!(old.receive(bytes), Ok(v15::Progress::Ignored | v15::Progress::Send(_)) | Err(_)));
 }
 
 /// The datagrams of a whole session, both directions.

@@ -229,6 +229,63 @@ async fn a_busy_bmc_is_asked_again_until_it_answers() {
     assert_eq!(busy, Err(IpmiError::Completion(0xC0)));
 }
 
+/// A machine that notes what it started from.
+#[derive(Default)]
+struct Starts {
+    machine: SimpleChassis,
+    from: std::sync::Mutex<Vec<Option<BootDevice>>>,
+}
+
+impl Chassis for Starts {
+    fn power(&self) -> bool {
+        self.machine.power()
+    }
+
+    fn control(&self, control: ChassisControl) {
+        if control == ChassisControl::On {
+            let flags = self.boot_flags();
+            self.from.lock().unwrap().push(flags.boot_device().filter(|_| flags.valid));
+        }
+        self.machine.control(control);
+    }
+
+    fn boot_flags(&self) -> BootFlags {
+        self.machine.boot_flags()
+    }
+
+    fn set_boot_flags(&self, flags: BootFlags) {
+        self.machine.set_boot_flags(flags);
+    }
+}
+
+#[tokio::test]
+async fn the_boot_device_is_set_before_every_start_where_the_bmc_forgets_it() {
+    for force in [true, false] {
+        let mut rig = Rig::new(Personality::default());
+        let machine = Arc::new(Starts::default());
+        let config =
+            BmcConfig { personality: Personality::named("one-start").unwrap(), ..BmcConfig::default() };
+        let behind: Arc<dyn Chassis> = machine.clone();
+        rig.bmc = Bmc::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config, behind).unwrap();
+        let node = rig.node(json!({"ipmi_force_boot_device": force}));
+        let restart = async || {
+            for target in [PowerTarget::Off, PowerTarget::On] {
+                rig.power().set_power(&node, target, LIMIT).await.unwrap();
+            }
+        };
+        rig.management().set_boot_device(&node, BootDevice::Disk, true, BootMode::Bios).await.unwrap();
+        restart().await;
+        restart().await;
+        // what is for the next start goes before, once
+        rig.management().set_boot_device(&node, BootDevice::Pxe, false, BootMode::Bios).await.unwrap();
+        restart().await;
+        restart().await;
+        let disk = Some(BootDevice::Disk).filter(|_| force);
+        let expected = [Some(BootDevice::Disk), disk, Some(BootDevice::Pxe), disk];
+        assert_eq!(*machine.from.lock().unwrap(), expected, "forced: {force}");
+    }
+}
+
 /// What a Supermicro board starts from.
 fn supermicro_starts(flags: BootFlags) -> Option<BootDevice> {
     match (flags.uefi, flags.device) {

@@ -580,6 +580,13 @@ impl BmcCore {
         self.expire_flags(now);
         self.mood.changes(now, control, before);
         self.chassis.control(control);
+        let starts = match control {
+            ChassisControl::On | ChassisControl::Cycle | ChassisControl::Reset => true,
+            ChassisControl::Off | ChassisControl::Soft | ChassisControl::Diag => false,
+        };
+        if starts && self.config.personality.flags_for_one_start {
+            self.chassis.set_boot_flags(BootFlags::default());
+        }
         0
     }
 }

@@ -34,6 +34,8 @@ pub struct Personality {
     pub already_off: u8,
     /// It forgets the boot flags so long after they were set, unless parameter 3 says otherwise; `None` if never.
     pub flags_expire: Option<Duration>,
+    /// It forgets the boot flags whenever the machine starts.
+    pub flags_for_one_start: bool,
     /// It has no boot option parameter 3.
     pub no_parameter_3: bool,
     /// A serial-over-LAN payload that nobody uses is active from the start.
@@ -59,6 +61,7 @@ impl Default for Personality {
             lagging: Duration::ZERO,
             already_off: 0,
             flags_expire: None,
+            flags_for_one_start: false,
             no_parameter_3: false,
             stale_sol: false,
             repeats_itself: false,
@@ -80,6 +83,7 @@ impl Personality {
         "strict-off",
         "downgrading",
         "ipmi-1.5",
+        "one-start",
         "stale-sol",
         "repetitive",
         "blades",
@@ -99,6 +103,7 @@ impl Personality {
             "strict-off" => Self { already_off: 0xD5, ..plain },
             "downgrading" => Self { other_suite: Some(CipherSuite::Three), ..plain },
             "ipmi-1.5" => Self { plus: false, ..Self::old_controller() },
+            "one-start" => Self { flags_for_one_start: true, ..plain },
             "stale-sol" => Self { stale_sol: true, ..plain },
             "repetitive" => Self { repeats_itself: true, ..plain },
             "blades" => Self { behind: Behind::blades(), ..plain },

@@ -8,7 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bridge::{Bridge, GET_MESSAGE, Heard, Pending, QUEUE_EMPTY};
-use super::command::{CHASSIS_CONTROL, ChassisControl, CloseSession, GET_CHASSIS_STATUS};
+use super::command::{
+    BootFlags, BootOption, CHASSIS_CONTROL, ChassisControl, CloseSession, GET_CHASSIS_STATUS,
+    SET_BOOT_OPTIONS,
+};
 use super::crypto::CipherSuite;
 use super::error::{IpmiError, names};
 use super::handshake::Login;
@@ -62,6 +65,10 @@ struct Known {
     fresh: bool,
     /// Until then it is not believed about the power.
     unsettled: Option<Instant>,
+    /// The boot flags set last that are to outlive a start.
+    lasting: Option<BootFlags>,
+    /// Others were set since, for the next start alone.
+    once: bool,
 }
 
 pub(super) struct Lane {
@@ -109,7 +116,14 @@ impl Lane {
         if self.known.len() == MAX_BEHIND {
             self.known.remove(0);
         }
-        let new = Known { bridge: target.bridge, identity: None, fresh: false, unsettled: None };
+        let new = Known {
+            bridge: target.bridge,
+            identity: None,
+            fresh: false,
+            unsettled: None,
+            lasting: None,
+            once: false,
+        };
         self.known.push(new);
         self.known.last_mut().expect("just pushed")
     }
@@ -151,6 +165,12 @@ impl Lane {
         message: Message,
         deadline: Instant,
     ) -> Result<Vec<u8>, IpmiError> {
+        if let Some(flags) = self.forced(way.target, &message) {
+            // for every start anew; what it says of it decides nothing
+            self.spacing = interval(way, &self.quirks(way.target));
+            let option = BootOption::Flags(flags).into();
+            self.run_once(way, option, deadline).await?;
+        }
         let mut pause = way.settings.retransmit_first;
         loop {
             let quirks = self.quirks(way.target);
@@ -162,6 +182,7 @@ impl Lane {
                         let until = (!settle.is_zero()).then(|| Instant::now() + settle);
                         self.entry_mut(way.target).unsettled = until;
                     }
+                    self.remember(way.target, &message);
                     return Ok(data);
                 }
                 (code, _) => {
@@ -173,6 +194,29 @@ impl Lane {
                     sleep_until(again).await;
                     pause = (pause * 2).min(way.settings.retransmit_max);
                 }
+            }
+        }
+    }
+
+    /// The boot flags that have to go before a command that starts the machine, for a BMC that forgets them.
+    fn forced(&self, target: &Target, message: &Message) -> Option<BootFlags> {
+        let known = self.entry(target).filter(|known| starts(message) && !known.once)?;
+        known.lasting.filter(|_| self.quirks(target).force_boot_device)
+    }
+
+    /// Keeps in mind which boot flags are to hold.
+    fn remember(&mut self, target: &Target, message: &Message) {
+        const FLAGS: u8 = 5;
+        if starts(message) {
+            self.entry_mut(target).once = false;
+        }
+        let number = (message.netfn_raw(), message.cmd());
+        if let ((0, SET_BOOT_OPTIONS), &[FLAGS, a, b, c, d, e]) = (number, message.data()) {
+            let flags = BootFlags::decode([a, b, c, d, e]);
+            let known = self.entry_mut(target);
+            known.once = flags.valid && !flags.persistent;
+            if !known.once {
+                known.lasting = Some(flags).filter(|flags| flags.valid);
             }
         }
     }
@@ -457,6 +501,14 @@ impl Wanted {
 fn control(message: &Message) -> Option<ChassisControl> {
     let is = (message.netfn_raw(), message.cmd()) == (NetFn::Chassis.request_value(), CHASSIS_CONTROL);
     message.data().first().filter(|_| is).and_then(|number| ChassisControl::from_number(number & 0x0F))
+}
+
+/// Whether a message makes the machine boot.
+fn starts(message: &Message) -> bool {
+    match control(message) {
+        Some(ChassisControl::On | ChassisControl::Cycle | ChassisControl::Reset) => true,
+        Some(ChassisControl::Off | ChassisControl::Soft | ChassisControl::Diag) | None => false,
+    }
 }
 
 /// The pause between two commands: the node's, else the longer one of the table's and the configuration's.

@@ -36,7 +36,8 @@ pub struct Quirks {
     /// Parameter 3 is sent with the boot flags, so that they outlive the 60 s after which a BMC may clear them;
     /// whether it is taken does not matter.
     pub keep_boot_flags: bool,
-    /// The boot device is set anew before every start: the BMC forgets it when the power changes.
+    /// The boot device is set anew before every start: the BMC forgets it when the power changes. The client heeds
+    /// it by itself, with the persistent boot flags that it set last in this process.
     pub force_boot_device: bool,
     /// Device number (0 to 15) of the hard disk in the boot flags under UEFI.
     pub uefi_disk: u8,
