@@ -8,11 +8,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferric_drivers::interface::{Health, Identify, ManagementInterface, NodeView, SensorState};
+use ferric_drivers::interface::{
+    Health, Identify, ManagementInterface, NodeView, PowerInterface, SensorState,
+};
 use ferric_drivers::management::IpmitoolManagement;
-use ferric_drivers::protocol::ipmi::command::{ChassisControl, GetChassisStatus, IdentifyState};
+use ferric_drivers::power::IpmitoolPower;
+use ferric_drivers::protocol::ipmi::command::{ChassisControl, GetChassisStatus, IdentifyState, RawCommand};
 use ferric_drivers::protocol::ipmi::{IpmiClient, IpmiSettings, Target};
-use ferric_machine::State;
+use ferric_machine::{BootDevice, BootMode, PowerTarget, State};
 use ferric_sim::bmc::{Bmc, BmcConfig, Chassis, SimpleChassis, Storage};
 use serde_json::json;
 use tokio::process::Command;
@@ -317,4 +320,34 @@ async fn a_failed_power_supply_is_critical_and_an_opened_chassis_a_warning() {
     rig.bmc.force_sensor(0x42, Some(1));
     let read = rig.management.sensors(&rig.node()).await.unwrap();
     assert_eq!(read.reasons, ["Chassis Intru is warning: General Chassis Intrusion"]);
+}
+
+#[tokio::test]
+async fn the_watchdog_is_left_alone() {
+    let rig = Rig::new(false);
+    let node = rig.node();
+    let power = IpmitoolPower::new(rig.client.clone(), settings());
+    for target in PowerTarget::ALL {
+        power.set_power(&node, *target, Duration::from_secs(20)).await.unwrap();
+    }
+    rig.chassis.control(ChassisControl::On);
+    rig.management.set_boot_device(&node, BootDevice::Pxe, true, BootMode::Uefi).await.unwrap();
+    rig.management.boot_device(&node).await.unwrap();
+    rig.management.sensors(&node).await.unwrap();
+    rig.management.event_log(&node, 10).await.unwrap();
+    rig.management.clear_event_log(&node).await.unwrap();
+    rig.management.fru(&node).await.unwrap();
+    rig.management.identify(&node, Identify::For(1)).await.unwrap();
+    rig.management.inject_nmi(&node).await.unwrap();
+    // reset, set and get watchdog timer are 22h, 24h and 25h of the application's
+    let sent = rig.bmc.unknown_commands();
+    assert!(
+        !sent.iter().any(|(net_fn, command)| *net_fn == 6 && (0x22..=0x25).contains(command)),
+        "{sent:?}"
+    );
+    // which would be seen: this one is unknown to it as they are
+    let asked = RawCommand { net_fn: 6, command: 0x25, data: Vec::new() };
+    assert!(rig.client.run(&rig.target(), asked).await.is_err());
+    assert!(rig.bmc.unknown_commands().contains(&(6, 0x25)));
+    rig.client.shutdown().await;
 }

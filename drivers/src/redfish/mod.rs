@@ -18,8 +18,9 @@ use crate::boot::PxeSettings;
 use crate::bound::Parts;
 use crate::error::DriverError;
 use crate::interface::{
-    IndicatorState, Indicators, Interface, Json, Kind, ManagementInterface, NodeView, PowerInterface,
-    Property, RaidInterface, Result, Step, StepContext, StepOutcome, Steps, VmediaAsk,
+    EventLog, Fru, Identify, IndicatorState, Indicators, Interface, Json, Kind, ManagementInterface,
+    NodeView, PowerInterface, Property, RaidInterface, Result, Sensors, Step, StepContext, StepOutcome,
+    Steps, VmediaAsk,
 };
 use crate::{properties, python, raid_config};
 
@@ -183,6 +184,26 @@ impl ManagementInterface for Redfish {
         _persistent: bool,
         _mode: BootMode,
     ) -> Result<()> {
+        not_yet()
+    }
+
+    async fn sensors(&self, _node: &NodeView) -> Result<Sensors> {
+        not_yet()
+    }
+
+    async fn event_log(&self, _node: &NodeView, _most: usize) -> Result<EventLog> {
+        not_yet()
+    }
+
+    async fn clear_event_log(&self, _node: &NodeView) -> Result<()> {
+        not_yet()
+    }
+
+    async fn fru(&self, _node: &NodeView) -> Result<Vec<Fru>> {
+        not_yet()
+    }
+
+    async fn identify(&self, _node: &NodeView, _light: Identify) -> Result<()> {
         not_yet()
     }
 

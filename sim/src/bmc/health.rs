@@ -1,6 +1,6 @@
 //! What a BMC knows of its machine: sensors, event log, inventory, identify light.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use ferric_drivers::protocol::ipmi::command::ChassisControl;
@@ -56,6 +56,8 @@ pub(super) struct Health {
     serial: u32,
     begun: Instant,
     forced: HashMap<u8, u8>,
+    /// Network function and number of commands that it does not know.
+    pub(super) unknown: BTreeSet<(u8, u8)>,
 }
 
 type Answer = Result<Vec<u8>, u8>;
@@ -84,6 +86,7 @@ impl Health {
             serial: seed % 100_000_000,
             begun: Instant::now(),
             forced: HashMap::new(),
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -154,7 +157,10 @@ impl Health {
                 vec![low, high, 0]
             }),
             (STORAGE, 0x11) => self.inventory(data),
-            _ => return None,
+            _ => {
+                self.unknown.insert((net_fn, command));
+                return None;
+            }
         })
     }
 

@@ -152,7 +152,9 @@ pub(super) fn of(row: &Operation, method: &str, about: &About<'_>) -> Value {
 
 fn success(row: &Operation, about: &About<'_>) -> Value {
     let description = match row.ok {
-        101 => "The connection is a WebSocket from here on: binary frames are the console's bytes, text frames JSON.",
+        101 => {
+            "The connection is a WebSocket from here on: binary frames are the console's bytes, text frames JSON."
+        }
         201 => "Created.",
         202 => "Accepted: it goes on by itself.",
         204 => "Done.",

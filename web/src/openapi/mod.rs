@@ -176,8 +176,17 @@ fn operation(row: &Operation, method: &str, about: &About<'_>) -> Value {
 
 /// What nobody needs to say who they are for.
 fn public(path: &str) -> bool {
-    let open =
-        ["/", "/v1", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/lookup", "/continue_inspection"];
+    let open = [
+        "/",
+        "/v1",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/lookup",
+        "/continue_inspection",
+    ];
     open.contains(&path) || path.starts_with("/heartbeat/")
 }
 

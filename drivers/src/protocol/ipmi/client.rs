@@ -16,6 +16,7 @@ use super::lane::{Lane, Way};
 use super::mux::{Mux, plain};
 use super::quirks::{Identity, Quirks};
 use super::settings::{IpmiSettings, Target};
+use crate::metrics::{METRICS, Outcome};
 
 /// Longest wait for the sessions of the whole fleet to close, see [`IpmiClient::shutdown`].
 const SHUTDOWN: Duration = Duration::from_secs(3);
@@ -80,7 +81,12 @@ impl IpmiClient {
         C: IpmiCommand<Error = NotEnoughData>,
     {
         let (inner, target, message) = (Arc::clone(&self.inner), target.clone(), command.into());
-        let task = self.inner.runtime.spawn(async move { inner.run(&target, message, within).await });
+        let task = self.inner.runtime.spawn(async move {
+            let begun = Instant::now();
+            let answer = inner.run(&target, message, within).await;
+            METRICS.ipmi_ended(outcome(&answer), begun.elapsed());
+            answer
+        });
         let data = task.await.map_err(|_| IpmiError::Stopped)??;
         C::parse_success_response(&data).map_err(|NotEnoughData| IpmiError::Short)
     }
@@ -203,6 +209,27 @@ impl Inner {
 
 fn device_id() -> Message {
     Message::new_request(NetFn::App, 0x01, Vec::new())
+}
+
+/// What became of a command, for those who count.
+fn outcome(answer: &Result<Vec<u8>, IpmiError>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Done,
+        Err(IpmiError::Completion(_) | IpmiError::Bridge(_)) => Outcome::Refused,
+        Err(IpmiError::Silent(_) | IpmiError::SilentToUser(_) | IpmiError::OnlyOld(_)) => Outcome::Silent,
+        Err(IpmiError::Credentials(_)) => Outcome::Credentials,
+        Err(IpmiError::NoSuite(_) | IpmiError::NoSession(_) | IpmiError::NoFreeSession(_)) => {
+            Outcome::NoSession
+        }
+        Err(
+            IpmiError::Resolve(_)
+            | IpmiError::Socket(_)
+            | IpmiError::Unsettled(_)
+            | IpmiError::TooLong
+            | IpmiError::Short
+            | IpmiError::Stopped,
+        ) => Outcome::Other,
+    }
 }
 
 async fn close_idle(client: Weak<Inner>, idle: Duration) {

@@ -1,6 +1,7 @@
 //! Looks a machine over through its BMC: sensors, event log, inventories. Everything is read in parts that the BMC can
 //! give, begun anew when a reservation is lost, and bounded whatever a BMC says of itself.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use ferric_machine::Timestamp;
 use ipmi_rs_core::storage::sel::GetSelInfo;
 use tokio::time::{Instant, sleep};
 
+use super::bridge::{Bridge, Hop};
 use super::command::sensor::{GetFactors, GetReading, GetThresholds};
 use super::command::storage::{
     ClearSel, GetDeviceSdrInfo, GetFruInfo, GetSdr, GetSdrInfo, GetSelEntry, ReadFru, ReserveSdr, ReserveSel,
@@ -16,6 +18,7 @@ use super::command::storage::{
 };
 use super::error::IpmiError;
 use super::fru::{self, Areas};
+use super::packet::BMC_ADDRESS;
 use super::sdr::{self, Factors, FruLocator, Sdr, SensorRecord};
 use super::sel;
 use super::settings::Target;
@@ -24,8 +27,8 @@ use crate::interface::{EventLog, Fru, Sensor, Sensors};
 
 type Result<T> = std::result::Result<T, IpmiError>;
 
-/// Address of the BMC on its own bus.
-const BMC: u8 = 0x20;
+/// How long a controller behind the BMC is waited for.
+const BEHIND: Duration = Duration::from_secs(5);
 /// Most records of a repository.
 const MOST_RECORDS: usize = 2048;
 /// Most sensors that are read.
@@ -81,6 +84,28 @@ pub struct Surveyor {
     known: Mutex<HashMap<String, Arc<Known>>>,
 }
 
+/// The address of the controller that is asked.
+fn own_address(target: &Target) -> u8 {
+    target.bridge.as_ref().map_or(BMC_ADDRESS, |bridge| bridge.target.address)
+}
+
+/// The way to the controller that has a sensor; `None` when there is none that we could go.
+fn way_to<'a>(target: &'a Target, record: &SensorRecord) -> Option<Cow<'a, Target>> {
+    if record.lun != 0 {
+        return None;
+    }
+    if record.owner == own_address(target) {
+        return Some(Cow::Borrowed(target));
+    }
+    // odd addresses are software; and a bridge behind a bridge is one too many
+    if record.owner & 1 == 1 || target.bridge.is_some() {
+        return None;
+    }
+    let hop = Hop { channel: record.channel, address: record.owner };
+    let bridge = Bridge { local: Bridge::LOCAL, transit: None, target: hop };
+    Some(Cow::Owned(Target { bridge: Some(bridge), ..target.clone() }))
+}
+
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
@@ -132,19 +157,36 @@ impl Surveyor {
     pub async fn sensors(&self, target: &Target) -> Result<Sensors> {
         let known = self.known(target).await?;
         let mut all = Vec::with_capacity(known.sensors.len());
+        let mut away = Vec::new();
         for record in &known.sensors {
-            all.push(self.sensor(target, record).await?);
+            all.push(self.sensor(target, record, &mut away).await?);
         }
         Ok(Sensors::new(now(), all))
     }
 
-    async fn sensor(&self, target: &Target, record: &SensorRecord) -> Result<Sensor> {
-        // those of other controllers are behind bridges
-        if record.owner != BMC || record.lun != 0 {
-            return Ok(states::sensor(record, None, None));
-        }
-        let reading = match self.client.run(target, GetReading(record.number)).await {
+    /// A sensor with its reading. `away` are controllers behind the BMC that could not be reached.
+    async fn sensor(
+        &self,
+        target: &Target,
+        record: &SensorRecord,
+        away: &mut Vec<(u8, u8)>,
+    ) -> Result<Sensor> {
+        let controller = (record.channel, record.owner);
+        let target = match way_to(target, record) {
+            Some(way) if !away.contains(&controller) => way,
+            Some(_) | None => return Ok(states::sensor(record, None, None)),
+        };
+        let (target, within) = match &target {
+            Cow::Borrowed(own) => (*own, self.client.settings().command_timeout),
+            Cow::Owned(behind) => (behind, BEHIND),
+        };
+        let reading = match self.client.run_within(target, GetReading(record.number), within).await {
             Ok(reading) => reading,
+            // the BMC itself is there: that one controller is not must not cost the rest
+            Err(IpmiError::Bridge(_) | IpmiError::Silent(_)) if within == BEHIND => {
+                away.push(controller);
+                return Ok(states::sensor(record, None, None));
+            }
             Err(IpmiError::Completion(code::NOT_PRESENT)) => Default::default(),
             Err(IpmiError::Completion(_) | IpmiError::Short) => {
                 return Ok(states::sensor(record, None, None));
@@ -166,7 +208,7 @@ impl Surveyor {
     /// What the BMC has, from memory where that still holds.
     async fn known(&self, target: &Target) -> Result<Arc<Known>> {
         let (place, info) = self.info(target).await?;
-        let key = target.key();
+        let key = format!("{} {:#04x}", target.key(), own_address(target));
         let same = |known: &Arc<Known>| {
             known.place == place && known.info == info && known.read.elapsed() < KNOWN_FOR
         };
@@ -227,7 +269,8 @@ impl Surveyor {
         }
         known.sensors.truncate(MOST_SENSORS);
         for sensor in known.sensors.iter_mut().filter(|one| one.asks_thresholds) {
-            if sensor.owner != BMC || sensor.lun != 0 {
+            // those of other controllers cost too much: their records have to do
+            if sensor.owner != own_address(target) || sensor.lun != 0 {
                 continue;
             }
             match self.client.run(target, GetThresholds(sensor.number)).await {
@@ -441,8 +484,8 @@ impl Surveyor {
         let mut places = vec![(0, "Builtin FRU Device".to_owned())];
         for FruLocator { name, owner, id } in frus {
             match id {
-                Some(0) if owner == BMC => places[0].1 = name,
-                Some(id) if owner == BMC && places.iter().all(|(one, _)| *one != id) => {
+                Some(0) if owner == own_address(target) => places[0].1 = name,
+                Some(id) if owner == own_address(target) && places.iter().all(|(one, _)| *one != id) => {
                     places.push((id, name))
                 }
                 Some(_) | None => {}

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::error::IscsiError;
 use super::session::Session;
+use crate::metrics::METRICS;
 
 /// Shorter chunks are put together before they are sent, in bytes.
 const SHORT: usize = 256 * 1024;
@@ -84,7 +85,11 @@ impl Tracker {
 
     fn tell(&self) {
         let acknowledged = self.acknowledged();
-        self.progress.send_if_modified(|mark| std::mem::replace(mark, acknowledged) != acknowledged);
+        self.progress.send_if_modified(|mark| {
+            let before = std::mem::replace(mark, acknowledged);
+            METRICS.iscsi_bytes.inc_by(acknowledged.saturating_sub(before));
+            before != acknowledged
+        });
     }
 }
 
