@@ -201,6 +201,14 @@ mod tests {
     }
 
     #[test]
+    fn only_ramdisks_that_export_their_disk_by_themselves_get_an_address_on_their_line() {
+        for (line, own) in [("quiet", false), ("quiet iscsi_target_iqn=iqn-7 text", true)] {
+            assert_eq!(ipxe_config("http://h/7", "k", "r", line).contains("ip=${ip}:${next-server}:"), own);
+            assert_eq!(pxelinux_config("7", "k", "r", line).contains("ipappend 3"), own);
+        }
+    }
+
+    #[test]
     fn kernel_arguments_cannot_add_lines_to_a_script() {
         let mut node = node();
         node.driver_info.insert("kernel_append_params".to_owned(), "quiet\u{1b}[2J".into());

@@ -278,3 +278,29 @@ async fn an_instance_cannot_name_any_file_of_this_host() {
     };
     assert!(boot.prepare_instance(&node(), &instance, BootMode::Uefi).await.is_err(), "a link leads out");
 }
+
+#[tokio::test]
+async fn an_instance_is_led_to_its_disk_over_the_network() {
+    let bench = bench();
+    let node = node();
+    let disk = InstanceBoot { disk: Some("0x1234abcd".to_owned()), ..InstanceBoot::default() };
+    let (pxe, ipxe) = (
+        PxeBoot::new(bench.settings.clone(), bench.ports.clone()),
+        IpxeBoot::new(bench.settings.clone(), bench.ports.clone()),
+    );
+    let config = |root: &Path| fs::read_to_string(root.join(node.uuid.to_string()).join("config")).unwrap();
+    pxe.prepare_instance(&node, &disk, BootMode::Bios).await.unwrap();
+    let text = config(&bench.settings.tftp_root);
+    assert!(text.contains("chain.c32") && text.contains("append mbr:0x1234abcd"), "{text}");
+    pxe.prepare_instance(&node, &disk, BootMode::Uefi).await.unwrap();
+    let text = config(&bench.settings.tftp_root);
+    assert!(text.contains("chainloader /EFI/BOOT/BOOTX64.EFI"), "{text}");
+    ipxe.prepare_instance(&node, &disk, BootMode::Bios).await.unwrap();
+    let text = config(&bench.settings.http_root);
+    assert!(text.contains("sanboot --no-describe"), "{text}");
+    let harm = InstanceBoot { disk: Some("0x1\nboot".to_owned()), ..InstanceBoot::default() };
+    assert!(matches!(
+        pxe.prepare_instance(&node, &harm, BootMode::Bios).await,
+        Err(DriverError::Invalid { .. })
+    ));
+}

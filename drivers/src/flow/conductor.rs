@@ -215,11 +215,11 @@ async fn clean_up(settings: &FlowSettings, context: &StepContext) -> Result<Step
         (Activity::Deploy, Ending::Aborted) => {
             context.bound.deploy.forget(&context.node).await?;
             context.asks.clean_up_ramdisk().await?;
-            Ok(forget(&["deploy_steps"]))
+            Ok(forget(&["deploy_steps", "deploy_key"]))
         }
         (Activity::Deploy, Ending::Failed) => {
             context.bound.deploy.clean_up(context).await?;
-            Ok(forget(&["deploy_steps"]))
+            Ok(forget(&["deploy_steps", "deploy_key"]))
         }
         (Activity::Clean, ending) => {
             // what an abort interrupts is known to the operator; what failed is left running to be looked at

@@ -310,7 +310,13 @@ impl IscsiDeploy {
         super::go_ahead::send(address, self.settings.go_ahead_port, self.settings.go_ahead_within).await
     }
 
+    /// A restart of this process lays out the ramdisk again, whatever step it is at: this undoes it.
+    async fn lay_out_again(&self, context: &StepContext) -> Result<()> {
+        if context.resumed { self.boot_instance_next(context).await.map(|_| ()) } else { Ok(()) }
+    }
+
     async fn tear_down_ramdisk(&self, context: &StepContext) -> Result<StepOutcome> {
+        self.lay_out_again(context).await?;
         let called = match ramdisk(context) {
             Ok(Ramdisk::Bash(called)) => called,
             Ok(Ramdisk::Agent(_)) => {
@@ -344,6 +350,7 @@ impl IscsiDeploy {
     }
 
     async fn boot_instance(&self, context: &StepContext) -> Result<StepOutcome> {
+        self.lay_out_again(context).await?;
         // a ramdisk without an agent has restarted the machine by itself
         let restarted = Called::of(&context.node).is_some();
         let runs = restarted
