@@ -208,6 +208,10 @@ pub(super) fn stop(options: &Options) -> Result<bool, Failure> {
     };
     for iqn in names(&root.join("iscsi")) {
         let target = root.join("iscsi").join(&iqn);
+        // files, and what the kernel has put there itself
+        if iqn == "discovery_auth" || !target.is_dir() {
+            continue;
+        }
         let group = root.join(group(&iqn));
         let lun = group.join(format!("lun/lun_{ISCSI_LUN}"));
         // an interrupted start may have come to the folder only; a device of another name is somebody else's
