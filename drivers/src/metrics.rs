@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 /// What became of a command to a BMC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the words are the values of the label
 pub enum Outcome {
     Done,
@@ -24,26 +24,48 @@ pub enum Outcome {
     Other,
 }
 
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Refused => "refused",
+            Outcome::Silent => "silent",
+            Outcome::Credentials => "credentials",
+            Outcome::NoSession => "no_session",
+            Outcome::Other => "other",
+        }
+    }
+}
+
 /// Whose outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ended {
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: &'static str,
 }
 
 /// How boot files are fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names of the protocols
 pub enum BootProtocol {
     Tftp,
     Http,
 }
 
+impl BootProtocol {
+    const fn as_str(self) -> &'static str {
+        match self {
+            BootProtocol::Tftp => "tftp",
+            BootProtocol::Http => "http",
+        }
+    }
+}
+
 /// Whose files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BootServer {
     /// How they are fetched.
-    pub protocol: BootProtocol,
+    pub protocol: &'static str,
 }
 
 /// A step of an operation.
@@ -141,38 +163,38 @@ impl Metrics {
             registry: Registry::default(),
         };
         let to = &mut all.registry;
-        to.register("ferric_ipmi_commands", "Commands to BMCs by IPMI.", all.ipmi_commands.clone());
+        to.register("ferric_ipmi_commands", "Commands to BMCs by IPMI", all.ipmi_commands.clone());
         to.register_with_unit(
             "ferric_ipmi_command_duration",
-            "How long commands to BMCs took, with retransmissions and the opening of sessions.",
+            "How long commands to BMCs took, with retransmissions and the opening of sessions",
             Unit::Seconds,
             all.ipmi_seconds.clone(),
         );
         to.register(
             "ferric_ipmi_retransmissions",
-            "Datagrams sent again because no answer came.",
+            "Datagrams sent again because no answer came",
             all.ipmi_retransmissions.clone(),
         );
-        to.register("ferric_ipmi_sessions_opened", "IPMI sessions opened.", all.ipmi_sessions_opened.clone());
-        to.register("ferric_ipmi_sessions", "IPMI sessions open now.", all.ipmi_sessions.clone());
-        to.register("ferric_bmcs_silent", "BMCs that did not answer last.", all.bmcs_silent.clone());
-        to.register("ferric_boot_bytes", "Bytes that machines fetched to boot.", all.boot_bytes.clone());
-        to.register("ferric_boot_files", "Files that machines fetched to boot.", all.boot_files.clone());
+        to.register("ferric_ipmi_sessions_opened", "IPMI sessions opened", all.ipmi_sessions_opened.clone());
+        to.register("ferric_ipmi_sessions", "IPMI sessions open now", all.ipmi_sessions.clone());
+        to.register("ferric_bmcs_silent", "BMCs that did not answer last", all.bmcs_silent.clone());
+        to.register("ferric_boot_bytes", "Bytes that machines fetched to boot", all.boot_bytes.clone());
+        to.register("ferric_boot_files", "Files that machines fetched to boot", all.boot_files.clone());
         to.register(
             "ferric_iscsi_written_bytes",
-            "Bytes written to machines over iSCSI.",
+            "Bytes written to machines over iSCSI",
             all.iscsi_bytes.clone(),
         );
         to.register_with_unit(
             "ferric_step_duration",
-            "How long steps of operations took.",
+            "How long steps of operations took",
             Unit::Seconds,
             all.step_seconds.clone(),
         );
-        to.register("ferric_http_requests", "Requests to the API.", all.http_requests.clone());
+        to.register("ferric_http_requests", "Requests to the API", all.http_requests.clone());
         to.register_with_unit(
             "ferric_http_request_duration",
-            "How long the API took to answer.",
+            "How long the API took to answer",
             Unit::Seconds,
             all.http_seconds.clone(),
         );
@@ -181,7 +203,7 @@ impl Metrics {
 
     /// A command to a BMC ended.
     pub fn ipmi_ended(&self, outcome: Outcome, took: Duration) {
-        self.ipmi_commands.get_or_create(&Ended { outcome }).inc();
+        self.ipmi_commands.get_or_create(&Ended { outcome: outcome.as_str() }).inc();
         self.ipmi_seconds.observe(took.as_secs_f64());
     }
 
@@ -198,12 +220,12 @@ impl Metrics {
 
     /// A machine began to fetch a file.
     pub fn boot_file(&self, protocol: BootProtocol) {
-        self.boot_files.get_or_create(&BootServer { protocol }).inc();
+        self.boot_files.get_or_create(&BootServer { protocol: protocol.as_str() }).inc();
     }
 
     /// A machine fetched so many bytes of one.
     pub fn boot_read(&self, protocol: BootProtocol, bytes: u64) {
-        self.boot_bytes.get_or_create(&BootServer { protocol }).inc_by(bytes);
+        self.boot_bytes.get_or_create(&BootServer { protocol: protocol.as_str() }).inc_by(bytes);
     }
 }
 
@@ -225,6 +247,11 @@ impl Drop for OpenSession {
     }
 }
 
+/// The registry ends sentences itself.
+fn sentence(help: &str) -> &str {
+    help.trim_end_matches('.')
+}
+
 /// Numbers that are read at the moment of asking, to stand beside those that are counted.
 #[derive(Default)]
 pub struct Snapshot(Registry);
@@ -241,19 +268,21 @@ impl Snapshot {
         for (labels, value) in values {
             family.get_or_create(&labels).set(value);
         }
-        self.0.register(name, help, family);
+        self.0.register(name, sentence(help), family);
     }
 
     /// A gauge without labels.
     pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
-        self.gauges(name, help, [(Vec::new(), value)]);
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        self.0.register(name, sentence(help), gauge);
     }
 
     /// A counter that somebody else keeps; `name` without `_total`.
     pub fn counter(&mut self, name: &str, help: &str, value: f64) {
         let counter = Counter::<f64, AtomicU64>::default();
         counter.inc_by(value);
-        self.0.register(name, help, counter);
+        self.0.register(name, sentence(help), counter);
     }
 
     /// The text of everything: what is counted, and this.
@@ -287,15 +316,18 @@ mod tests {
         let node = |state: &str| vec![("provision_state", state.to_owned())];
         now.gauges("ferric_nodes", "Nodes.", [(node("active"), 3.0), (node("deploy \"x\""), 1.0)]);
         now.counter("ferric_database_commits", "Commits.", 7.0);
+        now.gauge("ferric_database_up", "Up.", 1.0);
         let text = now.text().expect("text");
         for line in [
             "ferric_http_requests_total{method=\"GET\",route=\"/v1/nodes/{ident}\",status=\"200\"} 1",
-            "ferric_ipmi_commands_total{outcome=\"NoSession\"} 1",
-            "ferric_boot_bytes_total{protocol=\"Tftp\"} 1024",
+            "ferric_ipmi_commands_total{outcome=\"no_session\"} 1",
+            "ferric_boot_bytes_total{protocol=\"tftp\"} 1024",
             "ferric_ipmi_sessions 1",
             "ferric_nodes{provision_state=\"active\"} 3.0",
             "ferric_nodes{provision_state=\"deploy \\\"x\\\"\"} 1.0",
             "ferric_database_commits_total 7.0",
+            "ferric_database_up 1.0",
+            "# HELP ferric_nodes Nodes.",
         ] {
             assert!(text.lines().any(|one| one == line), "no '{line}' in\n{text}");
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ferric_drivers::DriverError;
-use ferric_drivers::interface::{ManagementInterface, NodeView, PowerInterface};
+use ferric_drivers::interface::{ManagementInterface, NodeView, PowerInterface, SensorState};
 use ferric_drivers::management::IpmitoolManagement;
 use ferric_drivers::power::IpmitoolPower;
 use ferric_drivers::protocol::ipmi::command::{ChassisControl, GetChassisStatus};
@@ -41,6 +41,22 @@ while [ $# -gt 0 ]; do
     esac
 done
 "#;
+
+/// A temperature with limits, a power supply's states, an event about it, and an inventory.
+const HEALTH: &str = "\
+sensor_add 0x20 0 7 1 1
+sensor_set_event_support 0x20 0 7 enable scanning none 000000000000000 000000000000000 000000000000000 000000000000000
+sensor_set_threshold 0x20 0 7 readable 111000 95 90 80 0 0 0
+sensor_set_value 0x20 0 7 85 0
+sensor_add 0x20 0 8 8 0x6f
+sensor_set_event_support 0x20 0 8 enable scanning none 000000000000000 000000000000000 000000000000000 000000000000000
+sensor_set_bit 0x20 0 8 0 1 0
+main_sdr_add 0x20 0x00 0x00 0x51 0x01 0x33 0x20 0x00 0x07 0x03 0x01 0x7f 0x54 0x01 0x01 0xff 0x0f 0xff 0x7f 0x38 0x00 0x00 0x01 0x00 0x00 0x01 0x00 0x00 0x00 0x00 0x00 0x00 0x28 0x00 0x00 0xff 0x00 0x5f 0x5a 0x50 0x00 0x00 0x00 0x02 0x02 0x00 0x00 0x00 0xc8 0x43 0x50 0x55 0x20 0x54 0x65 0x6d 0x70
+main_sdr_add 0x20 0x00 0x00 0x51 0x02 0x24 0x20 0x00 0x08 0x0a 0x01 0x67 0x40 0x08 0x6f 0x0f 0x00 0x0f 0x00 0x0f 0x00 0xc0 0x00 0x00 0x01 0x00 0x00 0x00 0x00 0x00 0x00 0x00 0xc9 0x50 0x53 0x20 0x53 0x74 0x61 0x74 0x75 0x73
+sel_enable 0x20 100 0x0a
+sel_add 0x20 0x02 0x00 0x5d 0x55 0x69 0x20 0x00 0x04 0x08 0x08 0x6f 0x01 0xff 0xff
+mc_add_fru_data 0x20 0 88 data 0x01 0x00 0x00 0x01 0x06 0x00 0x00 0xf8 0x01 0x05 0x19 0x20 0x1a 0x20 0xc8 0x4f 0x70 0x65 0x6e 0x49 0x50 0x4d 0x49 0xc5 0x42 0x6f 0x61 0x72 0x64 0xc4 0x53 0x45 0x52 0x31 0xc5 0x50 0x41 0x52 0x54 0x31 0xc0 0xc1 0x00 0x00 0x00 0x00 0x00 0xc4 0x01 0x05 0x19 0xc8 0x4f 0x70 0x65 0x6e 0x49 0x50 0x4d 0x49 0xc9 0x53 0x69 0x6d 0x75 0x6c 0x61 0x74 0x6f 0x72 0xc3 0x50 0x2d 0x31 0xc3 0x31 0x2e 0x30 0xc4 0x53 0x4e 0x2d 0x31 0xc0 0xc0 0xc1 0x00 0x08
+";
 
 struct Rig {
     _process: Child,
@@ -78,7 +94,8 @@ impl Rig {
         let emulation = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
                          mc_enable 0x20\n";
         std::fs::write(path.join("lan.conf"), lan).unwrap();
-        std::fs::write(path.join("bmc.emu"), emulation).unwrap();
+        let (made, enabled) = emulation.split_once("mc_enable").unwrap();
+        std::fs::write(path.join("bmc.emu"), format!("{made}{HEALTH}mc_enable{enabled}")).unwrap();
         std::fs::create_dir(path.join("state")).unwrap();
         let process = Command::new("ipmi_sim")
             .arg("-n")
@@ -218,4 +235,67 @@ async fn two_hundred_sessions_opened_and_closed_leave_room_and_one_serves_many_c
         rig.client.run(&rig.target(), GetChassisStatus).await.unwrap();
     }
     println!("200 commands in one session: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn sensors_events_and_inventory_are_read_as_ipmitool_prints_them() {
+    let rig = Rig::new().await;
+    let tool = async |words: &str| {
+        let output = Command::new("ipmitool")
+            .args([
+                "-I",
+                "lanplus",
+                "-C",
+                "3",
+                "-H",
+                &rig.address.to_string(),
+                "-U",
+                "admin",
+                "-P",
+                "password",
+            ])
+            .args(words.split(' '))
+            .output()
+            .await
+            .expect("ipmitool is installed (Debian package ipmitool)");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let node = rig.node("password", "admin");
+    let management = IpmitoolManagement::new(Arc::clone(&rig.client), settings());
+    let read = management.sensors(&node).await.unwrap();
+    let printed = tool("sensor").await;
+    let [temperature, supply] = &read.sensors[..] else { panic!("{read:?}\n{printed}") };
+    assert_eq!((temperature.name.as_str(), temperature.value), ("CPU Temp", Some(85.0)), "{printed}");
+    let cells: Vec<&str> = printed.lines().next().unwrap().split('|').map(str::trim).collect();
+    assert_eq!(cells[..4], ["CPU Temp", "85.000", "degrees C", "nc"], "{printed}");
+    assert_eq!(temperature.state, SensorState::Warning);
+    let limits = temperature.thresholds.unwrap();
+    assert_eq!((limits.upper_non_critical, limits.upper_critical), (Some(80.0), Some(90.0)));
+    assert_eq!(limits.lower_critical, None);
+    assert_eq!(
+        (supply.state, supply.states.as_slice()),
+        (SensorState::Ok, &["Presence detected".to_owned()][..])
+    );
+
+    let log = management.event_log(&node, 10).await.unwrap();
+    let printed = tool("sel elist").await;
+    let event = log.entries.last().expect("there is one");
+    assert_eq!(event.sensor.as_deref(), Some("PS Status"), "{printed}");
+    assert_eq!(event.event, "Power Supply Failure detected", "{printed}");
+    assert!(printed.contains("Failure detected"), "{printed}");
+    assert_eq!(usize::from(log.count), printed.lines().count());
+    management.clear_event_log(&node).await.unwrap();
+    assert!(management.event_log(&node, 10).await.unwrap().entries.is_empty());
+
+    let all = management.fru(&node).await.unwrap();
+    let printed = tool("fru print").await;
+    let product = all[0].product.as_ref().unwrap();
+    for text in [
+        &product.fields["product_name"],
+        &product.fields["serial_number"],
+        &all[0].board.as_ref().unwrap().fields["part_number"],
+    ] {
+        assert!(printed.contains(text.as_str()), "no {text} in {printed}");
+    }
+    rig.client.shutdown().await;
 }
