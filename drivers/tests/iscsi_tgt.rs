@@ -195,6 +195,23 @@ async fn an_image_with_holes_is_written_in_order_and_the_mark_follows() {
 }
 
 #[tokio::test]
+async fn holes_give_their_space_back_on_a_thin_disk() {
+    let tgt = Tgt::start(SIZE);
+    tgt.thin();
+    let session = Session::open(&tgt.target(None), &settings()).await.unwrap();
+    assert!(session.capacity().thin, "{:?}", session.disk());
+    session.write_at(0, vec![0xEE; 32 * MIB as usize].into()).await.unwrap();
+    session.sync().await.unwrap();
+    let full = tgt.allocated();
+    session.zero_at(4 * MIB - 100, 16 * MIB).await.unwrap();
+    session.sync().await.unwrap();
+    assert!(tgt.allocated() + 15 * MIB < full, "{} of {full} bytes are left", tgt.allocated());
+    assert_eq!(tgt.on_disk(4 * MIB - 101, 1), [0xEE]);
+    assert!(tgt.on_disk(4 * MIB - 100, 16 * MIB as usize).iter().all(|byte| *byte == 0));
+    assert_eq!(tgt.on_disk(20 * MIB - 100, 1), [0xEE]);
+}
+
+#[tokio::test]
 async fn a_writer_goes_on_where_another_ended() {
     let tgt = Tgt::start(SIZE);
     let session = Session::open(&tgt.target(None), &settings()).await.unwrap();

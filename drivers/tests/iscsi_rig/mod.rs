@@ -173,6 +173,11 @@ impl Tgt {
         }
     }
 
+    /// What the disk's file takes on its file system, in bytes.
+    pub fn allocated(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(self.disk()).unwrap()) * 512
+    }
+
     /// What is on the disk.
     pub fn on_disk(&self, offset: u64, length: usize) -> Vec<u8> {
         let mut found = vec![0; length];
