@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // tests say what broke by panicking
 
 mod boot;
+mod iscsi;
 mod stage;
 mod steps;
 

@@ -23,6 +23,8 @@ pub(crate) struct Told {
     pub(crate) inspected: Vec<Value>,
     /// The boot script of the only machine; 404 when there is none.
     pub(crate) script: Option<String>,
+    /// Vendor methods that were called: path and body.
+    pub(crate) calls: Vec<(String, Value)>,
     /// The next requests are answered 503.
     pub(crate) busy: u32,
 }
@@ -87,6 +89,9 @@ async fn api(
             Some(script) => (200, script.clone()),
             None => (404, String::new()),
         }
+    } else if path.contains("/vendor_passthru/") {
+        told.calls.push((path, json_body()));
+        (202, String::new())
     } else if path == "/v1/continue_inspection" {
         assert_eq!(version, None, "inspection speaks without a version");
         told.inspected.push(json_body());

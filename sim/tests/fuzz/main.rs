@@ -10,7 +10,7 @@ mod bodies;
 use ferric_sim::Chance;
 
 /// Mutated inputs per target.
-const ROUNDS: u64 = 20_000;
+const ROUNDS: u64 = 60_000;
 /// The longest input.
 const LONGEST: usize = 4096;
 /// Numbers at the edge of what lengths and counts can be.

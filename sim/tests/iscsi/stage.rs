@@ -17,21 +17,27 @@ pub(crate) const IMAGE: usize = 6 << 20;
 /// Where the image has a hole of two mebibytes.
 const HOLE: std::ops::Range<usize> = 2 << 20..4 << 20;
 
-/// An initiator that does not wait for long.
+/// An initiator with all the time in the world: what ends early ends for another reason.
 pub(crate) fn settings() -> IscsiSettings {
     IscsiSettings {
         transfer_bytes: 256 << 10,
         in_flight_bytes: 2 << 20,
-        connect_timeout: Duration::from_secs(5),
-        login_timeout: Duration::from_secs(2),
-        command_timeout: Duration::from_millis(700),
-        flush_timeout: Duration::from_millis(700),
-        keepalive: Duration::from_millis(500),
-        answer_timeout: Duration::from_millis(700),
-        open_within: Duration::from_secs(4),
-        patience: Duration::from_secs(4),
         back_off: (Duration::from_millis(10), Duration::from_millis(200)),
         ..IscsiSettings::default()
+    }
+}
+
+/// One that does not wait for long, where a target is silent.
+pub(crate) fn hasty() -> IscsiSettings {
+    IscsiSettings {
+        login_timeout: Duration::from_secs(1),
+        command_timeout: Duration::from_secs(1),
+        flush_timeout: Duration::from_secs(1),
+        keepalive: Duration::from_millis(500),
+        answer_timeout: Duration::from_secs(1),
+        open_within: Duration::from_secs(3),
+        patience: Duration::from_secs(3),
+        ..settings()
     }
 }
 
