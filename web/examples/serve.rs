@@ -1,5 +1,7 @@
 //! The API over fake hardware, to try clients against: `cargo run -p ferric-web --example serve -- 127.0.0.1:6385`.
 
+#[path = "../tests/api/watched.rs"]
+mod watched;
 #[path = "../tests/api/world.rs"]
 mod world;
 

@@ -13,7 +13,7 @@ use ferric_drivers::inspect::{AgentInspect, InspectSettings};
 use ferric_drivers::interface::{
     BootInterface, DeployInterface, Kind, ManagementInterface, PowerInterface, Steps,
 };
-use ferric_drivers::management::{FakeManagement, NoopManagement};
+use ferric_drivers::management::FakeManagement;
 use ferric_drivers::power::FakePower;
 use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::{Parts, Registry, RegistrySettings};
@@ -33,7 +33,7 @@ pub(crate) async fn start(
         power: BTreeMap::from([("fake", Arc::new(FakePower) as Arc<dyn PowerInterface>)]),
         management: BTreeMap::from([
             ("fake", Arc::new(FakeManagement) as Arc<dyn ManagementInterface>),
-            ("noop", Arc::new(NoopManagement)),
+            ("noop", Arc::new(crate::watched::Watched)),
         ]),
         boot: BTreeMap::from([("fake", Arc::new(FakeBoot) as Arc<dyn BootInterface>)]),
         deploy: BTreeMap::from([("fake", Arc::new(FakeDeploy) as Arc<dyn DeployInterface>)]),
