@@ -130,15 +130,15 @@ impl Personality {
         let Identity { manufacturer, product, firmware, ipmi } = self.identity;
         let [a, b, c, _] = manufacturer.to_le_bytes();
         let [p, q] = product.to_le_bytes();
-        let minor = (firmware.1 / 10 % 10) << 4 | firmware.1 % 10;
-        vec![0x20, 1, firmware.0 & 0x7F, minor, ipmi.1 << 4 | ipmi.0, 0x9F, a, b, c, p, q, 0, 0, 0, 0]
+        let minor = ((firmware.1 / 10 % 10) << 4) | (firmware.1 % 10);
+        vec![0x20, 1, firmware.0 & 0x7F, minor, (ipmi.1 << 4) | ipmi.0, 0x9F, a, b, c, p, q, 0, 0, 0, 0]
     }
 
     /// The bits of Get Channel Authentication Capabilities.
     pub(super) fn capabilities(&self, kg: bool) -> Vec<u8> {
         let old = self.old.iter().fold(0, |bits, kind| bits | kind.bit());
         let both = if self.plus { 0x80 } else { 0 };
-        let status = u8::from(kg) << 5 | u8::from(self.unsigned) << 4 | 0x04;
+        let status = (u8::from(kg) << 5) | (u8::from(self.unsigned) << 4) | 0x04;
         vec![1, both | old, status, if self.plus { 0x03 } else { 0x01 }, 0, 0, 0, 0]
     }
 }

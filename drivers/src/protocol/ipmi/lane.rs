@@ -452,7 +452,9 @@ impl Lane {
                 if let Some(frame) = live.session.read(&datagram) {
                     match wanted.hear(&frame) {
                         Heard::Other => {}
-                        heard => return Ok(heard),
+                        heard @ (Heard::PassedOn | Heard::Refused(_) | Heard::Answer(..)) => {
+                            return Ok(heard);
+                        }
                     }
                 } else if probing && attempt > 0 && is_sessionless(&datagram) {
                     // it is there, and says nothing in this session: it was restarted
@@ -491,7 +493,7 @@ impl Wanted {
             },
             Wanted::Behind { pending, queued } => match pending.hear(frame) {
                 Heard::PassedOn if !queued => Heard::Other,
-                heard => heard,
+                heard @ (Heard::Other | Heard::PassedOn | Heard::Refused(_) | Heard::Answer(..)) => heard,
             },
         }
     }
