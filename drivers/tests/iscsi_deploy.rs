@@ -129,9 +129,10 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 fn keep(node: &mut NodeView, keep: Json) {
     for (key, value) in keep {
-        match value {
-            Value::Null => drop(node.driver_internal_info.remove(&key)),
-            value => drop(node.driver_internal_info.insert(key, value)),
+        if value.is_null() {
+            node.driver_internal_info.remove(&key);
+        } else {
+            node.driver_internal_info.insert(key, value);
         }
     }
 }

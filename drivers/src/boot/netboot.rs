@@ -14,6 +14,9 @@ use super::{BootVia, Mac, PortIndex, PxeSettings};
 use crate::interface::{InstanceBoot, NodeView, RamdiskParams, RamdiskPurpose, Result};
 use crate::{DriverError, capabilities, python};
 
+/// Kernel and ramdisk, and their names in a node's folder.
+type Images = ((Source, Source), (&'static str, &'static str));
+
 #[derive(Debug)]
 pub(super) struct Netboot {
     settings: Arc<PxeSettings>,
@@ -78,7 +81,7 @@ impl Netboot {
     async fn lay_out(
         &self,
         node: &NodeView,
-        images: Option<((Source, Source), (&'static str, &'static str))>,
+        images: Option<Images>,
         mode: BootMode,
         config: &str,
     ) -> Result<()> {

@@ -79,7 +79,10 @@ pub(crate) mod file {
         }
 
         fn check(&self, at: u64, len: u64) {
-            assert!(at % self.block == 0 && len % self.block == 0, "{at}+{len} is not aligned");
+            assert!(
+                at.is_multiple_of(self.block) && len.is_multiple_of(self.block),
+                "{at}+{len} is not aligned"
+            );
             assert!(at + len <= self.size, "{at}+{len} is beyond the end");
         }
     }

@@ -211,12 +211,11 @@ async fn clear_end(device: &dyn BlockDevice, image: u64) -> Result<()> {
 async fn put_drive(device: &dyn BlockDevice, span: Span, drive: &ConfigDrive) -> Result<()> {
     let pieces: mpsc::Receiver<_> = drive.pieces();
     let place = Place { base: span.at, room: span.len, from: 0 };
-    pump(device, pieces, place, |_| async { Ok(()) }).await.map(|_| ()).map_err(|error| match error {
-        DriverError::Image { reason, .. } => DriverError::Invalid {
-            section: "instance_info",
-            key: "configdrive".into(),
-            reason: format!("it is no gzipped image in base64 that fits {} MiB: {reason}", span.len / MIB),
-        },
-        other => other,
+    let put = pump(device, pieces, place, |_| async { Ok(()) }).await;
+    let Err(DriverError::Image { reason, .. }) = put else { return put.map(|_| ()) };
+    Err(DriverError::Invalid {
+        section: "instance_info",
+        key: "configdrive".into(),
+        reason: format!("it is no gzipped image in base64 that fits {} MiB: {reason}", span.len / MIB),
     })
 }

@@ -149,9 +149,10 @@ impl Stage {
 
     fn keep(&mut self, keep: crate::interface::Json) {
         for (key, value) in keep {
-            match value {
-                Value::Null => drop(self.world.node.driver_internal_info.remove(&key)),
-                value => drop(self.world.node.driver_internal_info.insert(key, value)),
+            if value.is_null() {
+                self.world.node.driver_internal_info.remove(&key);
+            } else {
+                self.world.node.driver_internal_info.insert(key, value);
             }
         }
     }
