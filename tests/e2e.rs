@@ -40,6 +40,11 @@ fn uefi_by_the_firmwares_pxe_gets_a_raw_image() {
 }
 
 #[test]
+fn the_serial_console_shows_the_machine_start() {
+    scenario("console");
+}
+
+#[test]
 fn faults_before_the_boot_say_what_and_what_to_do() {
     scenario("faults");
 }

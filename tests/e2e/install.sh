@@ -10,7 +10,7 @@ flock 8
 # shellcheck disable=SC2046  # word splitting is meant
 ../../scripts/apt.sh $(tr '\n' ' ' << 'LIST'
 qemu-system-x86 qemu-utils seabios ovmf ipxe ipxe-qemu pxelinux syslinux syslinux-common grub-efi-amd64-signed shim-signed
-openipmi ipmitool iproute2 kmod cpio xorriso mtools dosfstools e2fsprogs gdisk fdisk busybox-static binutils zstd xz-utils
+openipmi ipmitool socat iproute2 kmod cpio xorriso mtools dosfstools e2fsprogs gdisk fdisk busybox-static binutils zstd xz-utils
 python3 python3-venv python3-pip util-linux debootstrap
 LIST
 ) >&2 8>&-

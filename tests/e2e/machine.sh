@@ -17,17 +17,17 @@ stamp() { echo "$(date +%s.%N) $*" >> power.log; }
 
 power_on() {
   running && return
-  local boot=default network=2 disk=1 count qemu serial=path=serial.sock
+  local boot=default network=2 disk=1 count qemu serial=path=serial.sock,wait=off
   [ -s bootdev ] && boot=$(cat bootdev)
   rm -f bootdev
   if [ "$boot" = pxe ]; then network=1 disk=2; fi
-  if [ "${serial_port:-0}" != 0 ]; then serial="host=127.0.0.1,port=$serial_port"; fi
+  if [ "${serial_port:-0}" != 0 ]; then serial="host=127.0.0.1,port=$serial_port,wait=on"; fi # the BMC looks every few seconds
   count=$(($(cat count 2> /dev/null || echo 0) + 1))
   echo "$count" > count
   # one thread: two cores are all the tests may ask for, and other machines run beside this one
   qemu=(qemu-system-x86_64 -name "$(basename "$MACHINE")" -accel tcg,thread=single,tb-size=256 -cpu max -smp 1 -m "$memory"
     -qmp unix:qmp.sock,server=on,wait=off -no-reboot -trace qemu_system_shutdown_request
-    -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -chardev "socket,id=s0,$serial,server=on,wait=off,logfile=serial-$count.log" -serial chardev:s0
+    -display none -nodefaults -no-user-config -rtc base=utc,clock=host -device virtio-rng-pci -chardev "socket,id=s0,$serial,server=on,logfile=serial-$count.log" -serial chardev:s0
     -netdev "tap,id=n0,ifname=$tap,script=no,downscript=no"
     -drive if=none,id=d0,format=raw,file=disk.img,cache=unsafe,discard=unmap
     -device "virtio-blk-pci,drive=d0,bootindex=$disk,serial=E2EDISK")

@@ -18,6 +18,7 @@ Scenarios:
     life-bios, life-uefi   the whole life: inspection, cleaning of a used disk, a partition image, service, rescue with
                    a login on the serial console, back to the instance, undeploy with cleaning
     ipa-bios, ipa-uefi   the same road with an unmodified ironic-python-agent instead of Ferric's agent
+    console        the serial console by IPMI, over TCP with socat and over the WebSocket, shows the machine start
     build          only installs and builds what the scenarios need (the unmodified agent's ramdisk apart)
 
 Prints what happened when. Exit code 0 when every promise was kept; else says which was not, with the ends of
@@ -29,6 +30,7 @@ import sys
 import time
 from pathlib import Path
 
+from console import console
 from faults import faults
 from ferric import ramdisk
 from life import Life
@@ -87,7 +89,7 @@ def rig(firmware: str, images: Path) -> None:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("scenario", choices=["rig-bios", "rig-uefi", "faults", "build", *SCENARIOS])
+    arguments.add_argument("scenario", choices=["rig-bios", "rig-uefi", "faults", "console", "build", *SCENARIOS])
     arguments.add_argument("--ferric", type=Path, default=HERE.parent.parent / "target" / "debug" / "ferric")
     arguments.add_argument("--keep", action="store_true")
     chosen = arguments.parse_args()
@@ -104,6 +106,9 @@ def main() -> int:
             enter(build(name, binary))
         elif name.startswith("rig-"):
             rig(name.removeprefix("rig-"), Path(parts["images"]))
+            figures = ""
+        elif name == "console":
+            console(binary, parts)
             figures = ""
         elif name == "faults":
             faults(binary, Path(parts["venv"]))

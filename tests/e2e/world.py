@@ -153,12 +153,13 @@ class Machine:
 
     PASSWORD = "throw-away-bmc"  # of this BMC only
 
-    def __init__(self, world: World, firmware: str, memory_mib: int, disk_gib: int = 4) -> None:
+    def __init__(self, world: World, firmware: str, memory_mib: int, disk_gib: int = 4, serial_port: int = 0) -> None:
+        # with a serial port, the serial console is that TCP port for the BMC's serial over LAN, and for nobody else
         self.folder = world.folder / "machine"
         self.folder.mkdir()
         with open(self.folder / "disk.img", "wb") as disk:
             disk.truncate(disk_gib << 30)
-        (self.folder / "settings").write_text(f"firmware={firmware}\nmac={MAC}\ntap={TAP}\nmemory={memory_mib}\n")
+        (self.folder / "settings").write_text(f"firmware={firmware}\nmac={MAC}\ntap={TAP}\nmemory={memory_mib}\nserial_port={serial_port}\n")
         (self.folder / "lan.conf").write_text(
             f'''name "e2e"
 set_working_mc 0x20
@@ -169,6 +170,7 @@ set_working_mc 0x20
     guid a123456789abcdefa123456789abcdef
   endlan
   chassis_control "{HERE}/machine.sh 0x20"
+  {f'sol "tcp:127.0.0.1:{serial_port}" 115200' if serial_port else ""}
   user 1 true  ""      ""                 user  10 none md2 md5 straight
   user 2 true  "admin" "{self.PASSWORD}"  admin 10 none md2 md5 straight
 '''
