@@ -195,7 +195,7 @@ impl Negotiation {
         if self.heard.len() > 200 {
             return Err(bad("too many keys"));
         }
-        let ours = self.offers().into_iter().find(|(offered, _)| offered == key).is_some();
+        let ours = self.offers().iter().any(|(offered, _)| offered == key);
         // the default stays where the target does not take part
         if ours && matches!(value, "Irrelevant" | "NotUnderstood" | "Reject") {
             return match (key, self.offer.header_digest, self.offer.data_digest) {

@@ -236,7 +236,13 @@ impl Runner {
                     command: pending.name.to_owned(),
                     after: pending.since.elapsed(),
                 }),
-                outcome => Ok(outcome),
+                outcome @ (Outcome::Good(_)
+                | Outcome::Check(_)
+                | Outcome::Status(_)
+                | Outcome::Short
+                | Outcome::TargetFailure(_)
+                | Outcome::Rejected(_)
+                | Outcome::Terminated) => Ok(outcome),
             };
             // nobody waits any more when its future was dropped
             let _ = pending.reply.send(result);

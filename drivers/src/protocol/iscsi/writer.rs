@@ -154,7 +154,7 @@ impl Writer {
             let room = usize::try_from(transfer - at % transfer).expect("at most a transfer");
             let direct = data.len().min(room);
             let direct = direct - usize::try_from((at + direct as u64) % block).expect("a block").min(direct);
-            if self.pending.is_empty() && at % block == 0 && direct >= SHORT.min(room) {
+            if self.pending.is_empty() && at.is_multiple_of(block) && direct >= SHORT.min(room) {
                 self.submit(at, data.split_to(direct)).await?;
                 at += direct as u64;
                 continue;
@@ -166,7 +166,7 @@ impl Writer {
             let part = data.split_to(data.len().min(room));
             self.pending.extend_from_slice(&part);
             at += part.len() as u64;
-            if at % transfer == 0 {
+            if at.is_multiple_of(transfer) {
                 self.flush().await?;
             }
         }
@@ -185,7 +185,7 @@ impl Writer {
             return Ok(());
         }
         let block = u64::from(self.session.capacity().block_bytes);
-        if offset % block != 0 || (offset + length) % block != 0 {
+        if !offset.is_multiple_of(block) || !(offset + length).is_multiple_of(block) {
             // its edges share blocks with their neighbours
             self.drain().await?;
         }
@@ -196,7 +196,7 @@ impl Writer {
             self.spawn(at, part, HOLE_WEIGHT, async move { session.zero_at(at, part).await }).await?;
             at += part;
         }
-        if (offset + length) % block != 0 {
+        if !(offset + length).is_multiple_of(block) {
             self.drain().await?;
         }
         Ok(())
@@ -268,7 +268,7 @@ impl Writer {
         let data = self.pending.split().freeze();
         let at = self.pending_at;
         let block = u64::from(self.session.capacity().block_bytes);
-        if at % block == 0 && data.len() as u64 % block == 0 {
+        if at.is_multiple_of(block) && (data.len() as u64).is_multiple_of(block) {
             return self.submit(at, data).await;
         }
         // parts of blocks are read and written: nothing else may be under way there
