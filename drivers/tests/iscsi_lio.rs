@@ -372,7 +372,7 @@ async fn the_agent_exports_its_disk_and_boots_what_others_have_written_to_it() {
     assert_eq!(guest.command("iscsi.start_iscsi_target", params.clone()).await, answer);
     let session = Session::open(&guest.target(None), &IscsiSettings::default()).await.unwrap();
     println!("{:?}", session.disk());
-    assert_eq!(session.read_at(0, 4096).await.unwrap(), [0; 4096], "wiped");
+    assert_eq!(session.read_at(0, 4096).await.unwrap(), vec![0; 4096], "wiped");
     assert_eq!(guest.command("iscsi.start_iscsi_target", params).await, answer, "again");
     let mut writer = session.writer(WriteOptions { start: 0, holes: Holes::Zero });
     writer.write(0, Bytes::from(image.mbr())).await.unwrap();
