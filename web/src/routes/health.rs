@@ -154,7 +154,9 @@ async fn identify(
         Some(given) => {
             let number = match given {
                 Value::String(text) => text.parse::<u64>().ok(),
-                other => other.as_u64(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    given.as_u64()
+                }
             };
             let number = number.and_then(|number| u8::try_from(number).ok()).filter(|number| *number > 0);
             let refused = || {

@@ -275,6 +275,7 @@ fn unit(units: u8, base: u8, modifier: u8) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // of ipmi-rs-core, which has words for the others
 fn word(number: u8) -> String {
     match Unit::from(number) {
         Unit::Unspecified => String::new(),
