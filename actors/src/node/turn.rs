@@ -15,7 +15,10 @@ use super::NodeActor;
 /// Something to be done in the node's turn.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct InTurn(Box<dyn FnOnce(&mut NodeActor, &mut Context<NodeActor>) + Send>);
+pub(super) struct InTurn(What);
+
+/// What is done with the actor.
+type What = Box<dyn FnOnce(&mut NodeActor, &mut Context<NodeActor>) + Send>;
 
 impl InTurn {
     pub(super) fn new(what: impl FnOnce(&mut NodeActor, &mut Context<NodeActor>) + Send + 'static) -> InTurn {
