@@ -22,7 +22,7 @@ LOGS := target/make
 # what the integration tests speak to, and a C compiler for SQLite and libpq
 TOOLS := gcc libc6-dev pkg-config curl ipmitool openipmi postgresql tftp-hpa isc-dhcp-client \
   busybox-static iproute2 dnsmasq-base xorriso cpio kmod ipxe pxelinux syslinux-common \
-  e2fsprogs dosfstools dropbear-bin mdadm tgt
+  e2fsprogs dosfstools dropbear-bin mdadm libiscsi-bin tgt
 
 demo:
 	cargo build --release --bins

@@ -143,7 +143,9 @@ impl Unit<'_> {
                 cut(out, u32_at(cdb, 10))
             }
             // protection information, which the disk has not
-            0x28 | 0x88 | 0x2A | 0x8A if cdb[1] & 0xE0 != 0 => Reply::Check(Sense::FIELD),
+            0x28 | 0x88 | 0x2A | 0x8A | 0x41 | 0x93 if cdb[1] & 0xE0 != 0 => Reply::Check(Sense::FIELD),
+            // anchored blocks, which it has not either
+            0x41 | 0x93 if cdb[1] & 0x10 != 0 => Reply::Check(Sense::FIELD),
             0x28 => self.read(u32_at(cdb, 2), u16_at(cdb, 7)),
             0x88 => self.read(u64_at(cdb, 2), u32_at(cdb, 10)),
             0x2A => self.write(u32_at(cdb, 2), u16_at(cdb, 7), data, done),

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use ferric_drivers::protocol::iscsi::{IscsiSettings, IscsiTarget, Session};
@@ -14,8 +15,10 @@ use crate::stage::{Conductor, NODE, booted_with, options, post, until};
 
 /// A machine whose address nobody else has: the ports of iSCSI and of the go-ahead are fixed.
 fn own(faults: MachineFaults) -> FleetOptions {
-    let [_, a, b, c] = std::process::id().to_be_bytes();
-    let bmc_address = Ipv4Addr::new(127, 64 + (a & 31), b, c.clamp(1, 254));
+    static STARTED: AtomicU8 = AtomicU8::new(0);
+    let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+    let [_, _, b, c] = std::process::id().to_be_bytes();
+    let bmc_address = Ipv4Addr::new(127, 64 + (nth & 31), b, c.clamp(1, 254));
     FleetOptions { bmc_address, own_addresses: true, disk_bytes: 8 << 20, ..options(faults) }
 }
 
