@@ -47,10 +47,10 @@ fn server(bytes: &[u8], mode: DhcpMode) {
     for piece in pieces(bytes) {
         now = now + Duration::from_secs(30);
         let Ok(request) = Request::parse(piece) else { continue };
-        if let Ok(reply) = answer(&request, &settings, &ports, &mut leases, now) {
-            if let Ok(datagram) = reply.encode() {
-                assert!(datagram.len() <= 4096, "{} bytes for {}", datagram.len(), piece.len());
-            }
+        if let Ok(reply) = answer(&request, &settings, &ports, &mut leases, now)
+            && let Ok(datagram) = reply.encode()
+        {
+            assert!(datagram.len() <= 4096, "{} bytes for {}", datagram.len(), piece.len());
         }
         let source = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 11), 4011);
         if let Ok(reply) = answer_boot_server(&request, source, &settings, &ports) {

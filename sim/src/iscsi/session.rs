@@ -208,10 +208,11 @@ impl<'a> Session<'a> {
         if self.tasks.contains_key(&tag) || self.silent.contains(&tag) || tag == NO_TAG {
             return Err(wrong("a task tag that is in use"));
         }
-        if reads && writes || writes && expected as u64 > LARGEST_TRANSFER {
+        if writes && (reads || expected as u64 > LARGEST_TRANSFER) {
             return Err(wrong("a command that moves more than VPD page B0 allows, or both ways"));
         }
-        if !writes && !(pdu.is_final() && pdu.data.is_empty()) {
+        let whole = pdu.is_final() && pdu.data.is_empty();
+        if !(writes || whole) {
             return Err(wrong("data with a command that writes nothing"));
         }
         if !pdu.data.is_empty() && !self.agreed.immediate_data {

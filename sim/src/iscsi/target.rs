@@ -18,6 +18,9 @@ use super::store::Store;
 /// The most violations that are remembered.
 const REMEMBERED: usize = 100;
 
+/// A session's initiator and its own id.
+type Key = (String, [u8; 6]);
+
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) options: TargetOptions,
@@ -25,7 +28,7 @@ pub(crate) struct Shared {
     faults: Mutex<TargetFaults>,
     stats: watch::Sender<TargetStats>,
     /// Normal sessions by initiator and its session id, and how to end them.
-    sessions: Mutex<HashMap<(String, [u8; 6]), Arc<Notify>>>,
+    sessions: Mutex<HashMap<Key, Arc<Notify>>>,
     tsih: AtomicU16,
     /// Bytes to be written that came in.
     pub(crate) received: AtomicU64,
@@ -78,7 +81,7 @@ impl Shared {
 /// A session that is logged in, for as long as it is.
 struct Entered<'a> {
     shared: &'a Shared,
-    key: (String, [u8; 6]),
+    key: Key,
     end: Arc<Notify>,
 }
 

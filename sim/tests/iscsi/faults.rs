@@ -203,7 +203,8 @@ async fn a_broken_block_is_named_whether_it_is_written_or_read() {
 async fn what_lasts_too_long_ends_in_an_error_that_says_what() {
     let long = u32::MAX;
     let good = TargetFaults::default;
-    let check: [(&str, TargetFaults, fn(&IscsiError) -> bool); 6] = [
+    type Fits = fn(&IscsiError) -> bool;
+    let check: [(&str, TargetFaults, Fits); 6] = [
         ("busy", TargetFaults { busy: long, ..good() }, |error| matches!(error, IscsiError::Busy(_))),
         ("full", TargetFaults { task_set_full: long, ..good() }, |error| {
             matches!(error, IscsiError::Busy(_))
