@@ -199,7 +199,8 @@ async fn a_database_that_fails_is_not_told_as_nobody() {
 fn a_port_in_use_is_told_with_its_remedy() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let listen = held.local_addr().expect("an address");
-    let started = actix::System::new().block_on(crate::world::start(listen, vec!["fake-hardware".to_owned()], |_| {}));
+    let started =
+        actix::System::new().block_on(crate::world::start(listen, vec!["fake-hardware".to_owned()], |_| {}));
     let error = started.err().expect("the port is taken").to_string();
     assert!(error.contains(&listen.port().to_string()) && error.contains("api.port"), "{error}");
 }

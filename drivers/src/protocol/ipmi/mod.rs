@@ -25,12 +25,12 @@ pub mod sdr;
 pub mod sel;
 pub mod session;
 mod settings;
-pub mod v15;
+pub mod sol;
+pub mod sol_link;
 pub mod states;
 mod survey;
 mod typed_text;
-pub mod sol;
-pub mod sol_link;
+pub mod v15;
 mod words;
 
 pub use client::IpmiClient;
