@@ -275,10 +275,7 @@ async fn a_console_is_switched_on_seen_by_tcp_and_websocket_and_there_again_afte
     drop(ferric);
     let ferric = start(folder.path());
     up().await;
-    let again = async || match TcpStream::connect((own_address(), 20_000)).await {
-        Ok(stream) => Some(stream),
-        Err(_) => None,
-    };
+    let again = async || TcpStream::connect((own_address(), 20_000)).await.ok();
     let mut tcp = None;
     until("the console is not opened again", async || {
         tcp = again().await;

@@ -135,7 +135,11 @@ pub(crate) fn remember(column: &mut JsonText, what: Value) {
         for (key, value) in what {
             match value {
                 Value::Null => drop(info.remove(&key)),
-                value => drop(info.insert(key, value)),
+                value @ (Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_)
+                | Value::Object(_)) => drop(info.insert(key, value)),
             }
         }
     });

@@ -99,7 +99,7 @@ async fn openipmis_bmc_carries_characters_both_ways_and_its_restart_is_survived(
     let ipmi = IpmiSettings::default();
     let settings = ConsoleSettings {
         address: address.into(),
-        port_ranges: vec![30_000..31_000],
+        port_ranges: std::iter::once(30_000..31_000).collect(),
         open_timeout: PATIENCE,
         reconnect_first: Duration::from_millis(200),
         ..ConsoleSettings::default()

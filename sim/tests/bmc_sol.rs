@@ -100,7 +100,7 @@ fn consoles() -> Consoles {
         open_timeout: Duration::from_secs(5),
         reconnect_first: Duration::from_millis(100),
         reconnect_max: Duration::from_millis(500),
-        port_ranges: vec![20_000..40_000],
+        port_ranges: std::iter::once(20_000..40_000).collect(),
         // nobody else listens there
         address: own_address().into(),
         ..ConsoleSettings::default()

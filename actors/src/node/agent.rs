@@ -176,14 +176,7 @@ impl Handler<RamdiskCalls> for NodeActor {
             self.arm(ctx);
         }
         let mut change = self.change();
-        view::edit(&mut change.node.driver_internal_info, |info| {
-            for (key, value) in keep {
-                match value {
-                    Value::Null => info.remove(&key),
-                    value => info.insert(key, value),
-                };
-            }
-        });
+        view::remember(&mut change.node.driver_internal_info, Value::Object(keep));
         let text = format!("the ramdisk called {}", ask.method.name);
         change.tell(&self.world, "INFO", "agent", text, serde_json::json!({}));
         self.commit(change, |act, ctx| act.look_at_step(ctx, true))

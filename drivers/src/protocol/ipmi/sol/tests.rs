@@ -15,10 +15,8 @@ fn lines() -> (Line, Line) {
 fn talk(a: &mut Line, b: &mut Line, mut lost: impl FnMut() -> bool) -> (Vec<u8>, Vec<u8>) {
     let (mut at, mut heard_a, mut heard_b) = (Instant::now(), Vec::new(), Vec::new());
     for _ in 0..5000 {
-        for (from, to, heard_to, heard_from) in [(&mut *a, &mut *b, &mut heard_b, &mut heard_a)] {
-            exchange(from, to, heard_to, at, &mut lost);
-            exchange(to, from, heard_from, at, &mut lost);
-        }
+        exchange(a, b, &mut heard_b, at, &mut lost);
+        exchange(b, a, &mut heard_a, at, &mut lost);
         if a.queued() + b.queued() == 0 {
             break;
         }
