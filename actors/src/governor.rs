@@ -24,6 +24,8 @@ pub(crate) struct Governor {
 struct Bmc {
     /// Fair: whoever asks first is served first.
     turn: tokio::sync::Mutex<()>,
+    /// One survey at a time.
+    survey: tokio::sync::Mutex<()>,
     /// What is known of its silence.
     silence: Mutex<Silence>,
 }
@@ -80,6 +82,31 @@ impl Governor {
         result
     }
 
+    /// Runs what asks the BMC a great many small things, for at most `within`: it takes no turn, because nobody is to wait
+    /// for all of it (the driver lets one command at a time through), and that it takes long says nothing of the BMC.
+    pub(crate) async fn survey<T>(
+        &self,
+        bmc: Option<String>,
+        patient: bool,
+        within: Duration,
+        survey: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        let address = bmc.unwrap_or_else(|| "the driver".to_owned());
+        let bmc = self.bmcs.entry(address.clone()).or_default().clone();
+        if !patient && let Some(silent) = self.turned_away(&bmc, &address) {
+            return Err(silent);
+        }
+        let surveyed = timeout(within, async {
+            let _one = bmc.survey.lock().await;
+            survey.await
+        });
+        let Ok(result) = surveyed.await else { return Err(late(&address, within)) };
+        if result.is_ok() {
+            self.learn(&bmc, &result);
+        }
+        result
+    }
+
     fn turned_away(&self, bmc: &Bmc, address: &str) -> Option<DriverError> {
         let silence = *bmc.silence.lock().expect("nothing panics while it holds this lock");
         let now = Instant::now();
@@ -131,6 +158,26 @@ mod tests {
 
     fn silent() -> Result<(), DriverError> {
         Err(DriverError::Unreachable { what: "bmc".into(), after: Duration::ZERO, remedy: String::new() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_survey_but_the_next_survey() {
+        let governor = Governor::new(Duration::from_secs(1), Duration::from_secs(8));
+        let key = || Some("ipmi:10.0.0.1:623".to_owned());
+        let (second, long) = (Duration::from_secs(1), Duration::from_secs(100));
+        let survey = tokio::spawn({
+            let governor = governor.clone();
+            async move { governor.survey(key(), true, long, std::future::pending::<Result<(), _>>()).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(governor.run(key(), false, second, async { Ok(()) }).await.is_ok(), "a command goes through");
+        assert!(
+            governor.survey(key(), true, second, async { Ok(()) }).await.is_err(),
+            "a second survey waits"
+        );
+        assert!(survey.await.expect("no panic").is_err());
+        // and the time that it took is not held against the BMC
+        assert!(governor.run(key(), false, second, async { Ok(()) }).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{AsyncContext, AtomicResponse, Context, Handler, MessageResult, ResponseFuture};
 use ferric_drivers::DriverError;
@@ -34,25 +33,9 @@ impl NodeActor {
     }
 
     /// Asks the driver something in the BMC's turn, within the time that a question may take.
-    fn question<T, F, W>(
+    pub(super) fn question<T, F, W>(
         &self,
         what: &'static str,
-        job: Result<Arc<Job>, NodeError>,
-        work: F,
-    ) -> ResponseFuture<Result<T, NodeError>>
-    where
-        T: Send + 'static,
-        F: FnOnce(Arc<Job>) -> W + Send + 'static,
-        W: Future<Output = Result<T, DriverError>> + Send + 'static,
-    {
-        self.question_within(what, QUESTION, job, work)
-    }
-
-    /// [`NodeActor::question`] that may take `within`.
-    pub(super) fn question_within<T, F, W>(
-        &self,
-        what: &'static str,
-        within: Duration,
         job: Result<Arc<Job>, NodeError>,
         work: F,
     ) -> ResponseFuture<Result<T, NodeError>>
@@ -66,7 +49,7 @@ impl NodeActor {
             let job = job?;
             let asked = isolated(what, job.cancel.clone(), async move {
                 let bmc = job.bound.power.bmc(&job.view);
-                governor.run(bmc, true, within, work(job)).await
+                governor.run(bmc, true, QUESTION, work(job)).await
             });
             Ok(asked.await?)
         })

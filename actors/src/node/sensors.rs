@@ -74,7 +74,7 @@ impl Handler<SetIdentify> for NodeActor {
     type Result = ResponseFuture<Result<(), NodeError>>;
 
     fn handle(&mut self, ask: SetIdentify, _: &mut Context<Self>) -> Self::Result {
-        self.survey("switching the identify light", self.managed(false), move |job| async move {
+        self.question("switching the identify light", self.managed(false), move |job| async move {
             job.bound.management.identify(&job.view, ask.0).await
         })
     }
@@ -95,7 +95,7 @@ impl NodeActor {
         let [.., a, b, c, d] = *self.uuid().as_bytes();
         let part = u32::from_be_bytes([a, b, c, d]);
         let jitter = interval.mul_f64(f64::from(part) / f64::from(u32::MAX));
-        ctx.run_later(if first { jitter } else { interval }, |act, ctx| {
+        Self::later(ctx, if first { jitter } else { interval }, |act, ctx| {
             act.collect_sensors(ctx);
             act.schedule_sensors(ctx, false);
         });
@@ -116,11 +116,11 @@ impl NodeActor {
                 async move {
                     let bmc = job.bound.power.bmc(&job.view);
                     let sensors = job.bound.management.sensors(&job.view);
-                    world.governor.run(bmc, false, within, sensors).await
+                    world.governor.survey(bmc, false, within, sensors).await
                 }
             });
-            // few at a time, however long the line
-            let read = timeout(within, async {
+            // few at a time; whose turn does not come before the next look is left out
+            let read = timeout(world.settings.sensors.interval.max(within), async {
                 let _place = world.sensor_places.acquire().await.expect("the semaphore is never closed");
                 read.await
             });
@@ -149,6 +149,14 @@ impl NodeActor {
         F: FnOnce(Arc<Job>) -> W + Send + 'static,
         W: Future<Output = Result<T, DriverError>> + Send + 'static,
     {
-        self.question_within(what, SURVEY, job, work)
+        let governor = self.world.governor.clone();
+        Box::pin(async move {
+            let job = job?;
+            let asked = isolated(what, job.cancel.clone(), async move {
+                let bmc = job.bound.power.bmc(&job.view);
+                governor.survey(bmc, true, SURVEY, work(job)).await
+            });
+            Ok(asked.await?)
+        })
     }
 }

@@ -29,10 +29,15 @@ async fn text(state: Data<WebState>) -> Result<HttpResponse> {
         // what else there is to tell is wanted most when the database is away
         Err(_) => now.gauge("ferric_database_up", "Whether the database answers.", 0.0),
     }
-    conductor(&mut now, &state.directory);
-    sensors(&mut now, &state.directory);
-    process(&mut now);
-    let text = now.text().map_err(|_| ApiError::internal("the metrics could not be written"))?;
+    // a fleet has many sensors, and a worker has others to serve
+    let text = actix_web::web::block(move || {
+        conductor(&mut now, &state.directory);
+        sensors(&mut now, &state.directory);
+        process(&mut now);
+        now.text()
+    });
+    let text = text.await.ok().and_then(std::result::Result::ok);
+    let text = text.ok_or_else(|| ApiError::internal("the metrics could not be written"))?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text))
 }
 
