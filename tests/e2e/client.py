@@ -6,7 +6,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from world import SERVER, Failed, run
+from world import LIMIT, SERVER, run
 
 API = f"http://{SERVER}:6385"
 
@@ -19,8 +19,10 @@ class Client:
         self._environment = {**os.environ, "OS_AUTH_TYPE": "none", "OS_ENDPOINT": API, "NO_PROXY": "*", "no_proxy": "*"}
 
     def __call__(self, *words: str) -> str:
-        """Runs `openstack baremetal WORDS…`; Failed with what it said when it does not exit with 0."""
-        return run(self._openstack, "baremetal", *words, env=self._environment)
+        """Runs `openstack baremetal WORDS…`; Failed with what it said when it does not exit with 0, or
+        not soon after its own `--wait`: of itself it waits for ever for an API that takes a request and does not answer."""
+        waits = int(words[words.index("--wait") + 1]) if "--wait" in words else 0
+        return run(self._openstack, "baremetal", *words, timeout=waits + LIMIT, env=self._environment)
 
     def start(self, *words: str) -> subprocess.Popen:
         """The same without waiting for its end."""

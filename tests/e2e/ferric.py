@@ -91,6 +91,19 @@ class Ferric:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def stands(self) -> str:
+        """Where each thread of the process is, and its connections: for when it does not answer."""
+        lines = []
+        for task in sorted(Path(f"/proc/{self.process.pid}/task").glob("*")):
+            words = []
+            for name in ("comm", "wchan", "syscall"):
+                try:
+                    words.append((task / name).read_text().strip())
+                except OSError as error:
+                    words.append(str(error))
+            lines.append(" | ".join(words))
+        return "\n".join([f"exit code {self.process.poll()}", *lines, run("ss", "-tanp", timeout=10)])
+
     def stop(self) -> None:
         """Asks it to end as an operator's service manager does; it has 10 s."""
         self.process.terminate()
@@ -122,7 +135,7 @@ def ramdisk(binary: Path, cache: Path) -> Path:
             print(f"building the ramdisk into {out}", file=sys.stderr, flush=True)
             part = cache / "ramdisk-part"
             shutil.rmtree(part, ignore_errors=True)
-            run(str(binary), "ramdisk", "build", "--kernel", "cloud", "--out", str(part), "--cache", str(cache / "packages"))
+            run(str(binary), "ramdisk", "build", "--kernel", "cloud", "--out", str(part), "--cache", str(cache / "packages"), timeout=1800)
             size = sum(file.stat().st_size for file in part.iterdir())
             if size > 64 << 20:
                 raise Failed(f"kernel and ramdisk have {size / (1 << 20):.1f} MiB together, more than 64")

@@ -1,6 +1,7 @@
 """The road of one machine: from an empty world to its own image and back."""
 
 import json
+import subprocess
 import threading
 import time
 import uuid
@@ -12,7 +13,7 @@ from counter import Counter
 from ferric import Ferric, journal
 from images import ImageServer
 from watch import Timeline, watch_machine, watch_wire
-from world import BMC, MAC, Failed, Machine, World, run, tail, until
+from world import BMC, LIMIT, MAC, Failed, Machine, World, run, tail, until
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,11 @@ class Road:
         deployment = self.client.start("node", "deploy", NODE, "--config-drive", self._config_drive(), "--wait", "300")
         # the client needs a second or two to load; the clock starts when its request is taken
         self._taken()
-        said, _ = deployment.communicate()
+        try:
+            said, _ = deployment.communicate(timeout=300 + LIMIT)
+        except subprocess.TimeoutExpired:
+            deployment.kill()
+            raise Failed("openstack baremetal node deploy --wait 300 does not end") from None
         if deployment.returncode != 0:
             raise Failed(f"openstack baremetal node deploy --wait: exit {deployment.returncode}\n{said}")
         self._expect("state after deploy", self.client.show(NODE, "provision_state")["provision_state"], "active")
@@ -279,7 +284,10 @@ class Road:
 
     def complain(self) -> None:
         """What one needs to see when a promise was not kept."""
-        print("\n--- node", json.dumps(peek(f"/v1/nodes/{NODE}?fields=provision_state,power_state,target_provision_state,last_error,maintenance,fault")))
+        print("\n--- node", json.dumps(shown := peek(f"/v1/nodes/{NODE}?fields=provision_state,power_state,target_provision_state,last_error,maintenance,fault")))
+        ferric = getattr(self, "ferric", None)
+        if not shown and ferric and ferric.process:
+            print(f"--- the API does not answer; Ferric's threads\n{ferric.stands()}")
         for name, lines in (("ferric", 60), ("bmc", 15)):
             print(f"--- {name}.log\n{tail(self.world.folder / f'{name}.log', lines)}")
         machine = self.world.folder / "machine"

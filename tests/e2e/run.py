@@ -36,8 +36,9 @@ from ferric import ramdisk
 from life import Life
 from road import Road, Scenario
 from watch import Timeline, watch_machine
-from world import HERE, Failed, Machine, World, cached, enter, inside, run, tail, until
+from world import HERE, Failed, Machine, World, cached, enter, inside, limit, run, tail, until
 
+RUN = 440  # seconds that a scenario may take; the test's own limit (.config/nextest.toml) is 480, and ends it without a word
 
 SCENARIOS = {
     "bios-ipxe": Scenario("bios", "ipxe", "user.qcow2", "folder"),
@@ -103,8 +104,9 @@ def main() -> int:
                     print(*build(scenario, binary).values())
             return 0
         if parts is None:
-            enter(build(name, binary))
-        elif name.startswith("rig-"):
+            enter(build(name, binary))  # does not return
+        limit(RUN)
+        if name.startswith("rig-"):
             rig(name.removeprefix("rig-"), Path(parts["images"]))
             figures = ""
         elif name == "console":

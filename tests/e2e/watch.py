@@ -69,6 +69,8 @@ def _watch_machine(machine: Machine, timeline: Timeline) -> None:
                 timeline.say(f"power on, boots from {'the network' if words[1] == 'pxe' else 'its disk'}", at, f"on {words[1]}")
             elif words[0] == "off":
                 timeline.say("power off", at, "off")
+            elif words[0] == "restart":
+                timeline.say("restarts itself", at)
             else:
                 timeline.say(f"boot device set: {words[1]}", at)
         for log in machine.folder.glob("serial-*.log"):

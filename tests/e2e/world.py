@@ -5,6 +5,7 @@ parallel need no different names or ports, and when the run ends, however it end
 ends every process of it and removes its network.
 """
 
+import faulthandler
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ IMAGES = "172.31.77.3"  # the image server
 MAC = "52:54:00:e2:e0:01"
 BRIDGE = "br0"
 TAP = "tap0"
+LIMIT = 120  # seconds that a command may take which does not wait for anything
 
 
 class Failed(Exception):
@@ -47,13 +49,34 @@ def inside() -> dict[str, str] | None:
     if parts is None:
         return None
     # the first process of a process namespace has no default reactions to signals
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    signal.signal(signal.SIGTERM, _ended)
     return json.loads(parts)
 
 
-def run(*command: str, **options) -> str:
-    """Runs a command to its end and gives its standard output; Failed with both outputs otherwise."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
+def _ended(number: int, _) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: what follows needs its time, but no more than a minute
+    last = threading.Timer(60, os._exit, (1,))
+    last.daemon = True
+    last.start()
+    faulthandler.dump_traceback()
+    raise Failed("ended by SIGTERM, or by the run's own limit; above is where each thread stood")
+
+
+def limit(seconds: float) -> None:
+    """Ends the run as SIGTERM does when it is still there after so many seconds, whatever it waits for."""
+    alarm = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    alarm.daemon = True
+    alarm.start()
+
+
+def run(*command: str, timeout: float = LIMIT, **options) -> str:
+    """Runs a command to its end and gives its standard output; Failed with both outputs otherwise, or when it does not
+    end in `timeout` seconds."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **options)
+    except subprocess.TimeoutExpired as late:
+        said = "".join(part.decode(errors="replace") for part in (late.stdout, late.stderr) if part)
+        raise Failed(f"{' '.join(command)}: not ended within {timeout:.0f} s\n{said}") from None
     if done.returncode != 0:
         raise Failed(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -122,12 +145,15 @@ class World:
         for _, process in reversed(self._processes):
             if process.poll() is None:
                 process.terminate()
-        for _, process in reversed(self._processes):
+        for name, process in reversed(self._processes):
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    print(f"{name} does not end by SIGKILL; the kernel ends it with the namespace", flush=True)
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -200,17 +226,21 @@ set_working_mc 0x20
         return "Chassis Power is on" in self.ipmi("chassis", "power", "status")
 
     def power_log(self) -> list[list[str]]:
-        """The lines of power.log in words."""
+        """The lines of power.log in words, as far as they are whole."""
         try:
-            return [line.split() for line in (self.folder / "power.log").read_text().splitlines()]
+            return [line.split() for line in (self.folder / "power.log").read_text().split("\n")[:-1]]
         except FileNotFoundError:
             return []
 
     def types(self, text: str) -> None:
         """Types a line on the serial console."""
         with socket.socket(socket.AF_UNIX) as console:
-            console.connect(str(self.folder / "serial.sock"))
-            console.sendall(text.encode() + b"\r")
+            console.settimeout(20)
+            try:
+                console.connect(str(self.folder / "serial.sock"))
+                console.sendall(text.encode() + b"\r")
+            except OSError as error:
+                raise Failed(f"the machine's serial port takes nothing: {error}") from None
             time.sleep(0.2)  # QEMU takes bytes as the guest's UART does
 
     def serial(self) -> Path:
