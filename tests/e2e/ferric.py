@@ -140,6 +140,7 @@ def ramdisk(binary: Path, cache: Path) -> Path:
             if size > 64 << 20:
                 raise Failed(f"kernel and ramdisk have {size / (1 << 20):.1f} MiB together, more than 64")
             part.rename(out)
+        os.utime(out)  # in use today: another checkout's build leaves it
     return out
 
 

@@ -7,16 +7,21 @@
 #   bootdev   pxe|default, consumed by the next power-on: IPMI's one-shot; QEMU falls back to its disk
 #   serial.sock  whoever connects types on the serial console
 #   qmp.sock     QEMU's monitor, for who counts what was written
-#   power.log "<seconds since 1970> on pxe|default N" and "... off N" or "... restart N", from the process itself;
+#   power.log "<seconds since 1970> on pxe|default N" and "... off N" or "... restart N" when it happens;
 #             serial-N.log
+#   qemu.pid  is there exactly while the machine is on, also while it restarts
+#   lock      held by whoever switches it: a restart and the BMC's word do not cross
 cd "$MACHINE" || exit 1
 . ./settings
 
-running() { [ -s qemu.pid ] && kill -0 "$(cat qemu.pid)" 2> /dev/null; }
+running() { [ -e qemu.pid ]; }
 stamp() { echo "$(date +%s.%N) $*" >> power.log; }
 
-power_on() {
-  running && return
+lock() { exec 8> lock; flock 8; }
+
+power_on() { running || start; }
+
+start() {
   local boot=default network=2 disk=1 count qemu serial=path=serial.sock,wait=off
   [ -s bootdev ] && boot=$(cat bootdev)
   rm -f bootdev
@@ -42,15 +47,20 @@ power_on() {
   fi
   : > "serial-$count.log"
   stamp "on $boot $count"
+  : > qemu.pid
   (
+    exec 8>&- # the lock is not the machine's
     "${qemu[@]}" &
-    echo $! > qemu.pid
-    wait $!
+    mine=$!
+    echo "$mine" > qemu.pid
+    wait "$mine"
+    code=$?
+    lock
+    [ "$(cat qemu.pid 2> /dev/null)" = "$mine" ] || exit # it was switched off
     # QEMU says why it ends, unless the reason is a reset that the guest asked for
-    if [ $? = 0 ] && ! grep -aqE 'qemu_system_shutdown_request|terminating on signal' "qemu-$count.log"; then
+    if [ "$code" = 0 ] && ! grep -aqE 'qemu_system_shutdown_request|terminating on signal' "qemu-$count.log"; then
       stamp "restart $count"
-      rm -f qemu.pid
-      power_on
+      start
     else
       rm -f qemu.pid
       stamp "off $count"
@@ -64,8 +74,13 @@ power_off() {
   running || return
   pid=$(cat qemu.pid)
   kill "$pid"
-  while [ -e qemu.pid ] && [ "$tries" -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
-  [ -e qemu.pid ] && kill -9 "$pid"
+  while kill -0 "$pid" && [ "$tries" -lt 200 ]; do
+    tries=$((tries + 1))
+    if [ "$tries" = 100 ]; then kill -9 "$pid"; fi
+    sleep 0.05
+  done 2> /dev/null
+  rm -f qemu.pid
+  stamp "off $(cat count)"
 }
 
 shift # the management controller's address
@@ -84,6 +99,7 @@ case $operation in
     done
     ;;
   set)
+    lock
     while [ $# -gt 0 ]; do
       case $1 in
         power) if [ "$2" = 1 ]; then power_on; else power_off; fi ;;
