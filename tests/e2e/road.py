@@ -82,9 +82,14 @@ class Road:
 
     def _watch_states(self) -> None:
         before = None
+        answered, silent = time.monotonic(), False
         while True:
             node = peek(f"/v1/nodes/{NODE}?fields=provision_state,power_state,last_error")
+            if not node and before and not silent and time.monotonic() > answered + 15:
+                silent = True
+                self.timeline.say("the API does not answer for 15 s")
             if node:
+                answered, silent = time.monotonic(), False
                 now = (node.get("provision_state"), node.get("last_error"))
                 if now != before:
                     self.timeline.say(f"node is {now[0]}" + (f": {now[1]}" if now[1] else ""), name=f"state {now[0]}")

@@ -183,6 +183,7 @@ class Machine:
         # with a serial port, the serial console is that TCP port for the BMC's serial over LAN, and for nobody else
         self.folder = world.folder / "machine"
         self.folder.mkdir()
+        shutil.copy(HERE / "machine.sh", self.folder)  # bash reads it bit by bit: who edits it meanwhile is not to be heard
         with open(self.folder / "disk.img", "wb") as disk:
             disk.truncate(disk_gib << 30)
         (self.folder / "settings").write_text(f"firmware={firmware}\nmac={MAC}\ntap={TAP}\nmemory={memory_mib}\nserial_port={serial_port}\n")
@@ -195,7 +196,7 @@ set_working_mc 0x20
     allowed_auths_admin none md2 md5 straight
     guid a123456789abcdefa123456789abcdef
   endlan
-  chassis_control "{HERE}/machine.sh 0x20"
+  chassis_control "{self.folder}/machine.sh 0x20"
   {f'sol "tcp:127.0.0.1:{serial_port}" 115200' if serial_port else ""}
   user 1 true  ""      ""                 user  10 none md2 md5 straight
   user 2 true  "admin" "{self.PASSWORD}"  admin 10 none md2 md5 straight
@@ -233,15 +234,18 @@ set_working_mc 0x20
             return []
 
     def types(self, text: str) -> None:
-        """Types a line on the serial console."""
+        """Types a line on the serial console, which begins a new one then."""
         with socket.socket(socket.AF_UNIX) as console:
             console.settimeout(20)
             try:
                 console.connect(str(self.folder / "serial.sock"))
                 console.sendall(text.encode() + b"\r")
+                # QEMU takes bytes as the guest's UART does, and forgets the rest when the connection ends
+                while answer := console.recv(4096):
+                    if b"\n" in answer:
+                        break
             except OSError as error:
-                raise Failed(f"the machine's serial port takes nothing: {error}") from None
-            time.sleep(0.2)  # QEMU takes bytes as the guest's UART does
+                raise Failed(f"the machine's serial port does not take a line: {error}") from None
 
     def serial(self) -> Path:
         """The serial console's log of the newest start."""
