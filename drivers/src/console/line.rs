@@ -12,7 +12,7 @@ use super::ConsoleSettings;
 use super::hub::{Hub, Input};
 use crate::error::DriverError;
 use crate::protocol::ipmi::sol_link::{Opened, SolEvent, SolInput, SolLink};
-use crate::protocol::ipmi::{IpmiClient, IpmiSettings, Target};
+use crate::protocol::ipmi::{IpmiClient, IpmiSettings, Quirks, Target};
 
 /// What a line needs.
 pub(super) struct Keeper {
@@ -86,7 +86,7 @@ impl Keeper {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => false,
-            quirks = asking => quirks.unwrap_or_default().deactivate_stale_sol,
+            quirks = asking => quirks.unwrap_or_else(|_| Quirks::unasked(&self.target)).deactivate_stale_sol,
         }
     }
 

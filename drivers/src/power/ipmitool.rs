@@ -11,7 +11,7 @@ use crate::error::DriverError;
 use crate::interface::{NodeView, PowerInterface, Property, Result};
 use crate::properties;
 use crate::protocol::ipmi::command::{ChassisControl, GetChassisStatus};
-use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Target};
+use crate::protocol::ipmi::{IpmiClient, IpmiError, IpmiSettings, Quirks, Target};
 
 /// The power interface `ipmitool`.
 pub struct IpmitoolPower {
@@ -51,7 +51,8 @@ impl IpmitoolPower {
             Ok(()) => {}
             // it got there by itself meanwhile, or never will; the look below tells
             Err(IpmiError::Completion(code)) => {
-                let quirks = self.client.quirks_within(target, self.left(deadline)).await.unwrap_or_default();
+                let quirks = self.client.quirks_within(target, self.left(deadline)).await;
+                let quirks = quirks.unwrap_or_else(|_| Quirks::unasked(target));
                 if !quirks.nothing_to_do(control, code) {
                     return Err(IpmiError::Completion(code).of(target, control.as_str()));
                 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ferric_machine::{BootDevice, BootMode};
 use serde_json::Value;
 
+use super::Target;
 use super::command::{BootFlags, ChassisControl};
 use crate::error::DriverError;
 use crate::interface::{NodeView, Result};
@@ -79,6 +80,12 @@ impl Quirks {
             deactivate_stale_sol: false,
             retryable: Cow::Borrowed(&[]),
         }
+    }
+
+    /// What holds while it has not said who it is: the rows for its vendor, and what the node says.
+    #[must_use]
+    pub fn unasked(target: &Target) -> Self {
+        Self::find(None, target.vendor.as_deref(), &target.quirks)
     }
 
     /// What the table and the node say about a BMC. `vendor` is the node's `properties.vendor`.
@@ -391,5 +398,27 @@ mod tests {
     fn what_the_node_says_outdoes_the_table() {
         let quirks = Quirks::find(Some(&SUPERMICRO), None, &[Change::UefiDisk(2)]);
         assert_eq!(quirks.uefi_disk, 2);
+    }
+
+    #[test]
+    fn a_silent_bmc_is_treated_as_its_node_says() {
+        let target = Target {
+            host: "127.0.0.1".to_owned(),
+            port: 623,
+            login: crate::protocol::ipmi::handshake::Login {
+                user: Vec::new(),
+                password: crate::Secret::new(Vec::new()),
+                kg: None,
+                privilege: crate::protocol::ipmi::Privilege::Administrator,
+            },
+            version: crate::protocol::ipmi::Version::Two,
+            suites: Vec::new(),
+            bridge: None,
+            vendor: Some("Supermicro".to_owned()),
+            quirks: vec![Change::DeactivateStaleSol(!Quirks::default().deactivate_stale_sol)],
+        };
+        let quirks = Quirks::unasked(&target);
+        assert_ne!(quirks.deactivate_stale_sol, Quirks::default().deactivate_stale_sol);
+        assert_eq!(quirks.uefi_disk, 9, "and as its vendor's");
     }
 }
