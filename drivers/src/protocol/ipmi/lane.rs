@@ -87,6 +87,8 @@ pub(super) struct Lane {
     known: Vec<Known>,
     /// It keeps no track of what it passes on.
     untracked: bool,
+    /// It was warned of that the password is readable on the way.
+    pub(super) readable: bool,
 }
 
 impl Lane {
@@ -102,6 +104,7 @@ impl Lane {
             leftover: Vec::new(),
             known: Vec::new(),
             untracked: false,
+            readable: false,
         }
     }
 

@@ -127,6 +127,14 @@ impl Shaking<'_> {
         }
     }
 
+    /// Whether what is sent now bears the password readable.
+    fn shows_password(&self) -> bool {
+        match self {
+            Shaking::Plus(_) => false,
+            Shaking::Old(handshake) => handshake.shows_password(),
+        }
+    }
+
     fn proved(&self) -> bool {
         match self {
             Shaking::Plus(handshake) => handshake.proved(),
@@ -298,6 +306,13 @@ impl Lane {
                     Ok(Step::Ignored) => {}
                     Ok(Step::Open(session)) => return Ok(session),
                     Ok(Step::Send(next)) => {
+                        if shaking.shows_password() && !std::mem::replace(&mut self.readable, true) {
+                            tracing::warn!(
+                                bmc = %way.target.name(),
+                                "this BMC takes the password only readable over IPMI 1.5: whoever is on the way can \
+                                 read it; allow MD5 there, or use ipmi_protocol_version 2.0"
+                            );
+                        }
                         datagram = next;
                         (fresh, sent) = (true, 0);
                         wait = way.settings.retransmit_first;

@@ -283,6 +283,15 @@ impl<'a> Handshake<'a> {
         }
     }
 
+    /// Whether what is sent now bears the password readable.
+    #[must_use]
+    pub fn shows_password(&self) -> bool {
+        match self.stage {
+            Stage::Asking | Stage::Challenging { .. } => false,
+            Stage::Activating { kind, .. } => kind == Authentication::Password,
+        }
+    }
+
     /// A datagram that makes the BMC give up what it may hold for this attempt.
     #[must_use]
     pub fn abandon(&self) -> Option<Vec<u8>> {
