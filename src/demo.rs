@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ferric_sim::{BootSource, Chance};
+use ferric_sim::{BootSource, Chance, Ramdisk};
 
 use crate::Failure;
 use crate::cli::DemoArgs;
@@ -33,6 +33,12 @@ pub(crate) async fn run(args: DemoArgs, io: tokio::runtime::Handle) -> Result<Ex
 
     let stop = crate::wire::stop_wanted()?;
     let options = fleet_options(&config, args.nodes, args.seed, args.faults.as_deref())?;
+    if options.ramdisk == Ramdisk::Bash {
+        return Err(Failure(
+            "sim.ramdisk = \"bash\" is for ferric sim: the demo deploys with agents; leave it away"
+                .to_owned(),
+        ));
+    }
     let fleet = Arc::new(start_fleet(options, &io).await?);
     let ferric = crate::wire::start(&config, &folder.path, lock, &io).await?;
     let url = format!("http://{}", ferric.api);

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use ferric_sim::{BootSource, Faults, Fleet, FleetError, FleetOptions};
+use ferric_sim::{BootSource, Faults, Fleet, FleetError, FleetOptions, Ramdisk};
 
 use crate::Failure;
 use crate::cli::SimArgs;
+use crate::config::value::SimRamdisk;
 use crate::config::{Config, Loaded};
 
 /// Runs the fleet until SIGINT or SIGTERM.
@@ -18,6 +19,13 @@ pub(crate) async fn run(args: SimArgs, io: tokio::runtime::Handle) -> Result<(),
     let loaded = Loaded::read(None, crate::environment(), &args.set)?;
     let mut options = fleet_options(&loaded.config, args.nodes, args.seed, args.faults.as_deref())?;
     options.listen = args.agents;
+    if options.ramdisk == Ramdisk::Bash && args.boot_from.is_empty() {
+        return Err(Failure(
+            "sim.ramdisk = \"bash\" takes everything from its kernel line, which nobody gives it: say with --boot-from \
+             where the machines boot from, such as http://127.0.0.1:8080, or take sim.ramdisk = \"agent\""
+                .to_owned(),
+        ));
+    }
     let stop = crate::wire::stop_wanted()?;
     let fleet = start_fleet(options, &io).await?;
     fleet.set_api_url(&args.api_url);
@@ -94,6 +102,11 @@ pub(crate) fn fleet_options(
         bmc_port: of.bmc_port,
         boot_delay: (of.boot_delay_min, of.boot_delay_max),
         disk_bytes_per_second: (of.disk_bytes_per_second > 0).then_some(of.disk_bytes_per_second),
+        own_addresses: of.own_addresses,
+        ramdisk: match of.ramdisk {
+            SimRamdisk::Agent => Ramdisk::Agent,
+            SimRamdisk::Bash => Ramdisk::Bash,
+        },
         faults: faults.map(|path| read_faults(path, nodes)).transpose()?.unwrap_or_default(),
         ..FleetOptions::default()
     })

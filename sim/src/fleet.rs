@@ -15,7 +15,7 @@ use crate::chassis::Behind;
 use crate::faults::{Chance, Faults};
 use crate::firmware::BootSource;
 use crate::server::{self, Routes};
-use crate::world::{Machine, World};
+use crate::world::{Machine, Ramdisk, World};
 
 /// What a fleet is made of.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct FleetOptions {
     /// Whether each machine has a network address of its own, that of its BMC: its agent listens there, on a port of its
     /// own. Needed where disks are written over iSCSI.
     pub own_addresses: bool,
+    /// What all of them run when they boot from the network.
+    pub ramdisk: Ramdisk,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -58,6 +60,7 @@ impl Default for FleetOptions {
             disk_bytes_per_second: Some(4 << 20),
             disk_bytes: 64 << 30,
             own_addresses: false,
+            ramdisk: Ramdisk::Agent,
             faults: Faults::default(),
         }
     }
@@ -138,7 +141,9 @@ impl Fleet {
             let name = format!("sim-{:04}", index + 1);
             let faults = options.faults.of(&name, &mut chance);
             let mac = mac_of(options.seed, index);
-            machines.push(Machine::new(world.clone(), name, mac, faults, chance, options.disk_bytes));
+            let machine = Machine::new(world.clone(), name, mac, faults, chance, options.disk_bytes);
+            machine.set_ramdisk(options.ramdisk);
+            machines.push(machine);
         }
         // a BMC's socket, and both ends of an agent's connections to the API, to the image, from the conductor
         let files = options.nodes as u64 * FILES_PER_MACHINE + SPARE_FILES;

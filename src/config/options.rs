@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::table::sections;
 use super::value::{
     AddPorts, AuthStrategy, CollectLogs, ConnectionUrl, DefaultBootMode, DhcpMode, Durability, KeepPorts,
-    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, StepPriorities,
+    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, SimRamdisk, StepPriorities,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -510,5 +510,10 @@ sections! {
         boot_delay_max: Duration = secs(6);
         /// Bytes per second that a simulated disk takes; 0 is as fast as it gets.
         disk_bytes_per_second: u64 = 4 << 20;
+        /// Each machine's agent listens on its BMC's address instead of that of --agents: iSCSI deploys need it.
+        own_addresses: bool = false;
+        /// agent: a ramdisk with an agent. bash: one of the time before agents, for ferric sim with --boot-from and the deploy
+        /// interface iscsi.
+        ramdisk: SimRamdisk = SimRamdisk::Agent;
     }
 }

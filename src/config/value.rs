@@ -392,6 +392,16 @@ choice! {
 }
 
 choice! {
+    /// What runs in the ramdisk of simulated machines.
+    SimRamdisk {
+        /// An agent.
+        Agent = "agent",
+        /// A script of the time before agents.
+        Bash = "bash",
+    }
+}
+
+choice! {
     /// What the DHCP server does.
     DhcpMode {
         /// Nothing.

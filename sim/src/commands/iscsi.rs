@@ -27,7 +27,10 @@ pub(super) async fn start(
         return Err(broken("a simulated failure of the iSCSI target".to_owned()));
     }
     if machine.own_base.get().is_none() {
-        return Err(broken("this fleet has no own_addresses: nobody would find the target".to_owned()));
+        return Err(broken(
+            "this fleet has no own_addresses, and nobody would find the target: start it with --set sim.own_addresses=true"
+                .to_owned(),
+        ));
     }
     if given.wipe_disk_metadata {
         machine.on_disk(agent.boot, crate::disk::Disk::erase_metadata);
