@@ -96,8 +96,10 @@ impl Cache {
             busy.retain(|_, turn| Arc::strong_count(turn) > 1);
             busy.entry(key.clone()).or_default().clone()
         };
+        // one place in the line, however often it is told that it waits
+        let mut turn = std::pin::pin!(turn.lock_owned());
         let _turn = loop {
-            match tokio::time::timeout(TELL_EVERY, turn.lock()).await {
+            match tokio::time::timeout(TELL_EVERY, turn.as_mut()).await {
                 Ok(turn) => break turn,
                 Err(_) => {
                     tell(asks, "waiting for another node's download of the same image", 0, None).await?

@@ -113,7 +113,7 @@ pub struct IscsiDeploy {
     http: reqwest::Client,
     cache: Cache,
     connect: Arc<dyn Connect>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl IscsiDeploy {
@@ -139,7 +139,7 @@ impl IscsiDeploy {
                 }
             })?;
         let cache = Cache::new(settings.cache.clone(), http.clone());
-        let places = Semaphore::new(settings.most_writes.max(1));
+        let places = Arc::new(Semaphore::new(settings.most_writes.max(1)));
         Ok(IscsiDeploy { settings, direct, http, cache, connect, places })
     }
 

@@ -175,8 +175,10 @@ impl IscsiDeploy {
             drive: ConfigDrive::of(node, &self.http).await?,
             scratch: self.cache.scratch(node.uuid),
         };
+        // one place in the line, however often it is told that it waits
+        let mut turn = std::pin::pin!(Arc::clone(&self.places).acquire_owned());
         let _place = loop {
-            match timeout(TELL_EVERY, self.places.acquire()).await {
+            match timeout(TELL_EVERY, turn.as_mut()).await {
                 Ok(place) => break place.expect("nobody closes the semaphore"),
                 Err(_) => {
                     let doing = "waiting for its turn to be written".to_owned();
