@@ -265,6 +265,26 @@ async fn a_target_that_stays_away_ends_the_write() {
 }
 
 #[tokio::test]
+async fn all_commands_in_flight_fail_together_when_patience_is_over() {
+    let mut tgt = Tgt::start(SIZE);
+    let patience = std::time::Duration::from_secs(2);
+    let session = Session::open(&tgt.target(None), &IscsiSettings { patience, ..settings() }).await.unwrap();
+    tgt.kill();
+    let reads = (0..16).map(|n| {
+        let session = session.clone();
+        async move { (session.read_at(n * 4096, 4096).await.unwrap_err(), Instant::now()) }
+    });
+    let ends = futures_util::future::join_all(reads).await;
+    assert!(ends.iter().all(|(error, _)| *error == ends[0].0), "{ends:?}");
+    // one after the other they would be a whole patience apart each
+    let (first, last) = (ends.iter().map(|end| end.1).min(), ends.iter().map(|end| end.1).max());
+    assert!(last.unwrap() - first.unwrap() < 8 * patience, "{ends:?}");
+    // who comes later tries anew
+    tgt.again();
+    assert_eq!(session.read_at(0, 4096).await.unwrap().len(), 4096);
+}
+
+#[tokio::test]
 async fn a_future_that_is_dropped_leaves_nobody_logged_in() {
     let tgt = Tgt::start(SIZE);
     let session = Session::open(&tgt.target(None), &settings()).await.unwrap();

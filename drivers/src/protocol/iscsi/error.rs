@@ -156,7 +156,8 @@ impl IscsiError {
         }
     }
 
-    /// The same as a driver's error, with the target's name.
+    /// The same as a driver's error, with the target's name. What is transient here is not transient there: the
+    /// session has been patient already, and a step that waited on would wait for a ramdisk that calls once only.
     #[must_use]
     pub fn of(self, target: &IscsiTarget) -> DriverError {
         let what = target.to_string();

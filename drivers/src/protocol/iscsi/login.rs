@@ -14,6 +14,8 @@ const SEGMENT: usize = 8192;
 /// A login takes four to six exchanges.
 const MAX_EXCHANGES: u32 = 40;
 const FIRST_CMD_SN: u32 = 1;
+const CHAP_WANTED: &str =
+    "the target asks for CHAP, no secret is known: export the disk without CHAP, or give a user and a secret";
 
 /// Who logs in where, and how.
 #[derive(Clone, Debug)]
@@ -164,7 +166,8 @@ impl Login {
     /// What is sent first.
     pub fn start(&mut self) -> Pdu {
         let method = match &self.config.chap {
-            None => "None",
+            // who offers None alone is left without a word by LIO, if it wants CHAP: this way it says so
+            None => "None,CHAP",
             Some(Chap { mutual: None, .. }) => "CHAP,None",
             Some(Chap { mutual: Some(_), .. }) => "CHAP",
         };
@@ -219,9 +222,7 @@ impl Login {
                     address.ok_or(LoginError::Protocol("redirected without a usable address"))?;
                 Ok(Step::Moved(Moved { host, port, permanent: status == 0x0102 }))
             }
-            0x0201 if self.config.chap.is_none() => {
-                Err(LoginError::Credentials("the target wants CHAP: give a user and a secret"))
-            }
+            0x0201 if self.config.chap.is_none() => Err(LoginError::Credentials(CHAP_WANTED)),
             _ => Err(LoginError::Refused(status)),
         }
     }
@@ -249,9 +250,7 @@ impl Login {
                 Some("None") | None => Err(LoginError::Credentials(
                     "the target does not prove itself: mutual CHAP is required here",
                 )),
-                Some(_) if self.config.chap.is_none() => {
-                    Err(LoginError::Credentials("the target wants CHAP: give a user and a secret"))
-                }
+                Some(_) if self.config.chap.is_none() => Err(LoginError::Credentials(CHAP_WANTED)),
                 Some(_) => Err(LoginError::Credentials(
                     "the target does not accept CHAP: set it up with the user and secret, or leave them out",
                 )),

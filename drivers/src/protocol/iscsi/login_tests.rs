@@ -63,7 +63,7 @@ fn without_secrets_a_login_takes_two_exchanges() {
     let mut login = Login::new(config(None));
     let (first, pairs) = sent(Ok(Step::Send(login.start())));
     assert_eq!((first.stage, first.next), (S, Some(O)));
-    assert_eq!(value(&pairs, "AuthMethod"), Some("None"));
+    assert_eq!(value(&pairs, "AuthMethod"), Some("None,CHAP"));
     assert_eq!(value(&pairs, "TargetName"), Some("iqn.2026-11.test:disk"));
     let (second, pairs) = sent(login.receive(&answer(S, Some(O), false, &[("TargetPortalGroupTag", "1")])));
     assert_eq!((second.stage, second.next, second.exp_stat_sn), (O, Some(F), 41));
@@ -117,7 +117,7 @@ fn what_we_say_at_length_goes_in_pieces() {
     };
     assert!(!second.more && second.next == Some(O));
     let pairs = text::parse(&[data, rest].concat()).unwrap();
-    assert_eq!(value(&pairs, "AuthMethod"), Some("None"));
+    assert_eq!(value(&pairs, "AuthMethod"), Some("None,CHAP"));
 }
 
 /// Runs a login with CHAP as far as the proof.
@@ -220,6 +220,11 @@ fn every_refusal_has_words_and_a_remedy() {
     login.start();
     let found = login.receive(&refusal(0x0201, &[]));
     assert!(matches!(found, Err(LoginError::Credentials(text)) if text.contains("give a user")));
+    // LIO says it by its choice
+    let mut login = Login::new(config(None));
+    login.start();
+    let found = login.receive(&answer(S, None, false, &[("AuthMethod", "CHAP")]));
+    assert!(matches!(found, Err(LoginError::Credentials(text)) if text.contains("asks for CHAP")));
 }
 
 #[test]

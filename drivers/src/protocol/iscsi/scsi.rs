@@ -159,7 +159,9 @@ fn printable(text: &str) -> String {
 pub fn unit_serial(page: &[u8]) -> Option<String> {
     let length = usize::from(*page.get(3)?);
     let text = page.get(4..)?.get(..length).unwrap_or(&page[4..]);
-    let text = printable(String::from_utf8_lossy(text).trim());
+    let text = String::from_utf8_lossy(text);
+    // LIO ends it with NUL
+    let text = printable(text.trim_matches(|c: char| c.is_whitespace() || c == '\0'));
     (page.get(1) == Some(&0x80) && !text.is_empty()).then_some(text)
 }
 
@@ -168,6 +170,13 @@ pub fn vpd_pages(page: &[u8]) -> &[u8] {
     let length = page.get(2..4).map_or(0, |length| usize::from(u16::from_be_bytes([length[0], length[1]])));
     let list = page.get(4..).unwrap_or(&[]);
     if page.get(1) == Some(&0) { &list[..length.min(list.len())] } else { &[] }
+}
+
+/// Which of the VPD pages that are of use here a disk is asked for: those that it lists, and what a thin disk has to
+/// say of unmapping even if it lists nothing.
+pub fn useful_pages(list: &[u8], thin: bool) -> Vec<u8> {
+    let wanted = |page: &u8| list.contains(page) || (thin && *page != 0x80);
+    [0x80, 0xB0, 0xB2].into_iter().filter(wanted).collect()
 }
 
 /// Size and shape of a disk.
@@ -442,6 +451,22 @@ mod tests {
         assert_eq!(Capacity::parse_16(&[0xFF; 32]), None, "too many blocks");
         assert_eq!(Capacity::parse_16(&answer[..11]), None, "cut");
         assert_eq!(Capacity::parse_10(&[0, 0, 0, 9, 0, 0, 16, 0]).unwrap().bytes(), 40960);
+    }
+
+    #[test]
+    fn serial_numbers_come_without_what_fills_them_up() {
+        let page = |text: &[u8]| [&[0, 0x80, 0, u8::try_from(text.len()).unwrap()], text].concat();
+        assert_eq!(unit_serial(&page(b"1be26c0b-03f2\0")).as_deref(), Some("1be26c0b-03f2"));
+        assert_eq!(unit_serial(&page(b"  LIODISK \0\0")).as_deref(), Some("LIODISK"));
+        assert_eq!(unit_serial(&page(b"\0 \0")), None);
+    }
+
+    #[test]
+    fn a_thin_disk_is_asked_about_unmapping_though_it_lists_no_pages() {
+        assert_eq!(useful_pages(&[], true), [0xB0, 0xB2]);
+        assert_eq!(useful_pages(&[0, 0x80, 0x83, 0xB0], true), [0x80, 0xB0, 0xB2]);
+        assert_eq!(useful_pages(&[0, 0x80, 0x83, 0xB0], false), [0x80, 0xB0]);
+        assert!(useful_pages(&[], false).is_empty());
     }
 
     #[test]

@@ -47,11 +47,19 @@ pub struct Disk {
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
 
+/// The present connection.
+#[derive(Default)]
+struct Slot {
+    link: Option<Arc<Link>>,
+    /// When and why the last attempt to have one was given up.
+    given_up: Option<(Instant, IscsiError)>,
+}
+
 pub(super) struct Inner {
     target: IscsiTarget,
     pub(super) settings: IscsiSettings,
     config: LoginConfig,
-    link: Mutex<Option<Arc<Link>>>,
+    link: Mutex<Slot>,
     disk: OnceLock<Disk>,
     success: StdMutex<Instant>,
     sync: AtomicU8,
@@ -83,13 +91,13 @@ impl Session {
             target: target.clone(),
             settings: settings.clone(),
             config,
-            link: Mutex::new(None),
+            link: Mutex::new(Slot::default()),
             disk: OnceLock::new(),
             success: StdMutex::new(Instant::now()),
             sync: AtomicU8::new(SYNC_16),
             zeroing: AtomicU8::new(0),
         }));
-        session.link().await?;
+        session.link(Instant::now()).await?;
         Ok(session)
     }
 
@@ -115,7 +123,7 @@ impl Session {
     /// What was agreed upon with the target, on the present connection.
     /// Errors: as any command's.
     pub async fn limits(&self) -> Result<Limits, IscsiError> {
-        Ok(*self.link().await?.limits())
+        Ok(*self.link(Instant::now()).await?.limits())
     }
 
     /// Reads `length` bytes at `offset`.
@@ -211,7 +219,7 @@ impl Session {
 
     /// Ends the session; takes at most as long as `settings.goodbye`. Other clones open it again if they are used.
     pub async fn logout(self) {
-        let link = self.0.link.lock().await.take();
+        let link = self.0.link.lock().await.link.take();
         if let Some(link) = link.and_then(Arc::into_inner) {
             link.log_out().await;
         }
@@ -284,7 +292,7 @@ impl Session {
         let began = Instant::now();
         let mut pauses = Pauses::new(&self.0.settings);
         loop {
-            let link = self.link().await?;
+            let link = self.link(began).await?;
             let error = match self.on_link(&link, &command, within, began).await {
                 Ok(data) => return Ok(data),
                 Err(error @ (IscsiError::Lost(_) | IscsiError::Silent { .. })) => error,
@@ -340,25 +348,31 @@ impl Session {
         self.0.success.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The connection, made anew if there is none.
-    async fn link(&self) -> Result<Arc<Link>, IscsiError> {
-        let began = Instant::now();
+    /// The connection, made anew if there is none. One command tries for all: what waits for the outcome, or comes
+    /// back to it, fails with the one that gave up.
+    async fn link(&self, began: Instant) -> Result<Arc<Link>, IscsiError> {
         let mut pauses = Pauses::new(&self.0.settings);
         let mut slot = self.0.link.lock().await;
         loop {
-            if let Some(link) = slot.as_ref().filter(|link| link.is_open()) {
+            if let Some(link) = slot.link.as_ref().filter(|link| link.is_open()) {
                 return Ok(Arc::clone(link));
             }
-            *slot = None;
-            match self.connect(began).await {
-                Ok(link) => return Ok(Arc::clone(slot.insert(Arc::new(link)))),
-                Err(error) if self.passes(&error) => {
-                    tracing::debug!(target = %self.0.target, %error, "no iSCSI session yet");
-                    self.bear(error, began)?;
-                    pauses.pause().await;
-                }
-                Err(error) => return Err(error),
+            slot.link = None;
+            if let Some((_, error)) = slot.given_up.as_ref().filter(|(at, _)| *at >= began) {
+                return Err(error.clone());
             }
+            let error = match self.connect(began).await {
+                Ok(link) => return Ok(Arc::clone(slot.link.insert(Arc::new(link)))),
+                Err(error) => error,
+            };
+            let borne =
+                if self.passes(&error) { self.bear(error.clone(), began) } else { Err(error.clone()) };
+            if let Err(last) = borne {
+                slot.given_up = Some((Instant::now(), last.clone()));
+                return Err(last);
+            }
+            tracing::debug!(target = %self.0.target, %error, "no iSCSI session yet");
+            pauses.pause().await;
         }
     }
 
@@ -408,7 +422,7 @@ impl Session {
             Err(error) => Err(error),
         };
         let pages = page(0).await?;
-        for known in scsi::vpd_pages(&pages) {
+        for known in scsi::useful_pages(scsi::vpd_pages(&pages), capacity.thin) {
             match known {
                 0x80 => disk.serial = scsi::unit_serial(&page(0x80).await?),
                 0xB0 => disk.limits.read_b0(&page(0xB0).await?),
