@@ -38,7 +38,9 @@ from road import Road, Scenario
 from watch import Timeline, watch_machine
 from world import HERE, Failed, Machine, World, cached, enter, inside, limit, run, tail, until
 
-RUN = 440  # seconds that a scenario may take; the test's own limit (.config/nextest.toml) is 480, and ends it without a word
+# seconds that a scenario may take, and a life; the tests' own limits (.config/nextest.toml) are 480 and 720, and end them
+# without a word
+RUN, LIFE = 440, 680
 
 SCENARIOS = {
     "bios-ipxe": Scenario("bios", "ipxe", "user.qcow2", "folder"),
@@ -105,7 +107,7 @@ def main() -> int:
             return 0
         if parts is None:
             enter(build(name, binary))  # does not return
-        limit(RUN)
+        limit(LIFE if name.startswith("life-") else RUN)
         if name.startswith("rig-"):
             rig(name.removeprefix("rig-"), Path(parts["images"]))
             figures = ""
