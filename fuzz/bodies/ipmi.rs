@@ -1,13 +1,18 @@
-//! IPMI: datagrams, the messages that open a session, sessions.
+//! IPMI: datagrams, the messages that open a session, sessions, what a BMC has stored, its serial line.
+
+use std::time::{Duration, Instant};
 
 use ferric_drivers::Secret;
+use ferric_drivers::protocol::ipmi::command::sensor::Reading;
 use ferric_drivers::protocol::ipmi::handshake::{Handshake, Login, Progress};
 use ferric_drivers::protocol::ipmi::packet::{self, Datagram, Frame, PayloadType};
 use ferric_drivers::protocol::ipmi::rakp::{
     BmcProof, Exchange, OpenRequest, OpenResponse, Proof, Rakp1, Rakp2,
 };
+use ferric_drivers::protocol::ipmi::sdr::Sdr;
 use ferric_drivers::protocol::ipmi::session::Session;
-use ferric_drivers::protocol::ipmi::{CipherSuite, Privilege};
+use ferric_drivers::protocol::ipmi::sol::{Line, MAX_QUEUED, Retries, SolPacket};
+use ferric_drivers::protocol::ipmi::{CipherSuite, Privilege, fru, sel, states};
 
 use super::{join, pieces, way};
 
@@ -18,11 +23,13 @@ const IV: [u8; 16] = [9; 16];
 /// Any bytes.
 pub fn run(bytes: &[u8]) {
     let Some((number, bytes)) = bytes.split_first() else { return };
-    match number % 4 {
+    match number % 6 {
         0 => datagram(bytes),
         1 => messages(bytes),
         2 => handshake(bytes),
-        _ => session(bytes),
+        3 => session(bytes),
+        4 => stored(bytes),
+        _ => line(bytes),
     }
 }
 
@@ -136,6 +143,109 @@ fn session(bytes: &[u8]) {
     }
 }
 
+/// A record of a sensor, an entry of the event log and an inventory: three pieces.
+fn stored(bytes: &[u8]) {
+    let mut pieces = pieces(bytes).into_iter();
+    let mut next = || pieces.next().unwrap_or_default();
+    let (record, entry, inventory) = (next(), next(), next());
+    let mut sensors = Vec::new();
+    match Sdr::parse(record) {
+        Ok(Sdr::Sensors(found)) => sensors = found,
+        Ok(Sdr::Fru(place)) => assert!(place.name.len() <= 4 * record.len()),
+        Ok(Sdr::Other(_)) | Err(_) => {}
+    }
+    assert!(sensors.len() < 16, "the count of those that share a record has four bits");
+    for sensor in &sensors {
+        let bits = entry.first().copied();
+        for raw in 0..=u8::MAX {
+            if let Some(value) = sensor.factors.and_then(|factors| factors.value(raw)) {
+                assert!(value.is_finite());
+            }
+        }
+        let raw = bits.unwrap_or(0);
+        let reading = Reading { raw, scanning: true, unavailable: false, low: bits, high: bits };
+        let _ = states::sensor(sensor, None, sensor.factors);
+        let told = states::sensor(sensor, Some(reading), sensor.factors);
+        assert!(told.states.len() <= 15, "there are no more states");
+    }
+    if let Some(entry) = entry.first_chunk() {
+        let _ = sel::decode(entry, &sensors);
+    }
+    let _ = fru::parse(String::new(), 0, inventory);
+    if let Some((header, rest)) = inventory.split_first_chunk::<8>() {
+        // most mutations break the sum: the areas behind it are to be reached
+        let mut whole = *header;
+        whole[0] = 1;
+        whole[7] = whole[..7].iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
+        let whole = [&whole[..], rest].concat();
+        assert!(fru::parse(String::new(), 0, &whole).is_ok());
+    }
+    for area in [fru::chassis(inventory), fru::board(inventory), fru::product(inventory)] {
+        assert!(area.extra.len() <= inventory.len());
+    }
+}
+
+/// A serial line that has something to say while the peer says the pieces.
+fn line(bytes: &[u8]) {
+    let Some(([chunk, a, b], content)) = bytes.split_first_chunk::<3>() else { return };
+    let mut now = Instant::now();
+    let mut line = Line::new(usize::from(*chunk), Retries::of_parameter(&[*a, *b]));
+    line.write(content);
+    for piece in pieces(content) {
+        if let Some(payload) = line.poll(now) {
+            assert!(SolPacket::decode(&payload).is_ok());
+        }
+        let before = line.queued();
+        assert!(before <= MAX_QUEUED);
+        if let Ok(packet) = SolPacket::decode(piece) {
+            assert_eq!(SolPacket::decode(&packet.encode()), Ok(packet));
+        }
+        if let Ok(heard) = line.receive(now, piece) {
+            assert!(heard.data.len() <= piece.len() && line.queued() <= before);
+            assert!(heard.reply.is_none_or(|reply| SolPacket::decode(&reply).is_ok()));
+        }
+        now += Duration::from_millis(u64::from(*b));
+    }
+    for _ in 0..=u8::MAX {
+        now += Duration::from_secs(1);
+        let _ = line.poll(now);
+    }
+    assert!(line.is_lost() || line.queued() == 0 || line.due().is_some(), "what waits is sent or given up");
+}
+
+/// A record of a temperature, an entry about it, an inventory with a chassis and a board.
+fn stored_seeds() -> Vec<Vec<u8>> {
+    let mut full = vec![1, 0, 0x51, 0x01, 46, 0x20, 0, 7, 3, 1, 0x7F, 0x68, 1, 1];
+    full.extend([0x80, 0x0A, 0x80, 0x7A, 0x38, 0x38, 0x00, 1, 0]);
+    full.extend([0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0, 95, 90, 80, 0, 0, 0, 2, 2, 0, 0, 0]);
+    full.push(0xC8);
+    full.extend(b"CPU Temp");
+    let mut compact = vec![2, 0, 0x51, 0x02, 34, 0x20, 0, 8, 10, 1, 0x67, 0x40, 4, 0x6F];
+    compact.extend([0; 6]);
+    compact.extend([0xC0, 0, 0, 0x03, 0x41, 0, 0, 0, 0, 0, 0, 0, 0xC3]);
+    compact.extend(b"Fan");
+    let mut locator = vec![3, 0, 0x51, 0x11, 17, 0x20, 0, 0x80, 0, 0, 0x10, 0, 7, 1, 0, 0xC6];
+    locator.extend(b"System");
+    let threshold = [1, 0, 2, 0, 0, 0, 0x60, 0x20, 0, 4, 1, 7, 1, 0x59, 96, 95];
+    let maker = [2, 0, 0xE0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+    let mut inventory = vec![1, 0, 1, 3, 5, 0, 0, 0xF6];
+    inventory.extend([1, 2, 0x17, 0x83, 0x29, 0xDC, 0xA6, 0x42, 0x12, 0x34, 0xC1, 0, 0, 0, 0, 0]);
+    inventory.extend([1, 2, 25, 0x20, 0x1A, 0x20, 0xC2, b'F', b'e', 0xC1, b'B', 0xC0, 0xC1, 0, 0, 0]);
+    inventory.extend([1, 2, 1, 0xC4, b'w', 0, b'i', 0, 0x01, 9, 0xC1, 0, 0, 0, 0, 0]);
+    [(&full, &threshold), (&compact, &threshold), (&locator, &maker), (&full, &maker)]
+        .map(|(record, entry)| way(4, join(&[&record[..], &entry[..], &inventory[..]])))
+        .into()
+}
+
+/// Characters, an acknowledgement in part, a refusal, a repetition, a condition.
+fn line_seed() -> Vec<u8> {
+    let said: [&[u8]; 5] =
+        [&[1, 0, 0, 0, b'o', b'k'], &[0, 1, 4, 0], &[0, 2, 0, 0x60], &[1, 0, 0, 0], &[2, 0, 0, 0x14]];
+    let mut all = vec![16, 7, 10];
+    all.extend(join(&said));
+    way(5, all)
+}
+
 /// What a conversation is made of.
 pub fn seeds() -> Vec<Vec<u8>> {
     let algorithms = CipherSuite::Three.algorithms();
@@ -169,5 +279,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         way(3, [200, 0x80, 0, 0, 0]),
     ];
     all.extend([request, response, refused, one, two, three].map(|message| way(1, message)));
+    all.extend(stored_seeds());
+    all.push(line_seed());
     all
 }
