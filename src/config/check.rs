@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ferric_drivers::hardware;
 use ferric_drivers::interface::Kind;
+use ferric_drivers::protocol::ipmi::states;
 
 use super::options::Hardware;
 use super::value::DhcpMode;
@@ -102,6 +103,24 @@ impl Hardware {
 }
 
 impl Config {
+    /// Refuses kinds of sensors that no sensor is of: it would never be told.
+    fn check_sensor_kinds(&self) -> Result<(), String> {
+        let known: Vec<String> = std::iter::once("ALL".to_owned()).chain(states::sensor_kinds()).collect();
+        for kind in &self.sensor_data.data_types {
+            if kind == "ALL" || known[1..].iter().any(|one| one.eq_ignore_ascii_case(kind)) {
+                continue;
+            }
+            let near = nearest(kind, known.iter().map(String::as_str));
+            let near = near.map(|near| format!("did you mean '{near}'? ")).unwrap_or_default();
+            let usual = known.iter().filter(|one| !one.starts_with("OEM")).map(String::as_str);
+            return Err(format!(
+                "sensor_data.data_types names '{kind}', which no sensor is; {near}there are: {}; and OEM (0xC0) to OEM (0xFF)",
+                usual.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        Ok(())
+    }
+
     /// Says what does not fit together, and what would.
     pub(super) fn check(&self) -> Result<(), String> {
         for (name, text) in [
@@ -234,6 +253,7 @@ impl Config {
         if self.ipmi.cipher_suite_versions.iter().any(|suite| suite != "17" && suite != "3") {
             return Err("ipmi.cipher_suite_versions may hold 17 and 3, in the order of trial".to_owned());
         }
+        self.check_sensor_kinds()?;
         if self.sim.boot_delay_min > self.sim.boot_delay_max {
             return Err("sim.boot_delay_min is longer than sim.boot_delay_max".to_owned());
         }

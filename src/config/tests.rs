@@ -196,6 +196,14 @@ fn interfaces_that_nothing_is_called_are_refused_with_the_nearest() {
 }
 
 #[test]
+fn kinds_of_sensors_that_there_are_not_are_refused_with_the_nearest() {
+    let text = refusal("[sensor_data]\ndata_types = [\"Fan\", \"Temprature\"]\n", &[], &[]);
+    assert!(text.contains("names 'Temprature'") && text.contains("did you mean 'Temperature'?"), "{text}");
+    let good = "sensor_data.data_types=temperature,Power Supply,OEM (0xC1)".to_owned();
+    Loaded::read(None, [], &[good]).unwrap();
+}
+
+#[test]
 fn a_default_that_no_node_could_get_is_refused() {
     let fake =
         ["hardware.enabled_deploy_interfaces=fake,ramdisk", "hardware.default_deploy_interface=direct"];

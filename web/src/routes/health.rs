@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::message::{ClearEventLog, GetEventLog, GetFru, GetSensors, SetIdentify};
-use ferric_actors::{Fru, FruArea, Identify, LogEntry};
+use ferric_actors::{DriverError, Fru, FruArea, Identify, LogEntry, NodeError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -45,6 +46,16 @@ fn number(args: &Args, name: &str, usual: u32, least: u32, most: u32) -> Result<
     })
 }
 
+/// A BMC that does not answer is no fault of Ferric's: 504. Ironic's own paths have 500 for it.
+fn told(error: NodeError) -> ApiError {
+    match error {
+        NodeError::Driver(silent @ DriverError::Unreachable { .. }) => {
+            ApiError::refused(StatusCode::GATEWAY_TIMEOUT, silent.to_string())
+        }
+        other => other.into(),
+    }
+}
+
 /// `GET …/sensors`: read now, or at most `max_age` seconds ago.
 async fn sensors(
     request: HttpRequest,
@@ -56,7 +67,7 @@ async fn sensors(
     let max_age = number(&args, "max_age", FRESH, 0, OLDEST)?;
     let id = find_for(&state, &context.ungated(), &ident, Rule::NodeGetStates).await?.uuid;
     let max_age = Duration::from_secs(u64::from(max_age));
-    let read = state.directory.ask(id, GetSensors { max_age }).await?;
+    let read = state.directory.ask(id, GetSensors { max_age }).await.map_err(told)?;
     let age = state.directory.now().since(read.read_at);
     Ok(HttpResponse::Ok().json(json!({
         "node_uuid": id,
@@ -86,7 +97,7 @@ async fn event_log(
     let most = number(&args, "limit", ENTRIES, 1, MOST_ENTRIES)?;
     let id = find_for(&state, &context.ungated(), &ident, Rule::NodeGetStates).await?.uuid;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let log = state.directory.ask(id, GetEventLog { most }).await?;
+    let log = state.directory.ask(id, GetEventLog { most }).await.map_err(told)?;
     let entries: Vec<EntryView> =
         log.entries.into_iter().map(|entry| EntryView { at: entry.at.map(Iso), entry }).collect();
     Ok(HttpResponse::Ok()
@@ -102,7 +113,7 @@ async fn clear_event_log(
 ) -> Result<HttpResponse> {
     context.args(&request)?;
     let id = find_for(&state, &context.ungated(), &ident, Rule::NodeInjectNmi).await?.uuid;
-    state.directory.ask(id, ClearEventLog).await?;
+    state.directory.ask(id, ClearEventLog).await.map_err(told)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -134,7 +145,7 @@ async fn fru(
 ) -> Result<HttpResponse> {
     context.args(&request)?;
     let id = find_for(&state, &context.ungated(), &ident, Rule::NodeGetStates).await?.uuid;
-    let all = state.directory.ask(id, GetFru).await?;
+    let all = state.directory.ask(id, GetFru).await.map_err(told)?;
     let all: Vec<Value> = all.into_iter().map(fru_view).collect();
     Ok(HttpResponse::Ok().json(json!({"node_uuid": id, "fru": all})))
 }
@@ -173,6 +184,25 @@ async fn identify(
         (true, None) => Identify::On,
     };
     let id = find_for(&state, &context.ungated(), &ident, Rule::NodeSetIndicatorState).await?.uuid;
-    state.directory.ask(id, SetIdentify(light)).await?;
+    state.directory.ask(id, SetIdentify(light)).await.map_err(told)?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_bmc_is_a_gateway_timeout() {
+        let silent = DriverError::Unreachable {
+            what: "BMC".into(),
+            after: Duration::from_secs(60),
+            remedy: "look".into(),
+        };
+        let ApiError::Refused { status, text, .. } = told(NodeError::Driver(silent)) else {
+            panic!("refused")
+        };
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+        assert!(text.contains("BMC"), "{text}");
+    }
 }

@@ -10,6 +10,11 @@ use crate::interface::{Health, Sensor, SensorState, Thresholds};
 /// Event/reading type of states that depend on the kind of sensor.
 const SPECIFIC: u8 = 0x6F;
 
+/// What [`Sensor::kind`] may say of a sensor that a BMC tells (§42.2 table 42-3), those of its maker as `OEM (0xC0)`.
+pub fn sensor_kinds() -> impl Iterator<Item = String> {
+    (0x01..=0x2C).chain(0xC0..=0xFF).map(|kind| SensorType::from(kind).to_string())
+}
+
 /// How bad it is that this state is on.
 #[must_use]
 pub fn severity(event_type: u8, kind: SensorType, offset: u8) -> Health {
