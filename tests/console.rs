@@ -244,7 +244,7 @@ async fn a_console_is_switched_on_seen_by_tcp_and_websocket_and_there_again_afte
             .await
             .is_err_and(|line| line.contains("403"))
     );
-    let mut watcher = WebSocket::open(&format!("{socket}?write=false"), "").await.expect("let in");
+    let mut watcher = WebSocket::open(socket, "").await.expect("let in");
     let seen = watcher.until("simulated login: ").await;
     assert!(seen.starts_with("{\"type\":\"hello\",\"watchers\":1,\"writer\":false}"), "{seen}");
     assert!(seen.contains("Simulated BIOS"), "{seen}");
@@ -252,7 +252,7 @@ async fn a_console_is_switched_on_seen_by_tcp_and_websocket_and_there_again_afte
     watcher.until("someone else is typing").await;
 
     // taking over; whoever typed before watches
-    let mut writer = WebSocket::open(socket, "").await.expect("let in");
+    let mut writer = WebSocket::open(&format!("{socket}?write=true"), "").await.expect("let in");
     writer.says(json!({"type": "take"})).await;
     writer.until("\"writer\":true").await;
     read_until(&mut tcp, "someone else types").await;

@@ -191,9 +191,10 @@ async fn a_console_shows_the_machine_start_to_tcp_clients_of_whom_the_first_type
     assert!(seen.contains("Simulated BIOS") && seen.contains("Linux version"), "{seen}");
 
     let mut second = TcpStream::connect(at).await.unwrap();
-    let seen = read_until(&mut second, "simulated login: ").await;
-    assert!(seen.contains("you watch") && seen.contains("Simulated BIOS"), "{seen}");
+    let seen = read_until(&mut second, "you watch]").await;
+    assert!(seen.contains("simulated login: ") && seen.contains("Simulated BIOS"), "{seen}");
     second.write_all(b"nobody\r").await.unwrap();
+    read_until(&mut second, "what you type goes nowhere]").await;
     first.write_all(b"root\r").await.unwrap();
     let seen = read_until(&mut second, "Welcome, root").await;
     assert!(!seen.contains("nobody"), "{seen}");
@@ -306,6 +307,15 @@ async fn what_keeps_a_console_from_opening_is_told_and_nothing_stays_open() {
     let port = taken.local_addr().unwrap().port();
     let error = consoles.open(node, rig.target(), Some(port), None).await.unwrap_err().to_string();
     assert!(error.contains(&format!("TCP port {port}")) && error.contains("ipmi_terminal_port"), "{error}");
+
+    // another node has it: which one is said
+    let other = Uuid::new_v4();
+    let port = consoles.open(other, rig.target(), None, None).await.unwrap();
+    let error = consoles.open(node, rig.target(), Some(port), None).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("the console of node {other} has it")), "{error}");
+    consoles.close(other, "the console is switched off").await;
+    assert_eq!(consoles.open(node, rig.target(), Some(port), None).await.unwrap(), port);
+    consoles.close(node, "the console is switched off").await;
 
     let mut wrong = rig.target();
     wrong.login.password = Secret::new(b"wrong".to_vec());

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture};
+use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message, ResponseFuture};
 use ferric_drivers::DriverError;
 use ferric_drivers::console::Attachment;
 use ferric_drivers::interface::Json;
@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::NodeActor;
+use super::orders::Order;
 use crate::error::NodeError;
-use crate::job::isolated;
+use crate::job::{Job, isolated};
 use crate::message::AttachConsole;
 use crate::view;
 
@@ -71,21 +72,50 @@ impl NodeActor {
         }
     }
 
-    /// The machine belongs to nobody: whoever looks at its console does so no longer. It stays enabled for the next one.
+    /// The machine belongs to nobody: whoever looks at its console does so no longer. It stays enabled for the next one,
+    /// and may be opened before that, to watch a cleaning ([`NodeActor::open_enabled_console`]).
     pub(super) fn let_go_of_console(&self, ctx: &mut Context<Self>) {
-        if !self.node.console_enabled {
-            return;
+        if self.node.console_enabled
+            && let Ok(job) = self.job()
+        {
+            self.dismiss(ctx, job, "the instance is gone; enable the console again to watch", false);
         }
-        let Ok(job) = self.job() else { return };
+    }
+
+    /// The node has another console interface than `before`, which does not know how to close what that one opened.
+    pub(super) fn console_replaced(&self, ctx: &mut Context<Self>, before: Job) {
+        let open = before.bound.console.is_open(&before.view);
+        self.dismiss(ctx, before, "the node has another console interface now", open);
+    }
+
+    fn dismiss(&self, ctx: &mut Context<Self>, job: Job, why: &'static str, again: bool) {
         let id = self.uuid();
         let close = isolated("closing the console", CancellationToken::new(), async move {
-            job.bound.console.stop(&job.view).await
+            job.bound.console.dismiss(&job.view, why).await
         });
-        ctx.spawn(close.into_actor(self).map(move |result, _, _| {
+        ctx.spawn(close.into_actor(self).map(move |result, act, ctx| {
             if let Err(error) = result {
                 tracing::warn!(node = %id, %error, "the console was not closed");
             }
+            if again {
+                act.take_up_console(ctx);
+            }
         }));
+    }
+
+    /// A console that is enabled and was closed is opened by whoever asks for it, whatever works on the node: nothing of
+    /// the node has to be changed for it.
+    pub(super) fn open_enabled_console(
+        &mut self,
+        ctx: &mut Context<Self>,
+    ) -> AtomicResponse<Self, Result<(), NodeError>> {
+        let order = Order::Console(true);
+        // it may be switched off just now
+        if self.free().is_ok() || self.is_ordered() || self.tidies_up() {
+            return self.order(order);
+        }
+        self.carry_out(ctx, order, None);
+        self.already()
     }
 }
 

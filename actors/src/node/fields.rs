@@ -54,6 +54,10 @@ impl Handler<Update> for NodeActor {
             return AtomicResponse::new(Box::pin(std::future::ready(Ok(same)).into_actor(self)));
         }
         let changes = self.node.maintenance != change.node.maintenance;
+        let console = (self.node.console_enabled
+            && self.node.console_interface != change.node.console_interface)
+            .then(|| self.job().ok())
+            .flatten();
         if !change.node.maintenance {
             change.node.maintenance_reason = None;
             change.node.fault = None;
@@ -62,6 +66,9 @@ impl Handler<Update> for NodeActor {
         let then = move |act: &mut Self, ctx: &mut Context<Self>| {
             if changes {
                 act.maintenance_changed(ctx);
+            }
+            if let Some(before) = console {
+                act.console_replaced(ctx, before);
             }
             act.node.clone()
         };
@@ -331,7 +338,7 @@ impl Handler<DeleteNode> for NodeActor {
                 // and nobody looks at it any more
                 if let Some(job) = console {
                     let close = isolated("closing the console", CancellationToken::new(), async move {
-                        job.bound.console.stop(&job.view).await
+                        job.bound.console.dismiss(&job.view, "the node is deleted").await
                     });
                     if let Ok(Err(error)) = tokio::time::timeout(TIDY, close).await {
                         tracing::warn!(node = %uuid, %error, "the console of the deleted node was not closed");

@@ -138,7 +138,7 @@ impl Handler<GetConsole> for NodeActor {
 impl Handler<SetConsole> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
-    fn handle(&mut self, ask: SetConsole, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, ask: SetConsole, ctx: &mut Context<Self>) -> Self::Result {
         let job = match self.job() {
             Ok(job) => job,
             Err(error) => return self.refuse(error),
@@ -146,10 +146,12 @@ impl Handler<SetConsole> for NodeActor {
         if let Err(error) = job.bound.console.validate(&job.view) {
             return self.refuse(error);
         }
-        if self.node.console_enabled == ask.0 {
-            return self.already();
+        match (self.node.console_enabled, ask.0) {
+            // an undeploy closes it, and it stays enabled
+            (true, true) if !job.bound.console.is_open(&job.view) => self.open_enabled_console(ctx),
+            (true, true) | (false, false) => self.already(),
+            (true, false) | (false, true) => self.order(Order::Console(ask.0)),
         }
-        self.order(Order::Console(ask.0))
     }
 }
 

@@ -46,8 +46,8 @@ impl IpmitoolSocat {
         DriverError::Refused {
             what: "Ferric itself".into(),
             command: "the serial console".into(),
-            reason: "it is not open just now; the node's last_error says why, it is tried again; or disable and enable \
-                     the console"
+            reason: "it is not open just now: PUT {\"enabled\": true} to the node's states/console opens it, also when it is \
+                     enabled already (an undeploy closes it). If last_error says that it could not be opened, it is tried again"
                 .into(),
         }
     }
@@ -84,19 +84,18 @@ impl ConsoleInterface for IpmitoolSocat {
         Ok(remember)
     }
 
+    async fn dismiss(&self, node: &NodeView, why: &'static str) -> Result<()> {
+        self.consoles.close(node.uuid, why).await;
+        Ok(())
+    }
+
     async fn console(&self, node: &NodeView) -> Result<Json> {
-        let settings = self.consoles.settings();
-        let before = node.driver_internal_info.get(ALLOCATED_PORT).and_then(Value::as_u64);
-        // one that is being opened again after a restart will be where it was
-        let port = match (self.consoles.port(node.uuid).await, Self::fixed_port(node)?) {
-            (Some(port), _) | (None, Some(port)) => port,
-            (None, None) => {
-                before.and_then(|port| u16::try_from(port).ok()).ok_or_else(IpmitoolSocat::closed)?
-            }
-        };
+        let address = self.consoles.settings().address;
+        // where nobody listens is no address
+        let port = self.consoles.port(node.uuid).await;
         let mut info = Json::new();
         info.insert("type".into(), json!("socat"));
-        info.insert("url".into(), json!(url(settings.address, port)));
+        info.insert("url".into(), json!(port.map(|port| url(address, port))));
         Ok(info)
     }
 

@@ -103,7 +103,7 @@ struct Inner {
     runtime: Handle,
     /// Opening and closing of one node's console exclude each other.
     consoles: Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<Option<Console>>>>>,
-    /// Whose ports of the ranges are taken by consoles of ours.
+    /// Whose ports are taken by consoles of ours.
     ports: Mutex<HashMap<u16, Uuid>>,
 }
 
@@ -169,10 +169,7 @@ impl Consoles {
             old.close("the console is opened anew").await;
         }
         let listener = match port {
-            Some(port) => self
-                .bind(port)
-                .await
-                .map_err(|error| port_busy(self.inner.settings.address, port, &error.to_string()))?,
+            Some(port) => self.take(node, port).await?,
             None => self.allocate(node, preferred).await?,
         };
         let port = listener
@@ -307,6 +304,19 @@ impl Consoles {
         if ports.get(&port) == Some(&node) {
             ports.remove(&port);
         }
+    }
+
+    /// The port that a node asks for.
+    async fn take(&self, node: Uuid, port: u16) -> Result<TcpListener> {
+        let busy = |reason: &str| port_busy(self.inner.settings.address, port, reason);
+        let holder = *locked(&self.inner.ports).entry(port).or_insert(node);
+        if holder != node {
+            return Err(busy(&format!("the console of node {holder} has it")));
+        }
+        self.bind(port).await.map_err(|error| {
+            self.give_back(port, node);
+            busy(&error.to_string())
+        })
     }
 
     /// A free port of the ranges: `preferred` if it can be had, else the first.

@@ -13,7 +13,11 @@ pub trait ConsoleInterface: Interface {
     async fn start(&self, node: &NodeView) -> Result<Json>;
     /// Closes it. Gives what is to be remembered, as [`ConsoleInterface::start`].
     async fn stop(&self, node: &NodeView) -> Result<Json>;
-    /// Where it is, as `console_info` shows it: `type` and `url`, or empty.
+    /// Closes it although it stays enabled; those who look at it are told `why`.
+    async fn dismiss(&self, node: &NodeView, _why: &'static str) -> Result<()> {
+        self.stop(node).await.map(drop)
+    }
+    /// Where it is, as `console_info` shows it: `type` and `url` (null while it is not open), or empty.
     async fn console(&self, node: &NodeView) -> Result<Json>;
     /// Whether it is open, or needs no opening after a restart of Ferric.
     fn is_open(&self, _node: &NodeView) -> bool {

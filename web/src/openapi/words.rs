@@ -45,7 +45,9 @@ pub(super) fn of_argument(name: &str) -> &'static str {
         "on" => "Whether it is to shine.",
         "seconds" => "For how long; until it is told otherwise when not given.",
         "operations" => "How many of the last operations.",
-        "write" => "Whether to type, as soon as nobody else does; otherwise only to watch.",
+        "write" => {
+            "True: to type as soon as nobody else does. Otherwise, and when it is left out, only to watch."
+        }
         "addresses" => "MAC addresses of the machine, with commas between.",
         "microversion" => "The microversion to describe; the newest unless said.",
         _ => "",

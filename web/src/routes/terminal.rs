@@ -2,7 +2,8 @@
 //!
 //! Binary frames are the bytes of the line, both ways. Text frames are JSON: to the client `hello` (first), `role`, `state`,
 //! `missed`, `error` and `closed`, from the client `take`, `release` and `break`. What the console showed before comes
-//! first. A client that reads too slowly loses bytes, is told how many, and holds up nobody.
+//! first. Who does not ask with `write=true` only looks until he says `take`. A client that reads too slowly loses bytes, is
+//! told how many, and holds up nobody.
 
 use std::time::Duration;
 
@@ -59,12 +60,12 @@ async fn open(
     payload: Payload,
 ) -> Result<HttpResponse> {
     let args = context.args(&request)?;
-    let wants = args.bool("write")?.unwrap_or(true);
+    let wants = args.bool("write")?.unwrap_or(false);
     let context = context.ungated();
     let node = find_for(&state, &context, &ident, Rule::NodeGetConsole).await?.uuid;
     let may_type = match find_for(&state, &context, &ident, Rule::NodeSetConsoleState).await {
         Ok(_) => true,
-        Err(refusal) if wants && args.text("write").is_some() => return Err(refusal),
+        Err(refusal) if wants => return Err(refusal),
         Err(_) => false,
     };
     let headers = request.headers();
