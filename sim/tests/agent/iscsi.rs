@@ -22,9 +22,12 @@ fn own(faults: MachineFaults) -> FleetOptions {
     FleetOptions { bmc_address, own_addresses: true, disk_bytes: 8 << 20, ..options(faults) }
 }
 
-async fn write(machine: &Machine, iqn: &str, image: &[u8]) -> Result<(), String> {
+/// The port of a ramdisk that is not told another one.
+const PORT: u16 = 3260;
+
+async fn write(machine: &Machine, port: u16, iqn: &str, image: &[u8]) -> Result<(), String> {
     let address = machine.bmc_address().ip().to_string();
-    let target = IscsiTarget { address, port: 3260, iqn: iqn.to_owned(), lun: 1, chap: None };
+    let target = IscsiTarget { address, port, iqn: iqn.to_owned(), lun: 1, chap: None };
     let session =
         Session::open(&target, &IscsiSettings::default()).await.map_err(|error| error.to_string())?;
     session.write_at(0, Bytes::copy_from_slice(image)).await.map_err(|error| error.to_string())?;
@@ -37,8 +40,11 @@ async fn write(machine: &Machine, iqn: &str, image: &[u8]) -> Result<(), String>
 async fn an_agent_exports_its_disk_and_what_was_written_boots() {
     let (_fleet, machine, _conductor, url) = booted_with(own(MachineFaults::default())).await;
     let image = vec![7; 3 << 20];
+    // the address is its own: nobody takes the port meanwhile
+    let port =
+        std::net::TcpListener::bind((machine.bmc_address().ip(), 0)).unwrap().local_addr().unwrap().port();
     let params =
-        json!({"iqn": "iqn.2008-10.org.openstack:x", "portal_port": 3260, "wipe_disk_metadata": true});
+        json!({"iqn": "iqn.2008-10.org.openstack:x", "portal_port": port, "wipe_disk_metadata": true});
     for _ in 0..2 {
         // asked again it tells the same
         let (status, command) = post(&url, true, "iscsi.start_iscsi_target", params.clone()).await;
@@ -46,7 +52,7 @@ async fn an_agent_exports_its_disk_and_what_was_written_boots() {
         assert_eq!(command["command_result"], json!({"iscsi_target_iqn": "iqn.2008-10.org.openstack:x"}));
     }
     assert!(url.contains(&machine.bmc_address().ip().to_string()), "{url}: an address of its own");
-    write(&machine, "iqn.2008-10.org.openstack:x", &image).await.unwrap();
+    write(&machine, port, "iqn.2008-10.org.openstack:x", &image).await.unwrap();
     assert_eq!(machine.view().iscsi.unwrap().logged_in, 0);
     machine.power_off();
     let disk = machine.view().disk;
@@ -85,7 +91,7 @@ async fn bash(faults: MachineFaults, more: &str) -> (Fleet, Arc<Machine>, Conduc
 }
 
 async fn called(conductor: &Conductor, count: usize) -> Vec<(String, Value)> {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(90);
     loop {
         let calls = conductor.told.lock().unwrap().calls.clone();
         if calls.len() >= count {
@@ -111,7 +117,7 @@ async fn a_ramdisk_without_agent_calls_exports_hears_and_installs_a_boot_loader(
     assert_eq!(calls[0].1, json!({"address": address, "key": "THEKEY", "iqn": iqn, "error": ""}));
     // no boot code in it
     let image: Vec<u8> = (0..1 << 20).map(|at| if at < 512 { 0 } else { 9 }).collect();
-    write(&machine, &iqn, &image).await.unwrap();
+    write(&machine, PORT, &iqn, &image).await.unwrap();
     go_ahead(&machine).await;
     let calls = called(&conductor, 2).await;
     assert_eq!(calls[1].0, format!("/v1/nodes/{NODE}/vendor_passthru/pass_bootloader_install_info"));

@@ -24,6 +24,8 @@ use crate::metrics::{METRICS, OpenSession};
 
 /// Transmissions in a session that may have been forgotten, before a new one is opened.
 const TRIES_IN_OLD_SESSION: u32 = 2;
+/// The command that every BMC answers and that does nothing.
+const GET_DEVICE_ID: u8 = 0x01;
 /// Transmissions of Close Session.
 const TRIES_TO_CLOSE: u32 = 3;
 /// Given-up sessions that are remembered.
@@ -235,7 +237,17 @@ impl Lane {
             self.close(way.mux, way.settings).await;
         }
         if self.live.is_some() {
-            match self.ask(way, message.clone(), deadline, TRIES_IN_OLD_SESSION).await {
+            let old = if only_once(&message) {
+                // what was carried out and not answered would be carried out again in a new session
+                let alive = Message::new_request(NetFn::App, GET_DEVICE_ID, Vec::new());
+                match self.exchange(way.mux, way.settings, alive, deadline, TRIES_IN_OLD_SESSION).await {
+                    Ok(_) => return self.ask(way, message, deadline, u32::MAX).await,
+                    Err(error) => Err(error),
+                }
+            } else {
+                self.ask(way, message.clone(), deadline, TRIES_IN_OLD_SESSION).await
+            };
+            match old {
                 // it may have been silent for another reason: its slot must not stay taken
                 Err(IpmiError::Silent(_)) => {
                     self.leftover.extend(self.live.take().map(|live| live.session.remote_id()));
@@ -432,7 +444,7 @@ impl Lane {
         tries: u32,
     ) -> Result<Heard, IpmiError> {
         let begun = Instant::now();
-        // what has effects is not said again in a new session only because the first answer takes its time
+        // a change of the power may take its time; whoever else is silent is asked whether it is there
         let probing = tries == TRIES_IN_OLD_SESSION && control(&message).is_none();
         let bytes = Frame::request(sequence, message).encode();
         let mut wait = settings.retransmit_first;
@@ -506,6 +518,17 @@ impl Wanted {
 fn control(message: &Message) -> Option<ChassisControl> {
     let is = (message.netfn_raw(), message.cmd()) == (NetFn::Chassis.request_value(), CHASSIS_CONTROL);
     message.data().first().filter(|_| is).and_then(|number| ChassisControl::from_number(number & 0x0F))
+}
+
+/// Whether carrying out a message twice is something else than once. A BMC knows repetitions within a session by their
+/// request number; in another session they are new requests.
+fn only_once(message: &Message) -> bool {
+    match control(message) {
+        Some(ChassisControl::Cycle | ChassisControl::Reset | ChassisControl::Diag | ChassisControl::Soft) => {
+            true
+        }
+        Some(ChassisControl::On | ChassisControl::Off) | None => false,
+    }
 }
 
 /// Whether a message makes the machine boot.
