@@ -21,5 +21,11 @@ if [ -n "$qemu" ]; then
   missing+=("qemu-system-x86=$version" "qemu-utils=$version")
   if installed qemu-block-extra; then missing+=("qemu-block-extra=$version"); fi
 fi
+# A package's daemon (tgt's, on port 3260 of every address) is not started: whoever needs one starts his own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap '"${as_root[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
+fi
 echo "apt-get install ${missing[*]}"
 DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -q --no-install-recommends --allow-downgrades "${missing[@]}"

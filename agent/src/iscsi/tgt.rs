@@ -148,6 +148,10 @@ impl Tgtd {
         if let Err(error) = child.wait() {
             tracing::warn!(%error, "tgtd's end");
         }
+        // it leaves its control channel's files behind, and after a kill no daemon starts over some of them
+        for file in ["", ".lock"] {
+            let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}{file}", self.control));
+        }
     }
 
     fn admin(&self, arguments: &[&str]) -> Result<String, Failure> {

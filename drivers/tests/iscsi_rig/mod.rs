@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ferric_drivers::protocol::iscsi::{Chap, IscsiSettings, IscsiTarget};
 use tempfile::TempDir;
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(90);
 pub const IQN: &str = "iqn.2026-11.test:disk";
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -31,10 +31,11 @@ fn own_address() -> (Ipv4Addr, u32) {
     (Ipv4Addr::new(127, 64 + a, b, c.max(1)), number)
 }
 
-/// A number for the control socket (tgtd takes none above 32767) that nobody uses.
+/// A number for the control socket (tgtd takes none above 32767) that nobody uses. Agents take theirs below: a port that
+/// the kernel gave, less 32768.
 fn free_control(seed: u32) -> u32 {
     let free = |number: &u32| !Path::new(&format!("/var/run/tgtd/socket.{number}")).exists();
-    (0..31_000).map(|step| 1000 + (seed + step * 7) % 31_000).find(free).unwrap()
+    (0..4_400).map(|step| 28_300 + (seed + step * 7) % 4_400).find(free).unwrap()
 }
 
 impl Tgt {
@@ -154,6 +155,13 @@ impl Tgt {
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        self.forget();
+    }
+
+    /// tgtd leaves its control socket behind.
+    fn forget(&self) {
+        let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}", self.control));
+        let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}.lock", self.control));
     }
 
     /// The same target again, at the same address.
@@ -187,8 +195,18 @@ impl Tgt {
 }
 
 fn spawn(address: SocketAddrV4, control: u32) -> Child {
-    Command::new("tgtd")
-        .args(["-f", "-C", &control.to_string(), "--iscsi", &format!("portal={address}")])
+    // a test that is killed by a time limit takes it along
+    Command::new("setpriv")
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "tgtd",
+            "-f",
+            "-C",
+            &control.to_string(),
+            "--iscsi",
+            &format!("portal={address}"),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -200,8 +218,7 @@ impl Drop for Tgt {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}", self.control));
-        let _ = std::fs::remove_file(format!("/var/run/tgtd/socket.{}.lock", self.control));
+        self.forget();
     }
 }
 
