@@ -50,7 +50,7 @@ impl Connect for Initiator {
             lun,
             chap: None,
         };
-        let session = Session::open(&to, &self.0).await.map_err(|error| error.of(&to))?;
+        let session = Session::open(&to, &self.0).await.map_err(|error| told(error, &to))?;
         Ok(Arc::new(Disk(session)))
     }
 }
@@ -60,7 +60,20 @@ struct Disk(Session);
 
 impl Disk {
     fn told(&self, error: IscsiError) -> DriverError {
-        error.of(self.0.target())
+        told(error, self.0.target())
+    }
+}
+
+/// A deployment has no place for a secret.
+fn told(error: IscsiError, target: &IscsiTarget) -> DriverError {
+    match error {
+        IscsiError::Credentials(_) if target.chap.is_none() => DriverError::Refused {
+            what: target.to_string(),
+            command: "the login".to_owned(),
+            reason: "it wants CHAP: export the disk without CHAP: deploy ramdisks are exported without one"
+                .to_owned(),
+        },
+        other => other.of(target),
     }
 }
 

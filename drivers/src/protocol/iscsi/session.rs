@@ -338,10 +338,14 @@ impl Session {
 
     /// Errors: `error`, if nothing has succeeded for too long.
     fn bear(&self, error: IscsiError, began: Instant) -> Result<(), IscsiError> {
-        let settings = &self.0.settings;
-        let patience = if self.0.disk.get().is_some() { settings.patience } else { settings.open_within };
         let since = began.max(*self.success());
-        if since.elapsed() >= patience { Err(error) } else { Ok(()) }
+        if since.elapsed() >= self.patience() { Err(error) } else { Ok(()) }
+    }
+
+    /// How long nothing may succeed.
+    fn patience(&self) -> Duration {
+        let settings = &self.0.settings;
+        if self.0.disk.get().is_some() { settings.patience } else { settings.open_within }
     }
 
     fn success(&self) -> std::sync::MutexGuard<'_, Instant> {
@@ -353,6 +357,8 @@ impl Session {
     async fn link(&self, began: Instant) -> Result<Arc<Link>, IscsiError> {
         let mut pauses = Pauses::new(&self.0.settings);
         let mut slot = self.0.link.lock().await;
+        // one word when it is away, and one when it is back
+        let (away, mut told) = (Instant::now(), false);
         loop {
             if let Some(link) = slot.link.as_ref().filter(|link| link.is_open()) {
                 return Ok(Arc::clone(link));
@@ -362,7 +368,13 @@ impl Session {
                 return Err(error.clone());
             }
             let error = match self.connect(began).await {
-                Ok(link) => return Ok(Arc::clone(slot.link.insert(Arc::new(link)))),
+                Ok(link) => {
+                    if told {
+                        let away = away.elapsed().as_secs();
+                        tracing::info!(target = %self.0.target, away, "the iSCSI target is back");
+                    }
+                    return Ok(Arc::clone(slot.link.insert(Arc::new(link))));
+                }
                 Err(error) => error,
             };
             let borne =
@@ -371,7 +383,11 @@ impl Session {
                 slot.given_up = Some((Instant::now(), last.clone()));
                 return Err(last);
             }
-            tracing::debug!(target = %self.0.target, %error, "no iSCSI session yet");
+            if !told {
+                let patience = self.patience().as_secs();
+                tracing::warn!(target = %self.0.target, %error, patience, "no iSCSI session: trying on, for so many seconds");
+                told = true;
+            }
             pauses.pause().await;
         }
     }

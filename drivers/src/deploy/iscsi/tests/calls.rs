@@ -99,6 +99,14 @@ fn an_error_of_the_ramdisk_is_kept_without_what_could_harm() {
 }
 
 #[test]
+fn an_error_that_quotes_the_kernel_line_is_kept_without_the_key() {
+    let key = "k".repeat(32);
+    let error = format!("bad argument: deployment_key={key} ip=dhcp");
+    let kept = call(&node(), DEPLOY, json!({"key": key, "address": "", "error": error})).unwrap();
+    assert_eq!(kept[RAMDISK_CALLED]["error"], "bad argument: deployment_key=****** ip=dhcp");
+}
+
+#[test]
 fn pass_bootloader_install_info_comes_after_the_deployment() {
     let told = |status: &str, error: &str| json!({"address": "192.0.2.7", "key": "k".repeat(32), "status": status, "error": error});
     let mut node = node();
