@@ -445,7 +445,7 @@ impl Directory {
         call: CallVendor,
     ) -> Result<VendorAnswer, NodeError> {
         let vendor = self.inner.world.registry.vendor_of(driver).map_err(|_| unknown_driver(driver))?;
-        let CallVendor { method, http, args } = call;
+        let CallVendor { method, http, args, peer: _, anonymous: _ } = call;
         let method = vendor.method(Level::Driver, &method, &http)?;
         // in a task of its own: a panic is an error of this call, and a client that hangs up stops nothing
         let task = tokio::spawn(async move {

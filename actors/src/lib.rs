@@ -32,7 +32,7 @@ pub use ferric_drivers::flow::Asked;
 pub use ferric_drivers::inspect::rules::validate_rule as validate_inspection_rule;
 pub use ferric_drivers::interface::{
     EventLog, Fru, FruArea, Health, Identify, IndicatorState, Kind, LogEntry, Sensors, VendorMethod,
-    VmediaAsk,
+    VmediaAsk, WRONG_DEPLOY_KEY,
 };
 pub use ferric_drivers::metrics;
 pub use ferric_drivers::{DriverError, Secret, python};

@@ -209,7 +209,7 @@ fn object(value: Value) -> Json {
 }
 
 fn call(method: &str, http: &str, args: Value) -> CallVendor {
-    CallVendor { method: method.into(), http: http.into(), args: object(args) }
+    CallVendor::new(method, http, object(args))
 }
 
 #[actix::test]

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +17,8 @@ use ferric_drivers::interface::{
 use ferric_machine::{Activity, State, Verb};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 static METHODS: &[VendorMethod] = &[VendorMethod::post("pass_deploy_info", "A ramdisk is there.")];
 
@@ -83,7 +86,14 @@ impl DeployInterface for Writes {
         METHODS
     }
 
-    fn ramdisk_calls(&self, _: &NodeView, _: &VendorMethod, args: &Json) -> Result<Json, DriverError> {
+    fn ramdisk_calls(
+        &self,
+        _: &NodeView,
+        _: &VendorMethod,
+        args: &Json,
+        peer: Option<IpAddr>,
+    ) -> Result<Json, DriverError> {
+        assert_eq!(peer, Some(PEER));
         let address = args.get("address").cloned().ok_or_else(|| DriverError::MissingParameter {
             reason: "Parameters ['address'] were not passed to ironic for deploy.".into(),
         })?;
@@ -97,7 +107,7 @@ fn writes() -> Interfaces {
 
 async fn calls(world: &World, id: Uuid, http: &str, args: Value) -> Result<VendorAnswer, NodeError> {
     let Value::Object(args) = args else { panic!("a body is an object") };
-    let call = CallVendor { method: "pass_deploy_info".into(), http: http.into(), args };
+    let call = CallVendor { peer: Some(PEER), ..CallVendor::new("pass_deploy_info", http, args) };
     world.directory.ask(id, call).await
 }
 
@@ -125,6 +135,37 @@ async fn a_ramdisks_call_is_checked_kept_and_goes_on_with_the_deployment() {
     assert_eq!(answer, VendorAnswer::Accepted);
     let node = world.reaches(id, State::Deploying).await;
     assert_eq!(node.driver_internal_info.get(RAMDISK_CALLED), Some(json!("192.0.2.1")));
+}
+
+#[actix::test]
+async fn what_a_ramdisk_says_again_is_no_news() {
+    let (world, id) = waiting().await;
+    calls(&world, id, "POST", json!({"address": "192.0.2.1"})).await.expect("heard");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let told = async || {
+        let read = move |conn: &mut _| ferric_schema::events::of_node(conn, id, 0, 1000);
+        let all = world.directory.store().read(read).await.expect("events");
+        all.iter().filter(|event| event.message.contains("the ramdisk called")).count()
+    };
+    while told().await == 0 {
+        assert!(std::time::Instant::now() < deadline, "the call is not in the history");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    for _ in 0..20 {
+        let answer = calls(&world, id, "POST", json!({"address": "192.0.2.1"})).await.expect("heard again");
+        assert_eq!(answer, VendorAnswer::Accepted);
+    }
+    assert_eq!(told().await, 1);
+}
+
+#[actix::test]
+async fn a_caller_whom_nobody_knows_has_the_methods_of_ramdisks_alone() {
+    let (world, id) = waiting().await;
+    for (method, http) in [("first_method", "POST"), ("quatsch", "POST"), ("pass_deploy_info", "GET")] {
+        let call = CallVendor { anonymous: true, ..CallVendor::new(method, http, Json::new()) };
+        let error = world.directory.ask(id, call).await.expect_err("refused");
+        assert_eq!(error.to_string(), ferric_actors::WRONG_DEPLOY_KEY, "{method} {http}");
+    }
 }
 
 #[actix::test]

@@ -452,6 +452,8 @@ sections! {
         portal_port: u16 = 3260;
         /// Machines that are written to at the same time; the others wait for their turn.
         max_concurrent_writes: u32 = 16;
+        /// Believe bash ramdisks where they say they are, also when their call comes from another address: for calls through a proxy or NAT on another host.
+        ramdisk_address_from_call: bool = false;
     }
     /// Serial consoles of nodes with the console interface ipmitool-socat.
     console: Console {

@@ -485,6 +485,7 @@ pub(super) fn iscsi(config: &Config, places: &Places) -> IscsiDeploySettings {
         power_off_after_failure: config.deploy.power_off_after_deploy_failure,
         disk_devices: config.pxe.disk_devices.clone(),
         portal_port: config.iscsi.portal_port,
+        address_from_call: config.iscsi.ramdisk_address_from_call,
         most_writes: config.iscsi.max_concurrent_writes.max(1) as usize,
         ..IscsiDeploySettings::new(CacheSettings {
             masters: places.masters.clone(),

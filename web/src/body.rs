@@ -55,7 +55,8 @@ impl<const KIB: usize> FromRequest for Body<KIB> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let announced = announced.and_then(|value| value.parse::<usize>().ok()).unwrap_or(0);
-        let room = if crate::auth::is_public(request.path()) { &PUBLIC } else { &KNOWN };
+        let room =
+            if crate::auth::is_public(request.path(), request.query_string()) { &PUBLIC } else { &KNOWN };
         let payload = payload.take();
         Box::pin(async move {
             if announced > KIB * 1024 {

@@ -122,7 +122,12 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
     let id = format!("req-{}", uuid::Uuid::new_v4());
     let (method, begun) = (method_of(&request), Instant::now());
     let peer = request.peer_addr().map(|addr| addr.ip());
-    let caller = match state.settings.auth.admit(request.path(), request.headers(), peer).await {
+    let caller = match state
+        .settings
+        .auth
+        .admit(request.path(), request.query_string(), request.headers(), peer)
+        .await
+    {
         Ok(caller) => caller,
         Err(denial) => {
             let mut response = request.into_response(denial.response()).map_into_right_body();

@@ -1,5 +1,6 @@
 //! What may be asked of a machine's hardware beyond its power and its boot device (api.md §3.5).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,6 +141,19 @@ pub struct CallVendor {
     pub http: String,
     /// The body.
     pub args: Json,
+    /// The other end of the connection that it came over.
+    pub peer: Option<IpAddr>,
+    /// Nobody was asked who calls: there are but the methods of ramdisks for him, and he hears of any other call what he
+    /// hears of a wrong key.
+    pub anonymous: bool,
+}
+
+impl CallVendor {
+    /// A call of somebody who was let in.
+    #[must_use]
+    pub fn new(method: impl Into<String>, http: impl Into<String>, args: Json) -> CallVendor {
+        CallVendor { method: method.into(), http: http.into(), args, peer: None, anonymous: false }
+    }
 }
 
 /// What a vendor method answers.

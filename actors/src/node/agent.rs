@@ -1,8 +1,11 @@
 //! What the node's ramdisk says: look-up (once, for the token), heartbeats, and the calls of ramdisks without an agent.
 
+use std::net::IpAddr;
+
 use actix::{AsyncContext, AtomicResponse, Context, Handler, Message, ResponseFuture};
 use base64::Engine;
-use ferric_drivers::interface::{Json, Level, VendorMethod, find_method};
+use ferric_drivers::DriverError;
+use ferric_drivers::interface::{Json, Level, VendorMethod, WRONG_DEPLOY_KEY, find_method};
 use ferric_machine::{Event, Heartbeat as Meaning, heartbeat, stopped_message};
 use serde_json::Value;
 
@@ -137,6 +140,12 @@ impl Handler<Heartbeat> for NodeActor {
 pub(crate) struct RamdiskCalls {
     method: &'static VendorMethod,
     args: Json,
+    peer: Option<IpAddr>,
+}
+
+/// What somebody hears who may know nothing about the node, not even that there is one.
+pub(super) fn wrong_key() -> NodeError {
+    DriverError::InvalidParameter { reason: WRONG_DEPLOY_KEY.to_owned() }.into()
 }
 
 impl NodeActor {
@@ -151,9 +160,10 @@ impl NodeActor {
             return None;
         }
         let found = find_method(methods, Level::Node, &ask.method, &ask.http);
-        let (node, args) = (ctx.address(), ask.args.clone());
+        let found = found.map_err(|error| if ask.anonymous { wrong_key() } else { error.into() });
+        let (node, args, peer) = (ctx.address(), ask.args.clone(), ask.peer);
         Some(Box::pin(async move {
-            match node.send(RamdiskCalls { method: found?, args }).await {
+            match node.send(RamdiskCalls { method: found?, args, peer }).await {
                 Ok(heard) => heard.map(|()| VendorAnswer::Accepted),
                 Err(error) => Err(stopped("hearing the ramdisk", &error.to_string()).into()),
             }
@@ -165,18 +175,22 @@ impl Handler<RamdiskCalls> for NodeActor {
     type Result = AtomicResponse<Self, Result<(), NodeError>>;
 
     fn handle(&mut self, ask: RamdiskCalls, ctx: &mut Context<Self>) -> Self::Result {
-        let heard = self
-            .job()
-            .and_then(|job| Ok(job.bound.deploy.ramdisk_calls(&job.view, ask.method, &ask.args)?));
+        let heard = self.job().and_then(|job| {
+            Ok(job.bound.deploy.ramdisk_calls(&job.view, ask.method, &ask.args, ask.peer)?)
+        });
         let keep = match heard {
             Ok(keep) => keep,
             Err(error) => return self.refuse(error),
         };
+        let mut change = self.change();
+        view::remember(&mut change.node.driver_internal_info, Value::Object(keep));
+        // said again, as where the answer got lost: what is no news neither prolongs the wait nor fills the history
+        if change.node.driver_internal_info == self.node.driver_internal_info {
+            return AtomicResponse::new(Box::pin(actix::fut::wrap_future(std::future::ready(Ok(())))));
+        }
         if self.silent.is_none() {
             self.arm(ctx);
         }
-        let mut change = self.change();
-        view::remember(&mut change.node.driver_internal_info, Value::Object(keep));
         let text = format!("the ramdisk called {}", ask.method.name);
         change.tell(&self.world, "INFO", "agent", text, serde_json::json!({}));
         self.commit(change, |act, ctx| act.look_at_step(ctx, true))

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::NodeActor;
+use super::agent::wrong_key;
 use super::orders::{Order, PlaceOrder};
 use crate::error::NodeError;
 use crate::job::{Job, isolated, stopped};
@@ -269,6 +270,9 @@ impl Handler<CallVendor> for NodeActor {
     fn handle(&mut self, ask: CallVendor, ctx: &mut Context<Self>) -> Self::Result {
         if let Some(called) = self.called_by_ramdisk(&ask, ctx) {
             return called;
+        }
+        if ask.anonymous {
+            return Box::pin(std::future::ready(Err(wrong_key())));
         }
         let (job, method) = match self.may_call(&ask) {
             Ok(found) => found,

@@ -39,6 +39,9 @@ pub use crate::error::DriverError;
 /// where the agent's address is forgotten.
 pub const RAMDISK_CALLED: &str = "ramdisk_called";
 
+/// What a ramdisk hears that shows another key than its node's; in the same words who cannot be told more is refused.
+pub const WRONG_DEPLOY_KEY: &str = "Deploy key does not match";
+
 /// A JSON object.
 pub type Json = Map<String, Value>;
 

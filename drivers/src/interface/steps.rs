@@ -1,5 +1,6 @@
 //! Steps: how work is cut up, who carries it out, and the interfaces that are nothing but steps.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -331,8 +332,16 @@ pub trait DeployInterface: Steps {
     }
     /// A ramdisk calls one of [`DeployInterface::vendor_methods`]. Judged in the node's turn; what it gives is merged into
     /// driver_internal_info (null deletes) before the call is answered, then the step that waits is looked at. A ramdisk
-    /// that has no agent is known by [`RAMDISK_CALLED`](super::RAMDISK_CALLED).
-    fn ramdisk_calls(&self, _node: &NodeView, method: &VendorMethod, _args: &Json) -> Result<Json> {
+    /// that has no agent is known by [`RAMDISK_CALLED`](super::RAMDISK_CALLED). `peer` is whose connection the call came
+    /// over; `None` when it came over none. A wrong key is refused as
+    /// [`WRONG_DEPLOY_KEY`](super::WRONG_DEPLOY_KEY).
+    fn ramdisk_calls(
+        &self,
+        _node: &NodeView,
+        method: &VendorMethod,
+        _args: &Json,
+        _peer: Option<IpAddr>,
+    ) -> Result<Json> {
         Err(DriverError::InvalidParameter { reason: format!("No handler for method {}", method.name) })
     }
 }

@@ -94,18 +94,20 @@ impl Auth {
         }
     }
 
-    /// Who sent a request with these headers from `peer` to `path`, or the answer that it gets instead.
+    /// Who sent a request with these headers from `peer` to `path`, or the answer that it gets instead. `query` is the
+    /// query as it was sent.
     pub(crate) async fn admit(
         &self,
         path: &str,
+        query: &str,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
     ) -> Result<Caller, Denial> {
         match &self.0 {
             How::Noauth => Ok(Caller::Admin),
-            How::Basic(_) if is_public(path) => Ok(Caller::Admin),
+            How::Basic(_) if is_public(path, query) => Ok(Caller::Admin),
             How::Basic(basic) => basic.admit(headers, peer).await,
-            How::Keystone(keystone) if is_public(path) => {
+            How::Keystone(keystone) if is_public(path, query) => {
                 let identity = Identity { is_public_api: true, ..Identity::default() };
                 Ok(Caller::Token { identity: Arc::new(identity), policy: keystone.policy() })
             }
@@ -126,7 +128,7 @@ impl fmt::Debug for Auth {
 
 /// Routes that ask nobody who they are: the discovery documents, what ramdisks call, and what tells a machine that
 /// Ferric is well. As in Ironic, those of ramdisks are public with `/v1` only.
-pub(crate) fn is_public(path: &str) -> bool {
+pub(crate) fn is_public(path: &str, query: &str) -> bool {
     let path = path.trim_end_matches('/');
     let bare = [".json", ".xml"].iter().find_map(|suffix| path.strip_suffix(suffix)).unwrap_or(path);
     let exact = matches!(bare, "" | "/v1" | "/v1/lookup" | "/v1/continue_inspection");
@@ -135,7 +137,7 @@ pub(crate) fn is_public(path: &str) -> bool {
     });
     exact
         || heartbeat
-        || is_call_of_ramdisk(bare)
+        || is_call_of_ramdisk(path, query)
         || matches!(path, "/healthz" | "/readyz" | "/metrics" | "/openapi.json" | "/docs")
 }
 
@@ -143,14 +145,15 @@ pub(crate) fn is_public(path: &str) -> bool {
 /// that its kernel line gave it is what it shows, and the deploy interface checks that.
 pub(crate) const CALLS_OF_RAMDISKS: [&str; 2] = ["pass_deploy_info", "pass_bootloader_install_info"];
 
-fn is_call_of_ramdisk(path: &str) -> bool {
+/// The method stands in the path, or is all that the query says; text for text, as ramdisks send it.
+fn is_call_of_ramdisk(path: &str, query: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    match parts[..] {
-        ["", "v1", "nodes", node, "vendor_passthru", method] => {
-            uuid::Uuid::try_parse(node).is_ok() && CALLS_OF_RAMDISKS.contains(&method)
-        }
-        _ => false,
-    }
+    let (node, method) = match parts[..] {
+        ["", "v1", "nodes", node, "vendor_passthru", method] => (node, Some(method)),
+        ["", "v1", "nodes", node, "vendor_passthru"] => (node, query.strip_prefix("method=")),
+        _ => return false,
+    };
+    uuid::Uuid::try_parse(node).is_ok() && method.is_some_and(|method| CALLS_OF_RAMDISKS.contains(&method))
 }
 
 /// The text of a header; `None` when it is absent, or not text.
@@ -181,7 +184,7 @@ mod tests {
             "/metrics",
             "/openapi.json",
         ] {
-            assert!(is_public(path), "{path}");
+            assert!(is_public(path, ""), "{path}");
         }
         for path in [
             "/v1/nodes",
@@ -205,7 +208,35 @@ mod tests {
             "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru",
             "/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru/pass_deploy_info",
         ] {
-            assert!(!is_public(path), "{path}");
+            assert!(!is_public(path, ""), "{path}");
         }
+    }
+
+    #[test]
+    fn ramdisks_may_name_their_method_in_the_query_and_say_nothing_else_there() {
+        let path = "/v1/nodes/1be26c0b-03f2-4d2e-ae87-c02d7f33c123/vendor_passthru";
+        assert!(is_public(path, "method=pass_deploy_info"));
+        assert!(is_public(path, "method=pass_bootloader_install_info"));
+        for query in [
+            "",
+            "method=",
+            "method",
+            "method=send_raw",
+            "method=pass_deploy_info&method=send_raw",
+            "method=send_raw&method=pass_deploy_info",
+            "method=pass_deploy_info&",
+            "method=pass_deploy_info;method=send_raw",
+            "&method=pass_deploy_info",
+            "method=pass_deploy%5Finfo",
+            "m%65thod=pass_deploy_info",
+            "Method=pass_deploy_info",
+            "method=pass_deploy_info+",
+        ] {
+            assert!(!is_public(path, query), "{query}");
+        }
+        assert!(!is_public("/v1/nodes", "method=pass_deploy_info"));
+        assert!(!is_public(&format!("{path}/send_raw"), "method=pass_deploy_info"));
+        assert!(!is_public(&format!("{path}/methods"), "method=pass_deploy_info"));
+        assert!(!is_public("/v1/nodes/name/vendor_passthru", "method=pass_deploy_info"));
     }
 }

@@ -176,7 +176,7 @@ impl Feed {
     /// `None` when the client would not be let in any more: its token has ended, its user is gone, a policy has changed.
     async fn admit_again(&mut self) -> Option<()> {
         let Door { path, headers, peer, .. } = &self.door;
-        match self.state.settings.auth.admit(path, headers, *peer).await {
+        match self.state.settings.auth.admit(path, "", headers, *peer).await {
             Ok(caller) => self.context.caller = caller,
             Err(denial) => {
                 tracing::info!(%denial, "a stream of events ends: who follows it is not let in any more");

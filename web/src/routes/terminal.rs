@@ -280,7 +280,7 @@ impl Door<'_> {
         const OUT: Ended = Some((CloseCode::Policy, "not let in any more"));
         loop {
             sleep_until(Instant::now() + self.state.settings.event_admission).await;
-            match self.state.settings.auth.admit(self.path, self.headers, self.peer).await {
+            match self.state.settings.auth.admit(self.path, "", self.headers, self.peer).await {
                 Ok(caller) => context.caller = caller,
                 Err(denial) => {
                     tracing::info!(%denial, "a console client is not let in any more");

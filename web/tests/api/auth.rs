@@ -119,6 +119,33 @@ async fn ramdisks_and_discovery_need_no_password_and_everything_else_does() {
 }
 
 #[actix_web::test]
+async fn ramdisks_without_an_account_learn_nothing_but_whether_their_key_is_right() {
+    let api = guarded(&line("anna", "secret"));
+    let client = api.server.at(115);
+    let body = serde_json::json!({"driver": "fake-hardware"});
+    let request = client.raw(Method::POST, "/v1/nodes").basic_auth("anna", Some("secret")).json(&body);
+    let request = request.header("X-OpenStack-Ironic-API-Version", "1.115");
+    let node = Answer::of(request).await.is(201)["uuid"].as_str().expect("a UUID").to_owned();
+    // the node's deploy interface is not iscsi
+    for id in [node.as_str(), "1be26c0b-03f2-4d2e-ae87-c02d7f33c123"] {
+        for path in ["/pass_deploy_info", "?method=pass_deploy_info", "/pass_bootloader_install_info"] {
+            for http in [Method::POST, Method::PUT] {
+                let path = format!("/v1/nodes/{id}/vendor_passthru{path}");
+                let args = serde_json::json!({"key": "x"});
+                let answer = client.send(http, &path, Some(args)).await;
+                assert_eq!(answer.fails(400), "Deploy key does not match", "{path}");
+            }
+        }
+        for query in
+            ["method=send_raw", "method=pass_deploy_info&method=send_raw", "method=pass_deploy_info&x=y"]
+        {
+            let path = format!("/v1/nodes/{id}/vendor_passthru?{query}");
+            assert_eq!(client.send(Method::POST, &path, None).await.status, 401, "{path}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn a_changed_password_file_counts_and_a_broken_one_does_not() {
     let api = guarded(&line("anna", "secret"));
     assert_eq!(api.as_user("anna", "secret").await, 200);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::DriverError;
-use crate::interface::{Json, NodeView, RAMDISK_CALLED, Result, VendorMethod};
+use crate::interface::{Json, NodeView, RAMDISK_CALLED, Result, VendorMethod, WRONG_DEPLOY_KEY};
 
 /// Key of driver_internal_info for what only the node's own ramdisk knows.
 pub(super) const KEY: &str = "deploy_key";
@@ -63,12 +63,49 @@ impl Called {
     }
 }
 
-/// Judges a call. Nothing but the node's fields is looked at.
-pub(super) fn judge(node: &NodeView, method: &str, args: &Json) -> Result<Json> {
+/// Where a call came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// The other end of its connection, if it came over one.
+    pub(super) address: Option<IpAddr>,
+    /// The ramdisk has to be there; otherwise it is where it says.
+    pub(super) decides: bool,
+}
+
+impl Peer {
+    /// Whether a ramdisk with this address may have called: whoever has the key sends Ferric nowhere but to himself.
+    fn check(self, says: IpAddr) -> Result<()> {
+        let peer = self.address.map(|peer| peer.to_canonical());
+        // a proxy, or a simulated machine, on this host
+        if peer.is_some_and(|peer| peer.is_loopback()) {
+            return Ok(());
+        }
+        let nowhere = match says {
+            IpAddr::V4(says) => says.is_loopback(),
+            IpAddr::V6(says) => says.is_loopback() || says.is_unicast_link_local(),
+        };
+        if nowhere {
+            return Err(invalid(format!(
+                "Parameter address is {says}, where no other host can reach the ramdisk; give it an address of the \
+                 network it boots from"
+            )));
+        }
+        match peer {
+            Some(peer) if self.decides && peer != says => Err(invalid(format!(
+                "Parameter address is {says}, but the call came from {peer}; where ramdisks call through a proxy or NAT, \
+                 set [iscsi] ramdisk_address_from_call = true"
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Judges a call. Nothing but the node's fields and where it came from is looked at.
+pub(super) fn judge(node: &NodeView, method: &str, args: &Json, peer: Peer) -> Result<Json> {
     let ours = node.driver_internal_info.get(KEY).and_then(Value::as_str);
     let given = args.get("key").and_then(Value::as_str);
     if !ours.zip(given).is_some_and(|(ours, given)| same(ours, given)) {
-        return Err(invalid("Deploy key does not match"));
+        return Err(invalid(WRONG_DEPLOY_KEY));
     }
     // its kernel line holds the key, and a ramdisk may quote that
     let mut args = args.clone();
@@ -79,18 +116,18 @@ pub(super) fn judge(node: &NodeView, method: &str, args: &Json) -> Result<Json> 
         args.insert("error".to_owned(), told.into());
     }
     match method {
-        DEPLOY => deploy(node, &args),
-        _ => bootloader(node, &args),
+        DEPLOY => deploy(node, &args, peer),
+        _ => bootloader(node, &args, peer),
     }
 }
 
-fn deploy(node: &NodeView, args: &Json) -> Result<Json> {
+fn deploy(node: &NodeView, args: &Json, peer: Peer) -> Result<Json> {
     let error = text(args, "error");
     if error.is_none() {
         missing(args, &["address", "iqn"])?;
     }
     let called = Called {
-        address: match (address(args), &error) {
+        address: match (address(args, peer), &error) {
             (Ok(address), _) => address,
             // a ramdisk without an address may still say what is wrong with it
             (Err(_), Some(_)) => IpAddr::from([0, 0, 0, 0]),
@@ -118,14 +155,14 @@ fn deploy(node: &NodeView, args: &Json) -> Result<Json> {
     Ok(called.keep())
 }
 
-fn bootloader(node: &NodeView, args: &Json) -> Result<Json> {
+fn bootloader(node: &NodeView, args: &Json, peer: Peer) -> Result<Json> {
     missing(args, &["address", "status"])?;
     let failed = match args.get("status").and_then(Value::as_str) {
         Some("SUCCEEDED") => String::new(),
         Some("FAILED") => text(args, "error").unwrap_or_else(|| "it gave no reason".to_owned()),
         Some(_) | None => return Err(invalid("Parameter status must be SUCCEEDED or FAILED")),
     };
-    let address = address(args)?;
+    let address = address(args, peer)?;
     let Some(before) = Called::of(node) else {
         return Err(invalid(format!("{BOOTLOADER} comes after {DEPLOY}, which was not called")));
     };
@@ -167,11 +204,14 @@ fn text(args: &Json, key: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn address(args: &Json) -> Result<IpAddr> {
+fn address(args: &Json, peer: Peer) -> Result<IpAddr> {
     let text = text(args, "address").unwrap_or_default();
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let address = bare.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
-    address.ok_or_else(|| invalid("Parameter address must be the IP address of the ramdisk"))
+    let address = bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    let address = address.filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+    let address =
+        address.ok_or_else(|| invalid("Parameter address must be the IP address of the ramdisk"))?;
+    peer.check(address).map(|()| address)
 }
 
 fn name(args: &Json, optional: bool) -> Result<String> {

@@ -22,6 +22,7 @@ mod target;
 mod tests;
 mod write;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub struct IscsiDeploySettings {
     pub disk_devices: String,
     /// `[iscsi] portal_port`: where agents are to export their disk.
     pub portal_port: u16,
+    /// `[iscsi] ramdisk_address_from_call`: what a bash ramdisk says its address is counts, wherever it calls from.
+    pub address_from_call: bool,
     /// How long a ramdisk may take to listen for the go-ahead.
     pub go_ahead_within: Duration,
     /// The port it listens on.
@@ -96,6 +99,7 @@ impl IscsiDeploySettings {
             power_off_after_failure: true,
             disk_devices: "cciss/c0d0,sda,hda,vda".to_owned(),
             portal_port: ferric_agent_wire::ISCSI_PORT,
+            address_from_call: false,
             go_ahead_within: Duration::from_secs(60),
             go_ahead_port: go_ahead::PORT,
             bmc_within: Duration::from_secs(300),
@@ -333,8 +337,15 @@ impl DeployInterface for IscsiDeploy {
         calls::METHODS
     }
 
-    fn ramdisk_calls(&self, node: &NodeView, method: &VendorMethod, args: &Json) -> Result<Json> {
-        calls::judge(node, method.name, args)
+    fn ramdisk_calls(
+        &self,
+        node: &NodeView,
+        method: &VendorMethod,
+        args: &Json,
+        peer: Option<IpAddr>,
+    ) -> Result<Json> {
+        let peer = calls::Peer { address: peer, decides: !self.settings.address_from_call };
+        calls::judge(node, method.name, args, peer)
     }
 }
 

@@ -13,8 +13,9 @@ pub(super) const MAGIC: &[u8] = b"QFI\xfb";
 /// Bytes of the file's begin that [`Header::parse`] wants to see.
 pub(super) const HEADER_BYTES: usize = 112;
 
-/// A larger first table than for any disk there is.
-const MAX_L1_BYTES: u64 = 32 << 20;
+/// A larger first table than for any disk there is: enough for 512 TiB in clusters of the usual 64 KiB. It is in memory
+/// twice while it is read.
+const MAX_L1_BYTES: u64 = 8 << 20;
 
 const OFFSET_BITS: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;

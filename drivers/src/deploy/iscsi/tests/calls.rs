@@ -4,7 +4,7 @@ use ferric_machine::State;
 use serde_json::{Value, json};
 
 use crate::DriverError;
-use crate::deploy::iscsi::calls::{BOOTLOADER, DEPLOY, KEY, judge};
+use crate::deploy::iscsi::calls::{BOOTLOADER, DEPLOY, KEY, Peer, judge};
 use crate::interface::{NodeView, RAMDISK_CALLED};
 use crate::testing::json as object;
 
@@ -16,7 +16,35 @@ fn node() -> NodeView {
 }
 
 fn call(node: &NodeView, method: &str, args: Value) -> Result<crate::interface::Json, DriverError> {
-    judge(node, method, &object(args))
+    judge(node, method, &object(args), Peer { address: None, decides: true })
+}
+
+#[test]
+fn a_ramdisk_is_where_it_calls_from() {
+    let from = |peer: &str, says: &str, decides| {
+        let args = object(with(good(), "address", json!(says)));
+        judge(&node(), DEPLOY, &args, Peer { address: Some(peer.parse().unwrap()), decides })
+    };
+    let there = |peer, says, decides| match from(peer, says, decides) {
+        Ok(kept) => kept[RAMDISK_CALLED]["address"] == json!(says.replace("::ffff:", "")),
+        Err(_) => false,
+    };
+    assert!(there("192.0.2.7", "192.0.2.7", true));
+    assert!(there("::ffff:192.0.2.7", "192.0.2.7", true), "the API listens on [::]");
+    assert!(there("192.0.2.7", "::ffff:192.0.2.7", true));
+    assert!(there("2001:db8::7", "2001:db8::7", true));
+    let error = from("192.0.2.7", "192.0.2.8", true).unwrap_err().to_string();
+    for part in ["192.0.2.7", "192.0.2.8", "[iscsi] ramdisk_address_from_call"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(there("192.0.2.7", "192.0.2.8", false), "the operator says so");
+    assert!(there("127.0.0.1", "192.0.2.8", true), "a proxy on this host");
+    assert!(there("::1", "127.0.0.9", true), "a simulated machine");
+    for says in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "fe80::7"] {
+        assert!(from("192.0.2.7", says, false).is_err(), "{says}");
+        assert!(from("192.0.2.7", says, true).is_err(), "{says}");
+    }
+    assert!(from("192.0.2.7", "fe80::7%eth0", false).is_err(), "a scope is ours to choose");
 }
 
 fn good() -> Value {

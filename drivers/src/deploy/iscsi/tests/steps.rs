@@ -110,6 +110,7 @@ async fn stage(instance: Value) -> Stage {
         refuses: false,
     });
     let settings = IscsiDeploySettings {
+        address_from_call: false,
         default_boot_mode: BootMode::Bios,
         boots_locally: true,
         power_off_after_failure: true,
@@ -187,7 +188,7 @@ impl Stage {
         args.insert("key".into(), self.world.node.driver_internal_info[KEY].clone());
         args.insert("address".into(), json!("127.0.0.1"));
         let known = self.iscsi.vendor_methods().iter().find(|known| known.name == method).unwrap();
-        let keep = self.iscsi.ramdisk_calls(&self.world.node, known, &args).unwrap();
+        let keep = self.iscsi.ramdisk_calls(&self.world.node, known, &args, None).unwrap();
         self.keep(keep);
     }
 
