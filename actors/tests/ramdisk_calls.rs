@@ -145,7 +145,7 @@ async fn what_a_ramdisk_says_again_is_no_news() {
     let told = async || {
         let read = move |conn: &mut _| ferric_schema::events::of_node(conn, id, 0, 1000);
         let all = world.directory.store().read(read).await.expect("events");
-        all.iter().filter(|event| event.message.contains("the ramdisk called")).count()
+        all.iter().filter(|event| event.text.contains("the ramdisk called")).count()
     };
     while told().await == 0 {
         assert!(std::time::Instant::now() < deadline, "the call is not in the history");

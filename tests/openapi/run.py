@@ -42,6 +42,9 @@ UNREACHED = {
     r"\S+ GET /v1/nodes/{ident}/vmedia",
     r"\S+ DELETE /v1/nodes/{ident}/vmedia/{device_types}",
     r"\S+ GET /v1/nodes/{ident}/bios/{setting}",
+    # fake hardware has no BMC and no serial line; web/tests/api/health.rs and tests/console.rs have
+    r"\S+ (GET|DELETE) /v1/ferric/nodes/{ident}/(console|sensors|sel|fru)",
+    r"\S+ PUT /v1/ferric/nodes/{ident}/identify",
     # has to name what was attached to the very node
     r"\S+ DELETE /v1/nodes/{ident}/vifs/{vif}",
     # have to tell what a ramdisk knows: its token, its cards; tests/e2e does

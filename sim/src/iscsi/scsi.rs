@@ -81,6 +81,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) lun: u16,
     /// Blocks that cannot be read or written.
     pub(crate) broken: &'a [u64],
+    /// Whether UNMAP does no more than it must, and WRITE SAME is not known.
+    pub(crate) lazy: bool,
 }
 
 /// What was done to the medium.
@@ -150,11 +152,13 @@ impl Unit<'_> {
             0x88 => self.read(u64_at(cdb, 2), u32_at(cdb, 10)),
             0x2A => self.write(u32_at(cdb, 2), u16_at(cdb, 7), data, done),
             0x8A => self.write(u64_at(cdb, 2), u32_at(cdb, 10), data, done),
+            0x41 | 0x93 if self.lazy => Reply::Check(Sense::NO_COMMAND),
             0x41 => self.same(cdb[1], u32_at(cdb, 2), u16_at(cdb, 7), data, done),
             0x93 => self.same(cdb[1], u64_at(cdb, 2), u32_at(cdb, 10), data, done),
             0x42 => self.unmap(data, done),
             0x35 | 0x91 => {
                 done.flushed = true;
+                self.store.sync();
                 Reply::Good(Vec::new())
             }
             _ => Reply::Check(Sense::NO_COMMAND),
@@ -328,7 +332,13 @@ impl Unit<'_> {
             }
             match self.range(at, count, true) {
                 Ok((offset, length)) => {
-                    self.store.zero(offset, length);
+                    if self.lazy {
+                        let block = u64::from(self.block).min(length);
+                        self.store.zero(offset, block);
+                        self.store.zero(offset + length - block, block);
+                    } else {
+                        self.store.zero(offset, length);
+                    }
                     done.zeroed += length;
                 }
                 Err(reply) => return reply,
@@ -343,7 +353,16 @@ mod tests {
     use super::{Done, Reply, Sense, Store, Unit};
 
     fn unit(store: &Store) -> Unit<'_> {
-        Unit { store, block: 512, thin: true, read_only: false, serial: "s", lun: 1, broken: &[] }
+        Unit {
+            store,
+            block: 512,
+            thin: true,
+            read_only: false,
+            serial: "s",
+            lun: 1,
+            broken: &[],
+            lazy: false,
+        }
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(crate) struct Session<'a> {
     shared: &'a Shared,
     agreed: Agreed,
     portal: String,
+    /// How often power had failed when it began.
+    crashes: u64,
     stat_sn: u32,
     exp_cmd_sn: u32,
     max_cmd_sn: u32,
@@ -81,6 +83,7 @@ impl<'a> Session<'a> {
         Self {
             shared,
             portal,
+            crashes: *shared.crashes.lock().expect("no code panics while it holds the count"),
             stat_sn: agreed.stat_sn,
             exp_cmd_sn: agreed.exp_cmd_sn,
             max_cmd_sn: agreed.exp_cmd_sn.wrapping_add(window - 1),
@@ -333,7 +336,12 @@ impl<'a> Session<'a> {
                     serial: options.iqn.rsplit(':').next().unwrap_or_default(),
                     lun: options.lun,
                     broken: &broken,
+                    lazy: self.shared.faults().lazy_unmap,
                 };
+                let crashes = self.shared.crashes.lock().expect("no code panics while it holds the count");
+                if *crashes != self.crashes {
+                    return Ok(Next::Break);
+                }
                 unit.execute(task.command.lun(), &task.cdb, &task.data, &mut done)
             }
         };

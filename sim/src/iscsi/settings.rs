@@ -138,6 +138,8 @@ pub struct TargetFaults {
     pub slow: Duration,
     /// After so many commands it asks to be logged out of, within so many seconds; once.
     pub ask_for_logout: Option<(u64, u16)>,
+    /// UNMAP drops the first and the last block only, as it may, and WRITE SAME is not known.
+    pub lazy_unmap: bool,
     /// This many breaches of what was agreed on.
     pub lies: VecDeque<Lie>,
 }

@@ -41,6 +41,8 @@ struct Inner {
     chunks: BTreeMap<u64, Arc<[u8]>>,
     /// Ranges that were written, zeros too: begin to end. They do not touch each other.
     written: BTreeMap<u64, u64>,
+    /// What the pieces were that are written and not yet synced, where the disk has a cache.
+    cache: Option<BTreeMap<u64, Option<Arc<[u8]>>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -103,6 +105,7 @@ impl Store {
                 whole[from..from + piece.len()].copy_from_slice(piece);
                 whole
             };
+            inner.remember(index);
             if whole.iter().all(|byte| *byte == 0) {
                 inner.chunks.remove(&index);
             } else {
@@ -124,10 +127,35 @@ impl Store {
         self.write(offset, &vec![0; (whole - offset) as usize]);
         self.write(rest, &vec![0; (end - rest) as usize]);
         let mut inner = self.inner();
+        let held: Vec<u64> = inner.chunks.range(first..last).map(|(index, _)| *index).collect();
+        held.into_iter().for_each(|index| inner.remember(index));
         let mut behind = inner.chunks.split_off(&first);
         inner.chunks.append(&mut behind.split_off(&last));
         inner.note(offset, end);
         true
+    }
+
+    /// From now on, what is written is kept only once it is synced.
+    pub fn cache_writes(&self) {
+        self.inner().cache = Some(BTreeMap::new());
+    }
+
+    /// Keeps what was written.
+    pub fn sync(&self) {
+        if let Some(cache) = &mut self.inner().cache {
+            cache.clear();
+        }
+    }
+
+    /// Loses what was written and not synced, if there is a cache.
+    pub fn lose(&self) {
+        let mut inner = self.inner();
+        for (index, old) in inner.cache.as_mut().map(std::mem::take).unwrap_or_default() {
+            match old {
+                Some(old) => inner.chunks.insert(index, old),
+                None => inner.chunks.remove(&index),
+            };
+        }
     }
 
     /// Forgets everything.
@@ -167,6 +195,13 @@ impl Store {
 }
 
 impl Inner {
+    /// A piece is about to change.
+    fn remember(&mut self, index: u64) {
+        if let Some(cache) = &mut self.cache {
+            cache.entry(index).or_insert_with(|| self.chunks.get(&index).cloned());
+        }
+    }
+
     fn note(&mut self, mut begin: u64, mut end: u64) {
         if begin == end {
             return;

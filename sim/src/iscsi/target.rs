@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) received: AtomicU64,
     /// Commands that came in.
     pub(crate) commands: AtomicU64,
+    /// How often power failed. Held while a command is carried out.
+    pub(crate) crashes: Mutex<u64>,
 }
 
 impl Shared {
@@ -128,6 +130,7 @@ impl Target {
             tsih: AtomicU16::new(1),
             received: AtomicU64::new(0),
             commands: AtomicU64::new(0),
+            crashes: Mutex::new(0),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { shared, address, task })
@@ -179,6 +182,15 @@ impl Target {
     pub fn break_connections(&self) {
         let sessions = self.shared.sessions.lock().expect("no code panics while it holds the sessions");
         sessions.values().for_each(|end| end.notify_one());
+    }
+
+    /// Power fails, and is back at once: connections break, and what the disk's cache held is lost
+    /// ([`Store::cache_writes`]).
+    pub fn crash(&self) {
+        let mut crashes = self.shared.crashes.lock().expect("no code panics while it holds the count");
+        *crashes += 1;
+        self.store().lose();
+        self.break_connections();
     }
 
     /// Closes portal and connections.

@@ -9,7 +9,7 @@ use ferric_drivers::protocol::iscsi::{
 };
 use ferric_sim::iscsi::{Chap, Lie, Limits, Redirect, TargetFaults, TargetOptions};
 
-use crate::stage::{DISK, deploy, deserted, hasty, of, options, settings, start, write, written};
+use crate::stage::{DISK, deploy, deserted, hasty, of, options, settings, start, write, write_once, written};
 
 #[tokio::test]
 async fn whatever_a_target_agrees_to_the_image_is_written_as_it_is() {
@@ -71,7 +71,8 @@ async fn a_connection_that_breaks_in_mid_write_is_made_anew_and_little_is_writte
         written(&target, "drops").await;
         let stats = target.stats();
         assert_eq!(stats.logins, times + 1);
-        assert!(stats.written <= (4 << 20) + times * (2 << 20), "{} bytes written", stats.written);
+        // once more after the flush has told that a session was lost, and what was in flight
+        assert!(stats.written <= 2 * (4 << 20) + times * (2 << 20), "{} bytes written", stats.written);
     }
 }
 
@@ -329,4 +330,55 @@ async fn a_session_that_is_dropped_in_mid_write_is_logged_out() {
     writing.abort();
     assert!(writing.await.unwrap_err().is_cancelled());
     deserted(&target, "dropped").await;
+}
+
+#[tokio::test]
+async fn what_a_cache_lost_is_never_said_to_be_durable() {
+    let target = start(options(), TargetFaults::default()).await;
+    target.store().cache_writes();
+    let session = Session::open(&of(&target), &settings()).await.unwrap();
+    session.write_at(0, vec![1; 4096].into()).await.unwrap();
+    session.sync().await.unwrap();
+    session.write_at(4096, vec![2; 4096].into()).await.unwrap();
+    target.crash();
+    session.write_at(8192, vec![3; 4096].into()).await.unwrap();
+    assert_eq!(session.sync().await, Err(IscsiError::Forgotten));
+    assert_eq!(session.read_at(0, 12288).await.unwrap()[4096], 0xA5, "it is gone");
+    session.write_at(4096, vec![2; 4096].into()).await.unwrap();
+    session.sync().await.unwrap();
+    target.crash();
+    let kept = session.read_at(0, 12288).await.unwrap();
+    assert!([0, 4096, 8192].map(|at| kept[at]) == [1, 2, 3]);
+    // and a session that broke with nothing unsynced is nothing to tell of
+    session.sync().await.unwrap();
+    let writing = async { write_once(&session).await };
+    let failing = async {
+        target.until(|stats| stats.written > 3 << 20).await;
+        target.crash();
+    };
+    let (ended, ()) = tokio::join!(writing, failing);
+    assert_eq!(ended, Err(IscsiError::Forgotten));
+    write(&session).await.unwrap();
+    session.logout().await;
+    target.crash();
+    written(&target, "crashed").await;
+}
+
+#[tokio::test]
+async fn holes_are_zero_though_a_unit_does_nothing_on_unmap() {
+    let target = start(options(), TargetFaults { lazy_unmap: true, ..TargetFaults::default() }).await;
+    deploy(&of(&target), &settings()).await.unwrap();
+    written(&target, "lazy").await;
+}
+
+#[tokio::test]
+async fn a_new_session_ends_the_one_that_was_left_behind() {
+    let target = start(options(), TargetFaults::default()).await;
+    let old = Session::open(&of(&target), &settings()).await.unwrap();
+    let new = Session::open(&of(&target), &settings()).await.unwrap();
+    assert_eq!(target.stats().reinstated, 1);
+    drop(old);
+    write(&new).await.unwrap();
+    new.logout().await;
+    written(&target, "the new one").await;
 }

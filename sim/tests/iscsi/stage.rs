@@ -81,7 +81,18 @@ pub(crate) async fn deploy(target: &IscsiTarget, settings: &IscsiSettings) -> Re
     written
 }
 
+/// Writes the image, again if the target may have lost some of it.
 pub(crate) async fn write(session: &Session) -> Result<(), IscsiError> {
+    for _ in 0..10 {
+        match write_once(session).await {
+            Err(IscsiError::Forgotten) => {}
+            ended => return ended,
+        }
+    }
+    Err(IscsiError::Forgotten)
+}
+
+pub(crate) async fn write_once(session: &Session) -> Result<(), IscsiError> {
     let image = Bytes::from(image());
     let mut writer = session.writer(WriteOptions { start: 0, holes: Holes::Zero });
     let mut at = 0;

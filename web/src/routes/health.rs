@@ -48,12 +48,10 @@ fn number(args: &Args, name: &str, usual: u32, least: u32, most: u32) -> Result<
 
 /// A BMC that does not answer is no fault of Ferric's: 504. Ironic's own paths have 500 for it.
 fn told(error: NodeError) -> ApiError {
-    match error {
-        NodeError::Driver(silent @ DriverError::Unreachable { .. }) => {
-            ApiError::refused(StatusCode::GATEWAY_TIMEOUT, silent.to_string())
-        }
-        other => other.into(),
+    if let NodeError::Driver(silent @ DriverError::Unreachable { .. }) = &error {
+        return ApiError::refused(StatusCode::GATEWAY_TIMEOUT, silent.to_string());
     }
+    error.into()
 }
 
 /// `GET …/sensors`: read now, or at most `max_age` seconds ago.

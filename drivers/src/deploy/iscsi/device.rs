@@ -5,6 +5,15 @@ use bytes::Bytes;
 
 use crate::interface::Result;
 
+/// How a [`BlockDevice::sync`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// Everything that was written before is on stable storage.
+    Kept,
+    /// What was written since the last one that kept everything may be gone: it has to be written again.
+    Lost,
+}
+
 /// A disk that is read and written by offset. Offsets and lengths are multiples of [`BlockDevice::block`]. Calls may
 /// overlap; a write is on stable storage only after the [`BlockDevice::sync`] that follows its end.
 #[async_trait]
@@ -21,8 +30,10 @@ pub(crate) trait BlockDevice: Send + Sync {
     async fn write_at(&self, at: u64, data: Bytes) -> Result<()>;
     /// Makes a stretch read as zeros.
     async fn zero(&self, at: u64, len: u64) -> Result<()>;
-    /// Everything that was written before is on stable storage.
-    async fn sync(&self) -> Result<()>;
+    /// What tells this disk from others, as far as it says; it does not change while the machine is up.
+    fn identity(&self) -> String;
+    /// Makes everything that was written before stable, or tells that some of it may be gone.
+    async fn sync(&self) -> Result<Synced>;
     /// Logs out. Nothing is written any more.
     async fn close(&self) -> Result<()>;
 }
@@ -30,6 +41,7 @@ pub(crate) trait BlockDevice: Send + Sync {
 /// A disk in a file.
 #[cfg(test)]
 pub(crate) mod file {
+    use std::collections::VecDeque;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::path::Path;
@@ -51,6 +63,12 @@ pub(crate) mod file {
         pub(crate) log: Mutex<Vec<(u64, u64)>>,
         pub(crate) closed: AtomicBool,
         pub(crate) cheap: bool,
+        pub(crate) name: String,
+        /// What unsynced stretches held before, the oldest first.
+        cache: Mutex<Vec<(u64, Vec<u8>)>>,
+        lost: AtomicBool,
+        /// Power fails, and comes back at once, when so many bytes were written; each once.
+        pub(crate) crashes: Mutex<VecDeque<u64>>,
     }
 
     impl FileDisk {
@@ -75,7 +93,33 @@ pub(crate) mod file {
                 log: Mutex::default(),
                 closed: AtomicBool::new(false),
                 cheap: false,
+                name: String::new(),
+                cache: Mutex::default(),
+                lost: AtomicBool::new(false),
+                crashes: Mutex::default(),
             }
+        }
+
+        /// Remembers what was there, as long as it is in a cache only.
+        fn note(&self, at: u64, len: u64) {
+            let mut old = vec![0; len as usize];
+            self.file.read_exact_at(&mut old, at).unwrap();
+            self.cache.lock().unwrap().push((at, old));
+        }
+
+        /// Loses what was not synced, if it is time to.
+        fn crash_if_due(&self) {
+            let so_far = self.written.load(SeqCst);
+            let mut crashes = self.crashes.lock().unwrap();
+            if crashes.front().is_none_or(|at| so_far < *at) {
+                return;
+            }
+            crashes.pop_front();
+            let mut cache = self.cache.lock().unwrap();
+            for (at, old) in cache.drain(..).rev() {
+                self.file.write_all_at(&old, at).unwrap();
+            }
+            self.lost.store(true, SeqCst);
         }
 
         fn check(&self, at: u64, len: u64) {
@@ -120,12 +164,16 @@ pub(crate) mod file {
                 return Err(broken("the target has gone"));
             }
             self.log.lock().unwrap().push((at, data.len() as u64));
-            self.file.write_all_at(&data, at).map_err(broken)
+            self.note(at, data.len() as u64);
+            self.file.write_all_at(&data, at).map_err(broken)?;
+            self.crash_if_due();
+            Ok(())
         }
 
         async fn zero(&self, at: u64, len: u64) -> Result<()> {
             self.check(at, len);
             self.log.lock().unwrap().push((at, len));
+            self.note(at, len);
             let zeros = vec![0; 1 << 20];
             let mut done = 0;
             while done < len {
@@ -136,9 +184,16 @@ pub(crate) mod file {
             Ok(())
         }
 
-        async fn sync(&self) -> Result<()> {
+        fn identity(&self) -> String {
+            self.name.clone()
+        }
+
+        async fn sync(&self) -> Result<Synced> {
             tokio::task::yield_now().await;
-            Ok(())
+            let mut cache = self.cache.lock().unwrap();
+            let lost = self.lost.swap(false, SeqCst);
+            cache.clear();
+            Ok(if lost { Synced::Lost } else { Synced::Kept })
         }
 
         async fn close(&self) -> Result<()> {

@@ -105,7 +105,8 @@ impl IscsiDeploySettings {
             bmc_within: Duration::from_secs(300),
             most_writes: 16,
             cache,
-            iscsi: IscsiSettings::default(),
+            // a ramdisk has its disk itself: whoever it names elsewhere is not to get the image
+            iscsi: IscsiSettings { redirects_elsewhere: false, ..IscsiSettings::default() },
         }
     }
 }

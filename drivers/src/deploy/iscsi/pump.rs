@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::device::BlockDevice;
+use super::device::{BlockDevice, Synced};
 use super::source::Piece;
 use crate::error::DriverError;
 use crate::interface::Result;
@@ -32,6 +32,9 @@ const WINDOW: u64 = 48 << 20;
 const CHEAP_ZEROS: u64 = 256 << 20;
 const SENT_ZEROS: u64 = 4 << 20;
 
+/// A question to the disk whether it keeps what it has: up to where and at which cost, unless something was lost.
+type Syncing<'a> = BoxFuture<'a, Result<Option<(u64, u64)>>>;
+
 /// Where the pieces go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -43,6 +46,16 @@ pub(super) struct Place {
     pub(super) from: u64,
 }
 
+/// How a [`pump`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// All is on stable storage up to this place, where the pieces ended.
+    All(u64),
+    /// The disk lost what it had not yet kept: it has to be written again from this place of the image on, and so has
+    /// whatever else was written since the disk kept everything.
+    Lost(u64),
+}
+
 /// Writes all pieces and tells `durable` every place of the image up to which everything is on stable storage, the last
 /// of them its end. What `durable` says no to, or the disk, ends it.
 pub(super) async fn pump<'a, F>(
@@ -50,7 +63,7 @@ pub(super) async fn pump<'a, F>(
     mut pieces: mpsc::Receiver<Result<Piece>>,
     place: Place,
     durable: impl Fn(u64) -> F,
-) -> Result<u64>
+) -> Result<Pumped>
 where
     F: Future<Output = Result<()>> + Send + 'a,
 {
@@ -59,22 +72,24 @@ where
     let mut safe_cost = 0;
     let mut last = Instant::now();
     let mut writes: FuturesUnordered<BoxFuture<'a, (u64, Result<()>)>> = FuturesUnordered::new();
-    let mut sync: Option<BoxFuture<'a, Result<(u64, u64)>>> = None;
+    let mut sync: Option<Syncing<'a>> = None;
     let mut rest: Option<Piece> = None;
     let mut ended = false;
     loop {
         let (mark, mark_cost) = state.mark();
         let done = ended && rest.is_none() && writes.is_empty();
         if done && sync.is_none() && safe == mark && state.synced {
-            return Ok(mark);
+            return Ok(Pumped::All(mark));
         }
         let due = mark_cost - safe_cost >= SYNC_AFTER || last.elapsed() >= SYNC_EVERY && mark > safe || done;
         if sync.is_none() && due {
             let told = durable(mark);
             sync = Some(Box::pin(async move {
-                device.sync().await?;
+                if device.sync().await? == Synced::Lost {
+                    return Ok(None);
+                }
                 told.await?;
-                Ok((mark, mark_cost))
+                Ok(Some((mark, mark_cost)))
             }));
         }
         let room = writes.len() < DEPTH && state.cost - safe_cost < WINDOW;
@@ -85,7 +100,14 @@ where
                 state.pending.remove(&at);
             }
             result = async { sync.as_mut().expect("it is asked for only if it is there").await }, if sync.is_some() => {
-                (safe, safe_cost) = result?;
+                let Some(kept) = result? else {
+                    // nothing of it may come after what is written again
+                    while let Some((_, result)) = writes.next().await {
+                        result?;
+                    }
+                    return Ok(Pumped::Lost(safe));
+                };
+                (safe, safe_cost) = kept;
                 state.synced = true;
                 (sync, last) = (None, Instant::now());
             }

@@ -281,15 +281,19 @@ async fn complete_mbr(device: &dyn BlockDevice, canvas: &mut Canvas) -> Result<S
             return Ok(*span);
         }
     }
-    let free = there.iter().position(Option::is_none);
-    let free = free.ok_or_else(|| refused("all four primary partitions of the image's MBR are in use"))?;
     let end = device.capacity().min(u64::from(u32::MAX) * 512);
     let at = end.checked_sub(CONFIG_MIB * MIB).ok_or_else(no_room)? / MIB * MIB;
+    let span = Span { at, len: CONFIG_MIB * MIB };
+    // of an earlier attempt whose file system was lost
+    if there.contains(&Some(span)) {
+        return Ok(span);
+    }
+    let free = there.iter().position(Option::is_none);
+    let free = free.ok_or_else(|| refused("all four primary partitions of the image's MBR are in use"))?;
     let used = there.iter().flatten().map(|span| span.at.saturating_add(span.len)).max().unwrap_or(MIB);
     if at < used.max(MIB) {
         return Err(no_room());
     }
-    let span = Span { at, len: CONFIG_MIB * MIB };
     set_mbr_entry(&mut mbr, free, false, 0x0c, span, 512);
     canvas.set(0, &mbr).map_err(|error| refused(error.to_string()))?;
     Ok(span)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::device::BlockDevice;
+use super::device::{BlockDevice, Synced};
 use crate::error::DriverError;
 use crate::interface::Result;
 use crate::protocol::iscsi::{IscsiError, IscsiSettings, IscsiTarget, Session};
@@ -66,15 +66,15 @@ impl Disk {
 
 /// A deployment has no place for a secret.
 fn told(error: IscsiError, target: &IscsiTarget) -> DriverError {
-    match error {
-        IscsiError::Credentials(_) if target.chap.is_none() => DriverError::Refused {
+    if matches!(error, IscsiError::Credentials(_)) && target.chap.is_none() {
+        return DriverError::Refused {
             what: target.to_string(),
             command: "the login".to_owned(),
-            reason: "it wants CHAP: export the disk without CHAP: deploy ramdisks are exported without one"
+            reason: "it wants CHAP; export the disk without: a deployment has no place for a secret"
                 .to_owned(),
-        },
-        other => other.of(target),
+        };
     }
+    error.of(target)
 }
 
 #[async_trait]
@@ -89,7 +89,7 @@ impl BlockDevice for Disk {
 
     fn zeroes_cheaply(&self) -> bool {
         let limits = &self.0.disk().limits;
-        limits.unmap || limits.write_same_unmap || limits.max_write_same > 0
+        limits.write_same_unmap || limits.max_write_same > 0
     }
 
     async fn read_at(&self, at: u64, len: usize) -> Result<Bytes> {
@@ -104,8 +104,17 @@ impl BlockDevice for Disk {
         self.0.zero_at(at, len).await.map_err(|error| self.told(error))
     }
 
-    async fn sync(&self) -> Result<()> {
-        self.0.sync().await.map_err(|error| self.told(error))
+    fn identity(&self) -> String {
+        let disk = self.0.disk();
+        format!("{} {}", disk.name, disk.serial.as_deref().unwrap_or_default())
+    }
+
+    async fn sync(&self) -> Result<Synced> {
+        match self.0.sync().await {
+            Ok(()) => Ok(Synced::Kept),
+            Err(IscsiError::Forgotten) => Ok(Synced::Lost),
+            Err(error) => Err(self.told(error)),
+        }
     }
 
     async fn close(&self) -> Result<()> {

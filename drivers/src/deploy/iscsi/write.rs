@@ -4,21 +4,31 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::device::BlockDevice;
+use super::device::{BlockDevice, Synced};
 use super::drive::ConfigDrive;
 use super::format;
 use super::layout::{Layout, MIB, Role, Span, Wanted};
 use super::probe;
-use super::pump::{Place, pump};
+use super::pump::{Place, Pumped, pump};
 use super::seed::Seed;
-use super::source::ImageFile;
+use super::source::{ImageFile, Piece};
 use super::table;
 use crate::error::DriverError;
 use crate::interface::{Asks, Progress, Progressed, Result};
+
+/// So often in a row may a target lose what it had not yet kept.
+const LOSSES: u32 = 8;
+
+/// Places of the image that are compared with the disk before a write goes on.
+const LOOKS: u64 = 16;
+
+/// Bytes that are compared of a hole.
+const HOLE_LOOK: u64 = 64 << 10;
 
 /// What is to be on the disk in the end.
 pub(super) struct Job {
@@ -86,7 +96,16 @@ pub(super) async fn write(
             ),
         });
     }
-    let mut state = match known(checkpoint, job, layout.as_ref(), device) {
+    let state = match known(checkpoint, job, layout.as_ref(), device) {
+        // disks of one make may all give the same serial number, or none
+        Some(state) if holds(device, job, root.at, state.at).await? => Some(state),
+        Some(_) => {
+            tracing::warn!("the disk does not hold what was written to it: the write begins anew");
+            None
+        }
+        None => None,
+    };
+    let mut state = match state {
         Some(state) => state,
         None => Checkpoint {
             image: job.image.identity.clone(),
@@ -96,24 +115,41 @@ pub(super) async fn write(
         },
     };
     let total = job.image.size;
+    let mut losses = Losses::default();
     if state.at.is_none() {
         // the seed is kept before it is used: what is made twice is made the same
         tell(asks, "partitioning", 0, total, &state).await?;
-        match (&layout, &job.wanted) {
-            (Some(layout), Some(wanted)) => prepare(device, job, layout, wanted, &state.seed).await?,
-            (Some(_), None) | (None, Some(_) | None) => clear_end(device, total).await?,
+        loop {
+            let done = match (&layout, &job.wanted) {
+                (Some(layout), Some(wanted)) => prepare(device, job, layout, wanted, &state.seed).await?,
+                (Some(_), None) | (None, Some(_) | None) => clear_end(device, total).await?,
+            };
+            if done == Synced::Kept && device.sync().await? == Synced::Kept {
+                break;
+            }
+            losses.bear()?;
         }
-        device.sync().await?;
         state.at = Some(0);
         tell(asks, "writing image", 0, total, &state).await?;
     }
-    let from = state.at.unwrap_or(0).min(total);
-    let place = Place { base: root.at, room: root.len, from };
     let durable = |at: u64| {
         let state = Checkpoint { at: Some(at), ..state.clone() };
         async move { tell(asks, "writing image", at, total, &state).await }
     };
-    let end = pump(device, job.image.pieces(from), place, durable).await?;
+    let mut from = state.at.unwrap_or(0).min(total);
+    let end = loop {
+        let place = Place { base: root.at, room: root.len, from };
+        match pump(device, job.image.pieces(from), place, durable).await? {
+            Pumped::All(end) => break end,
+            Pumped::Lost(safe) => {
+                if safe > from {
+                    losses = Losses::default();
+                }
+                losses.bear()?;
+                from = safe;
+            }
+        }
+    };
     if end != total {
         return Err(DriverError::Image {
             image: "of the instance".into(),
@@ -122,25 +158,100 @@ pub(super) async fn write(
     }
     state.at = Some(total);
     tell(asks, "finishing", total, total, &state).await?;
-    let mut written = Written::default();
-    match &layout {
-        Some(layout) => {
-            written.root_uuid = probe::file_system_uuid(device, root).await?;
-            if let Some(esp) = layout.find(Role::Esp) {
-                written.esp_uuid = probe::file_system_uuid(device, esp.span).await?;
-            }
+    loop {
+        let written = complete(device, job, layout.as_ref(), root, &state.seed).await?;
+        if let Some(written) = written
+            && device.sync().await? == Synced::Kept
+        {
+            return Ok(written);
         }
-        None => {
-            let span = table::complete(device, job.drive.is_some(), &state.seed).await?;
-            if let (Some(span), Some(drive)) = (span, &job.drive) {
-                put_drive(device, span, drive).await?;
+        losses.bear()?;
+    }
+}
+
+/// How often in a row the target lost what it had not yet kept.
+#[derive(Default)]
+struct Losses(u32);
+
+impl Losses {
+    /// One more. What is done again then comes to the same, however often it is done.
+    fn bear(&mut self) -> Result<()> {
+        tracing::warn!("the target was away and may have lost data: it is written again");
+        self.0 += 1;
+        if self.0 < LOSSES {
+            return Ok(());
+        }
+        Err(DriverError::Refused {
+            what: "the machine's disk".into(),
+            command: "keeping what was written".into(),
+            reason: format!(
+                "the target was lost {LOSSES} times before it had kept anything: see that the ramdisk and the network \
+                 are well, and deploy again"
+            ),
+        })
+    }
+}
+
+/// What comes after the image, and a look at what came of it; `None` if it was lost.
+async fn complete(
+    device: &dyn BlockDevice,
+    job: &Job,
+    layout: Option<&Layout>,
+    root: Span,
+    seed: &Seed,
+) -> Result<Option<Written>> {
+    let mut written = Written::default();
+    if let Some(layout) = layout {
+        written.root_uuid = probe::file_system_uuid(device, root).await?;
+        if let Some(esp) = layout.find(Role::Esp) {
+            written.esp_uuid = probe::file_system_uuid(device, esp.span).await?;
+        }
+        return Ok(Some(written));
+    }
+    let span = table::complete(device, job.drive.is_some(), seed).await?;
+    if let (Some(span), Some(drive)) = (span, &job.drive)
+        && put_drive(device, span, drive).await? == Synced::Lost
+    {
+        return Ok(None);
+    }
+    written.disk_id = Some(probe::disk_identifier(device).await?);
+    written.esp_uuid = probe::esp_uuid(device).await?;
+    Ok(Some(written))
+}
+
+/// Whether the disk holds what the image has below the place `at`: looked at in some places, the last data among them.
+async fn holds(device: &dyn BlockDevice, job: &Job, base: u64, at: Option<u64>) -> Result<bool> {
+    let until = at.unwrap_or(0).min(job.image.size);
+    let step = (until / LOOKS).next_multiple_of(MIB).max(MIB);
+    let mut looks: Vec<u64> = (0..until).step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect();
+    looks.push((until.saturating_sub(1)) / MIB * MIB);
+    // of a whole disk, what comes last writes the begin again
+    looks.retain(|look| *look > 0 || job.wanted.is_some() || until < job.image.size);
+    let block = device.block();
+    for look in looks {
+        let mut pieces = job.image.pieces(look);
+        while let Some(piece) = pieces.recv().await {
+            let (from, expected) = match piece? {
+                Piece::Data { at, bytes } => (at, bytes),
+                // some of it, and on to the data behind it
+                Piece::Hole { at, len } => {
+                    (at, Bytes::from(vec![0; usize::try_from(len.min(HOLE_LOOK)).expect("64 KiB")]))
+                }
+            };
+            let len = (expected.len() as u64).min(until.saturating_sub(from)) / block * block;
+            let len = usize::try_from(len).expect("at most a MiB");
+            if len == 0 {
+                break;
             }
-            written.disk_id = Some(probe::disk_identifier(device).await?);
-            written.esp_uuid = probe::esp_uuid(device).await?;
+            if device.read_at(base + from, len).await? != expected[..len] {
+                return Ok(false);
+            }
+            if expected.iter().any(|byte| *byte != 0) {
+                break;
+            }
         }
     }
-    device.sync().await?;
-    Ok(written)
+    Ok(true)
 }
 
 fn known(
@@ -159,7 +270,7 @@ fn known(
 
 fn digest(layout: Option<&Layout>, device: &dyn BlockDevice) -> String {
     let layout = serde_json::to_string(&layout).expect("plain data");
-    let text = format!("{layout}\n{}\n{}", device.capacity(), device.block());
+    let text = format!("{layout}\n{}\n{}\n{}", device.capacity(), device.block(), device.identity());
     Sha256::digest(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -176,7 +287,7 @@ async fn prepare(
     layout: &Layout,
     wanted: &Wanted,
     seed: &Seed,
-) -> Result<()> {
+) -> Result<Synced> {
     table::write(device, layout, wanted.preserve_ephemeral, seed).await?;
     for part in &layout.parts {
         match part.role {
@@ -190,29 +301,40 @@ async fn prepare(
             }
             Role::Swap => format::swap(device, part.span, "swap1", seed).await?,
             Role::ConfigDrive => {
-                if let Some(drive) = &job.drive {
-                    put_drive(device, part.span, drive).await?;
+                if let Some(drive) = &job.drive
+                    && put_drive(device, part.span, drive).await? == Synced::Lost
+                {
+                    return Ok(Synced::Lost);
                 }
             }
             Role::Root => {}
         }
     }
-    Ok(())
+    Ok(Synced::Kept)
 }
 
 /// The second copy of an older GPT, or the metadata of an older RAID, would outlive a smaller image at the disk's end.
-async fn clear_end(device: &dyn BlockDevice, image: u64) -> Result<()> {
+async fn clear_end(device: &dyn BlockDevice, image: u64) -> Result<Synced> {
     let block = device.block();
     let image = image.next_multiple_of(block);
     let from = (device.capacity().saturating_sub(MIB) / block * block).max(image);
-    if from < device.capacity() { device.zero(from, device.capacity() - from).await } else { Ok(()) }
+    if from < device.capacity() {
+        device.zero(from, device.capacity() - from).await?;
+    }
+    Ok(Synced::Kept)
 }
 
-async fn put_drive(device: &dyn BlockDevice, span: Span, drive: &ConfigDrive) -> Result<()> {
+/// `Lost`: so may be what was written before it.
+async fn put_drive(device: &dyn BlockDevice, span: Span, drive: &ConfigDrive) -> Result<Synced> {
     let pieces: mpsc::Receiver<_> = drive.pieces();
     let place = Place { base: span.at, room: span.len, from: 0 };
     let put = pump(device, pieces, place, |_| async { Ok(()) }).await;
-    let Err(DriverError::Image { reason, .. }) = put else { return put.map(|_| ()) };
+    let reason = match put {
+        Ok(Pumped::All(_)) => return Ok(Synced::Kept),
+        Ok(Pumped::Lost(_)) => return Ok(Synced::Lost),
+        Err(DriverError::Image { reason, .. }) => reason,
+        Err(other) => return Err(other),
+    };
     Err(DriverError::Invalid {
         section: "instance_info",
         key: "configdrive".into(),

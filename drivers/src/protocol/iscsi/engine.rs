@@ -12,7 +12,7 @@ use super::pdu::{
     ScsiResponse, TaskRequest, TaskResponse, Window, async_event, logout_reason, reject_reason,
     task_function, task_response,
 };
-use super::scsi::{Command, Sense, Transfer, status};
+use super::scsi::{Command, Sense, Transfer, key, status};
 
 /// Answers to pings that may wait for the socket; a target that asks for more is not answered but left.
 const MAX_CONTROL: usize = 256;
@@ -41,11 +41,20 @@ pub enum Outcome {
     Terminated,
 }
 
+impl Outcome {
+    /// Whether the unit says that it was switched on or reset: its cache may have been lost.
+    pub(super) fn is_reset(&self) -> bool {
+        matches!(self, Self::Check(sense) if sense.key == key::UNIT_ATTENTION && sense.asc.0 == 0x29)
+    }
+}
+
 /// What else a PDU told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing beyond the window and the ends of commands.
+    /// Nothing beyond the window.
     Nothing,
+    /// A command has come further, or to its end.
+    Progress,
     /// Our ping came back.
     Pong,
     /// The target wants us gone within so many seconds; no further command is started.
@@ -353,8 +362,9 @@ impl Core {
             (0, code) => Outcome::Status(code),
             (failure, _) => Outcome::TargetFailure(failure),
         };
+        let known = self.tasks.contains_key(&response.itt);
         self.end(response.itt, outcome, response.underflow && response.residual > 0);
-        Ok(Event::Nothing)
+        Ok(if known { Event::Progress } else { Event::Nothing })
     }
 
     fn data_in(&mut self, header: &DataIn, data: &[u8]) -> Result<Event, Broken> {
@@ -384,7 +394,7 @@ impl Core {
         if let Some(code) = header.status {
             self.end(header.itt, Outcome::Status(code), false);
         }
-        Ok(Event::Nothing)
+        Ok(Event::Progress)
     }
 
     fn r2t(&mut self, r2t: &R2t) -> Result<Event, Broken> {
@@ -422,7 +432,7 @@ impl Core {
             end,
             data_sn: 0,
         });
-        Ok(Event::Nothing)
+        Ok(Event::Progress)
     }
 
     fn nop_in(&mut self, nop: &NopIn) -> Result<Event, Broken> {
@@ -452,7 +462,7 @@ impl Core {
         match response.response {
             task_response::COMPLETE | task_response::NO_TASK => {
                 self.end(tag, Outcome::Aborted, false);
-                Ok(Event::Nothing)
+                Ok(Event::Progress)
             }
             _ => Err(Broken("the target refuses to abort a command")),
         }
@@ -495,7 +505,7 @@ impl Core {
             }
             _ => return Err(Broken("the target rejects what belongs to no command")),
         }
-        Ok(Event::Nothing)
+        Ok(Event::Progress)
     }
 
     /// Ends the command `tag`. A status of GOOD is completed with what moved.

@@ -121,7 +121,7 @@ fn a_target_that_lies_about_writes_is_left() {
         assert_eq!(command(&drain(&mut core)[0]).itt, 1);
         let mut found = core.receive(first);
         if let Some(second) = second {
-            assert_eq!(found, Ok(Event::Nothing));
+            assert_eq!(found, Ok(Event::Progress));
             found = core.receive(second);
         }
         assert!(found.unwrap_err().0.contains(words), "{words}");
@@ -396,4 +396,16 @@ proptest! {
         ends.dedup();
         prop_assert_eq!(ends.len(), count);
     }
+}
+
+#[test]
+fn signs_of_life_are_no_progress_of_a_command() {
+    let mut core = core(limits());
+    write(&mut core, 7, 20000);
+    assert_eq!(command(&drain(&mut core)[0]).itt, 1);
+    assert_eq!(
+        core.receive(Pdu::bare(NopIn { itt: NO_TAG, ttt: NO_TAG, ..NopIn::default() })),
+        Ok(Event::Nothing)
+    );
+    assert_eq!(core.receive(r2t(1, 0, 4096, 512)), Ok(Event::Progress));
 }

@@ -111,6 +111,11 @@ pub enum IscsiError {
         /// Why.
         reason: String,
     },
+    /// The session was made anew, or the disk was reset, before all writes were flushed.
+    #[error(
+        "the target lost the session before all was flushed: what was written since the last flush is to be written again"
+    )]
+    Forgotten,
     /// What was to be written could not be had.
     #[error("{0}")]
     Source(String),
@@ -137,7 +142,8 @@ impl IscsiError {
             | Self::Lost(_)
             | Self::Silent { .. }
             | Self::Busy(_)
-            | Self::Unavailable { .. } => true,
+            | Self::Unavailable { .. }
+            | Self::Forgotten => true,
             Self::Refused { .. }
             | Self::Credentials(_)
             | Self::Redirected(_)
@@ -169,6 +175,7 @@ impl IscsiError {
             | Self::Silent { .. }
             | Self::Busy(_)
             | Self::Unavailable { .. }
+            | Self::Forgotten
             | Self::Refused { .. }
             | Self::Redirected(_)
             | Self::Protocol(_)

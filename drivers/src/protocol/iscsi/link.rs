@@ -219,8 +219,8 @@ impl Runner {
             };
             self.pinged = None;
             match self.core.receive(pdu).map_err(|broken| IscsiError::Protocol(broken.to_string()))? {
-                Event::Nothing => self.progress = self.heard,
-                Event::Pong => {}
+                Event::Progress => self.progress = self.heard,
+                Event::Nothing | Event::Pong => {}
                 Event::LogoutAsked(seconds) => {
                     let within = Duration::from_secs(u64::from(seconds).clamp(1, 10));
                     self.leave_by.get_or_insert(Instant::now() + within);

@@ -15,8 +15,9 @@
 //! session.capacity()                     // Capacity { blocks, block_bytes }, .bytes()
 //! session.read_at(offset, length).await? // Bytes; any offset and length within the disk
 //! session.write_at(offset, bytes).await? // parts of blocks are read, merged and written
-//! session.zero_at(offset, length).await? // reads back as zeroes; unmapped where the target can
-//! session.sync().await?                  // SYNCHRONIZE CACHE of the whole disk: all that returned before is durable
+//! session.zero_at(offset, length).await? // reads back as zeroes; unmapped by WRITE SAME where it can
+//! session.sync().await?                  // SYNCHRONIZE CACHE of the whole disk: all that returned before is durable,
+//!                                        // or Forgotten: what was not synced has to be written again
 //!
 //! let mut writer = session.writer(WriteOptions { start: 0, holes: Holes::Zero }); // or Holes::Skip: disk is zero
 //! let progress = writer.progress();      // watch::Receiver<u64>: all below this offset is acknowledged

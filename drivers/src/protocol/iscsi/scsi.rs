@@ -215,8 +215,9 @@ impl Capacity {
 
     fn sound(blocks: u64, block_bytes: u32, thin: bool, unmapped_reads_zero: bool) -> Option<Self> {
         let possible = block_bytes.is_power_of_two() && (512..=65536).contains(&block_bytes);
-        blocks.checked_mul(block_bytes.into())?;
-        possible.then_some(Self { blocks, block_bytes, thin, unmapped_reads_zero })
+        // offsets are added to: no disk comes near the end of the numbers
+        let small = blocks.checked_mul(block_bytes.into())? <= 1 << 63;
+        (possible && small).then_some(Self { blocks, block_bytes, thin, unmapped_reads_zero })
     }
 }
 
@@ -451,6 +452,10 @@ mod tests {
         assert_eq!(Capacity::parse_16(&[0xFF; 32]), None, "too many blocks");
         assert_eq!(Capacity::parse_16(&answer[..11]), None, "cut");
         assert_eq!(Capacity::parse_10(&[0, 0, 0, 9, 0, 0, 16, 0]).unwrap().bytes(), 40960);
+        // 2^63 bytes may be; a block more may not
+        let sized = |last: u64| [&last.to_be_bytes()[..], &[0, 0, 2, 0, 0, 0, 0]].concat();
+        assert!(Capacity::parse_16(&sized((1 << 54) - 1)).is_some());
+        assert!(Capacity::parse_16(&sized(1 << 54)).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A remote disk that outlives its connections.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, OnceLock};
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use super::link::Link;
 use super::login::LoginConfig;
 use super::pdu::Lun;
 use super::reaction::{Reaction, reaction};
-use super::scsi::{self, BlockLimits, Capacity, Command, Inquiry};
+use super::scsi::{self, BlockLimits, Capacity, Command, Inquiry, Transfer};
 use super::settings::{IscsiSettings, IscsiTarget};
-use super::wire::{isid, random};
+use super::wire::{isid_of, random};
 use super::writer::{WriteOptions, Writer};
 
 /// Commands that one call has at the target at a time.
@@ -63,7 +63,26 @@ pub(super) struct Inner {
     disk: OnceLock<Disk>,
     success: StdMutex<Instant>,
     sync: AtomicU8,
+    /// Raised by each connection, and by each word of a reset: what a cache held before may be gone.
+    epoch: AtomicU64,
+    unsynced: StdMutex<Unsynced>,
+    /// One flush at a time.
+    flushing: Mutex<()>,
     pub(super) zeroing: AtomicU8,
+}
+
+/// The oldest epochs of what was written and is not yet on the medium.
+#[derive(Default)]
+struct Unsynced {
+    /// Of what was there when the flush under way began.
+    before: Option<u64>,
+    /// Of what came since.
+    since: Option<u64>,
+}
+
+/// The older of two epochs.
+fn older(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
 }
 
 impl std::fmt::Debug for Session {
@@ -82,7 +101,7 @@ impl Session {
         let config = LoginConfig {
             initiator: settings.initiator.clone(),
             target: Some(target.iqn.clone()),
-            isid: isid(),
+            isid: isid_of(&settings.initiator, target),
             chap: target.chap.clone(),
             challenge: random(),
             offer: settings.offer,
@@ -95,6 +114,9 @@ impl Session {
             disk: OnceLock::new(),
             success: StdMutex::new(Instant::now()),
             sync: AtomicU8::new(SYNC_16),
+            epoch: AtomicU64::new(0),
+            unsynced: StdMutex::default(),
+            flushing: Mutex::new(()),
             zeroing: AtomicU8::new(0),
         }));
         session.link(Instant::now()).await?;
@@ -191,8 +213,29 @@ impl Session {
     }
 
     /// What returned before this was called is on the medium when it returns.
-    /// Errors: the disk's; the connection's when patience is at its end.
+    /// Errors: [`IscsiError::Forgotten`] when the session was made anew, or the disk was reset, since the oldest write
+    /// that no flush has covered: all of those may be gone, and are to be written again; the disk's; the connection's
+    /// when patience is at its end.
     pub async fn sync(&self) -> Result<(), IscsiError> {
+        let _turn = self.0.flushing.lock().await;
+        {
+            let mut unsynced = self.unsynced();
+            unsynced.before = older(unsynced.before, unsynced.since.take());
+        }
+        self.flush().await?;
+        // looked at after the flush: nothing that ended before it may have been lost before it
+        let now = self.0.epoch.load(Ordering::SeqCst);
+        match self.unsynced().before.take() {
+            Some(oldest) if oldest < now => Err(IscsiError::Forgotten),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn unsynced(&self) -> std::sync::MutexGuard<'_, Unsynced> {
+        self.0.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn flush(&self) -> Result<(), IscsiError> {
         loop {
             let how = self.0.sync.load(Ordering::Relaxed);
             let command = match how {
@@ -293,8 +336,15 @@ impl Session {
         let mut pauses = Pauses::new(&self.0.settings);
         loop {
             let link = self.link(began).await?;
+            let epoch = self.0.epoch.load(Ordering::SeqCst);
             let error = match self.on_link(&link, &command, within, began).await {
-                Ok(data) => return Ok(data),
+                Ok(data) => {
+                    if matches!(command.transfer, Transfer::Write(_)) {
+                        let mut unsynced = self.unsynced();
+                        unsynced.since = older(unsynced.since, Some(epoch));
+                    }
+                    return Ok(data);
+                }
                 Err(error @ (IscsiError::Lost(_) | IscsiError::Silent { .. })) => error,
                 Err(error) => return Err(error),
             };
@@ -316,6 +366,9 @@ impl Session {
         let mut attentions = 0;
         loop {
             let outcome = link.run(Lun::new(self.0.target.lun), command.clone(), within).await?;
+            if outcome.is_reset() {
+                self.0.epoch.fetch_add(1, Ordering::SeqCst);
+            }
             match reaction(command, outcome) {
                 Reaction::Done(data) => {
                     *self.success() = Instant::now();
@@ -408,6 +461,7 @@ impl Session {
             let bytes = found.capacity.bytes();
             return Err(IscsiError::OtherDisk(format!("{}, {bytes} bytes", found.name)));
         }
+        self.0.epoch.fetch_add(1, Ordering::SeqCst);
         Ok(link)
     }
 

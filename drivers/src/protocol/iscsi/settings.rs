@@ -50,6 +50,8 @@ pub struct IscsiSettings {
     pub transfer_bytes: u32,
     /// How much a [`super::Writer`] has in flight at most, in bytes.
     pub in_flight_bytes: u32,
+    /// Whether a target may send us to another host, and not only to another port.
+    pub redirects_elsewhere: bool,
     /// For the TCP connection.
     pub connect_timeout: Duration,
     /// For each answer while logging in.
@@ -80,6 +82,7 @@ impl Default for IscsiSettings {
             queue_depth: 16,
             transfer_bytes: 1024 * 1024,
             in_flight_bytes: 16 * 1024 * 1024,
+            redirects_elsewhere: true,
             connect_timeout: Duration::from_secs(10),
             login_timeout: Duration::from_secs(15),
             command_timeout: Duration::from_secs(30),

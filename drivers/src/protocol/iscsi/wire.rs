@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::error::IscsiError;
 use super::login::{Established, Login, LoginConfig, Moved, Step};
 use super::pdu::{Decoder, Digests, Pdu};
-use super::settings::{IscsiSettings, portal};
+use super::settings::{IscsiSettings, IscsiTarget, portal};
 
 /// How often a target may send us elsewhere.
 const MAX_REDIRECTS: usize = 4;
@@ -100,6 +101,12 @@ impl Wire {
             config.challenge = random();
             match wire.log_in(config, settings.login_timeout).await? {
                 Ok(established) => return Ok((wire, established)),
+                Err(moved) if !settings.redirects_elsewhere && moved.host != host => {
+                    return Err(IscsiError::Protocol(format!(
+                        "the target sends us to {}, which is not the host that exports the disk",
+                        portal(&moved.host, moved.port)
+                    )));
+                }
                 Err(moved) => {
                     tracing::info!(to = %portal(&moved.host, moved.port), permanent = moved.permanent, "redirected");
                     (host, port) = (moved.host, moved.port);
@@ -125,5 +132,14 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 pub(super) fn isid() -> [u8; 6] {
     let mut isid: [u8; 6] = random();
     isid[0] = 0x80;
+    isid
+}
+
+/// The session number of this initiator at this target: always the same, so that a login ends a session that was left
+/// behind, with all commands that it still has there (RFC 7143 §6.3.5).
+pub(super) fn isid_of(initiator: &str, target: &IscsiTarget) -> [u8; 6] {
+    let digest = Sha256::digest(format!("{initiator}\n{}\n{}", target.iqn, target.lun));
+    let mut isid = [0x80; 6];
+    isid[1..].copy_from_slice(&digest[..5]);
     isid
 }

@@ -10,15 +10,13 @@ use super::error::IscsiError;
 use super::scsi::Command;
 use super::session::Session;
 
-/// How long a WRITE SAME or UNMAP may be, in bytes, whatever the unit says: so that it ends in time.
+/// How long a WRITE SAME may be, in bytes, whatever the unit says: so that it ends in time.
 const LONGEST: u64 = 64 * 1024 * 1024;
 /// Shorter holes are written.
 const SHORTEST: u64 = 64 * 1024;
 
 /// WRITE SAME was refused (0: nothing was refused so far).
 const WITHOUT_WRITE_SAME: u8 = 1;
-/// UNMAP was refused too, or left data behind.
-const WRITE: u8 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -26,8 +24,6 @@ enum Way {
     WriteSame {
         unmap: bool,
     },
-    /// A hint: what is dropped reads as zeroes; whether it was dropped is looked at.
-    Unmap,
     Write,
 }
 
@@ -56,35 +52,29 @@ impl Session {
     fn way(&self, length: u64) -> Way {
         let disk = self.disk();
         let refused = self.inner().zeroing.load(Ordering::Relaxed);
-        if length < SHORTEST || refused >= WRITE {
+        if length < SHORTEST || refused >= WITHOUT_WRITE_SAME {
             return Way::Write;
         }
-        let zero_when_unmapped = disk.capacity.unmapped_reads_zero || disk.limits.unmapped_reads_zero;
-        if refused < WITHOUT_WRITE_SAME {
-            if disk.capacity.thin && disk.limits.write_same_unmap {
-                return Way::WriteSame { unmap: true };
-            }
-            // units that do not say how much WRITE SAME takes often do it block by block
-            if disk.limits.max_write_same > 0 {
-                return Way::WriteSame { unmap: false };
-            }
+        if disk.capacity.thin && disk.limits.write_same_unmap {
+            return Way::WriteSame { unmap: true };
         }
-        if disk.capacity.thin && disk.limits.unmap && zero_when_unmapped && disk.limits.max_unmap > 0 {
-            return Way::Unmap;
+        // units that do not say how much WRITE SAME takes often do it block by block
+        if disk.limits.max_write_same > 0 {
+            return Way::WriteSame { unmap: false };
         }
+        // never UNMAP alone: a unit may leave any part of it undone, and say that it went well
         Way::Write
     }
 
     async fn zero_blocks(&self, mut from: u64, to: u64) -> Result<(), IscsiError> {
         while from < to {
-            let until = to.min(from + LONGEST);
+            let until = to.min(from.saturating_add(LONGEST));
             from = match self.way(until - from) {
                 Way::Write => {
                     self.write_zeroes(from, until).await?;
                     until
                 }
                 Way::WriteSame { unmap } => self.write_same(from, until, unmap).await?,
-                Way::Unmap => self.unmap(from, until).await?,
             };
         }
         Ok(())
@@ -118,47 +108,6 @@ impl Session {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// The offset up to which it was done. Only whole units of unmapping are dropped, the rest is written.
-    async fn unmap(&self, from: u64, to: u64) -> Result<u64, IscsiError> {
-        let limits = self.disk().limits;
-        let block = u64::from(self.capacity().block_bytes);
-        let unit = u64::from(limits.unmap_granularity.max(1)) * block;
-        let shift = u64::from(limits.unmap_alignment) * block % unit;
-        let aligned = |at: u64| (at + unit - shift).next_multiple_of(unit) - unit + shift;
-        let first = aligned(from);
-        let last = to - (to + unit - shift) % unit;
-        if first >= last {
-            self.write_zeroes(from, to).await?;
-            return Ok(to);
-        }
-        self.write_zeroes(from, first).await?;
-        let length = (last - first).min(u64::from(limits.max_unmap).saturating_mul(block));
-        let length = length - length % unit;
-        if length == 0 {
-            self.write_zeroes(first, to).await?;
-            return Ok(to);
-        }
-        let count = u32::try_from(length / block).expect("at most 64 MiB");
-        match self.execute(Command::unmap(first / block, count), self.inner().settings.flush_timeout).await {
-            Ok(_) => {}
-            Err(IscsiError::Illegal { .. }) => {
-                self.inner().zeroing.fetch_max(WRITE, Ordering::Relaxed);
-                return Ok(first);
-            }
-            Err(error) => return Err(error),
-        }
-        let end = first + length;
-        // UNMAP is a hint: a unit that keeps data is not asked again
-        for at in [first, end - block] {
-            let kept = self.read_at(at, usize::try_from(block).expect("a block")).await?;
-            if kept.iter().any(|byte| *byte != 0) {
-                self.inner().zeroing.fetch_max(WRITE, Ordering::Relaxed);
-                return Ok(first);
-            }
-        }
-        Ok(end)
     }
 }
 

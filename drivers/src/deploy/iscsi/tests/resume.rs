@@ -67,3 +67,60 @@ async fn a_checkpoint_of_another_image_or_disk_is_not_gone_on_from() {
         assert!(bench.read(0, 9 * MIB) == std::fs::read(&other).unwrap(), "{foreign}");
     }
 }
+
+#[tokio::test]
+async fn what_a_target_loses_before_it_is_synced_is_written_again() {
+    const SIZE: u64 = 160 * MIB;
+    let bench = Bench::new();
+    let image = bench.noise("image", SIZE);
+    let disk = bench.disk(SIZE + 8 * MIB);
+    *disk.crashes.lock().unwrap() = [40 * MIB, 150 * MIB].into();
+    bench.write(&disk, &bench.job(&image, None, false)).await;
+    assert!(disk.crashes.lock().unwrap().is_empty(), "power has failed twice");
+    assert!(bench.read(0, SIZE) == std::fs::read(&image).unwrap(), "the disk is the image");
+    let written = disk.written.load(SeqCst);
+    assert!(written < SIZE + 2 * 64 * MIB, "{written} bytes were written");
+}
+
+#[tokio::test]
+async fn partitions_that_a_target_loses_are_made_again() {
+    let bench = Bench::new();
+    let image = bench.noise("image", 4 * MIB);
+    // no ephemeral partition: mke2fs writes down when it ran
+    let wanted = Wanted { root_mib: 8, swap_mib: 4, ephemeral_mib: 0, ..wanted(BootMode::Uefi, false) };
+    let disk = bench.disk(120 * MIB);
+    let journal = Journal::default();
+    write::write(&disk, &bench.job(&image, Some(wanted.clone()), true), None, &journal).await.unwrap();
+    let (all, seed) = (bench.read(0, 120 * MIB), journal.0.lock().unwrap()[0].checkpoint.clone().unwrap());
+    for crash in [1, 100_000, 600_000, 2_000_000] {
+        std::fs::remove_file(bench.path("disk")).unwrap();
+        let disk = bench.disk(120 * MIB);
+        *disk.crashes.lock().unwrap() = [crash].into();
+        let job = bench.job(&image, Some(wanted.clone()), true);
+        write::write(&disk, &job, Some(&seed), &Journal::default()).await.unwrap();
+        assert!(disk.crashes.lock().unwrap().is_empty(), "power has failed");
+        let again = bench.read(0, 120 * MIB);
+        assert!(again == all, "lost after {crash} bytes: another disk");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_not_gone_on_with_on_another_disk() {
+    const SIZE: u64 = 64 * MIB;
+    let bench = Bench::new();
+    let image = bench.noise("image", SIZE);
+    for name in ["another", ""] {
+        let mut disk = bench.disk(SIZE + 8 * MIB);
+        disk.breaks_at = Some(50 * MIB);
+        let journal = Journal::default();
+        write::write(&disk, &bench.job(&image, None, false), None, &journal).await.unwrap_err();
+        let told = journal.last().unwrap();
+        // of the same size; it tells its name, or no disk has one
+        std::fs::remove_file(bench.path("disk")).unwrap();
+        let mut disk = bench.disk(SIZE + 8 * MIB);
+        disk.name = name.to_owned();
+        write::write(&disk, &bench.job(&image, None, false), Some(&told), &journal).await.unwrap();
+        assert!(bench.read(0, SIZE) == std::fs::read(&image).unwrap(), "the disk is the image");
+        std::fs::remove_file(bench.path("disk")).unwrap();
+    }
+}

@@ -15,7 +15,7 @@ use super::*;
 use crate::DriverError;
 use crate::deploy::direct::{DirectDeploy, DirectSettings};
 use crate::deploy::iscsi::calls::{BOOTLOADER, DEPLOY, KEY};
-use crate::deploy::iscsi::device::BlockDevice;
+use crate::deploy::iscsi::device::{BlockDevice, Synced};
 use crate::deploy::iscsi::target::{Connect, Target};
 use crate::deploy::iscsi::{CacheSettings, IscsiDeploy, IscsiDeploySettings};
 use crate::interface::{
@@ -76,7 +76,11 @@ impl BlockDevice for Watched {
         self.0.zero(at, len).await
     }
 
-    async fn sync(&self) -> Result<()> {
+    fn identity(&self) -> String {
+        self.0.identity()
+    }
+
+    async fn sync(&self) -> Result<Synced> {
         self.0.sync().await
     }
 
@@ -188,7 +192,8 @@ impl Stage {
         args.insert("key".into(), self.world.node.driver_internal_info[KEY].clone());
         args.insert("address".into(), json!("127.0.0.1"));
         let known = self.iscsi.vendor_methods().iter().find(|known| known.name == method).unwrap();
-        let keep = self.iscsi.ramdisk_calls(&self.world.node, known, &args, None).unwrap();
+        let keep =
+            self.iscsi.ramdisk_calls(&self.world.node, known, &args, Some([127, 0, 0, 1].into())).unwrap();
         self.keep(keep);
     }
 
