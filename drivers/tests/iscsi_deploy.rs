@@ -200,7 +200,7 @@ async fn a_write_that_is_killed_in_the_middle_ends_with_the_same_disk_and_nobody
         unreachable!()
     };
     let call = iscsi.vendor_methods().iter().find(|method| method.name == "pass_deploy_info").unwrap();
-    let kept = iscsi.ramdisk_calls(&node, call, &args, None).unwrap();
+    let kept = iscsi.ramdisk_calls(&node, call, &args, Some((*tgt.address.ip()).into())).unwrap();
     keep(&mut node, kept);
 
     drop(content);
