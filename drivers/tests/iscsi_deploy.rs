@@ -233,6 +233,8 @@ async fn a_write_that_is_killed_in_the_middle_ends_with_the_same_disk_and_nobody
     let (disk, content) = (std::fs::read(tgt.disk()).unwrap(), std::fs::read(&image).unwrap());
     assert!(disk[..SIZE] == content[..], "the disk is the image");
     assert!(disk[SIZE + 7 * MIB..].iter().all(|byte| *byte == 0), "no older table at its end");
+    let counted = ferric_drivers::metrics::METRICS.iscsi_bytes.get();
+    assert!(counted >= SIZE as u64, "{counted} bytes are told at /metrics");
     let most = most.load(Ordering::SeqCst);
     println!("memory of the write: {} KiB", most >> 10);
     assert!(most < 32 << 20, "{most} bytes of memory");

@@ -19,6 +19,7 @@ use super::scsi::{self, BlockLimits, Capacity, Command, Inquiry, Transfer};
 use super::settings::{IscsiSettings, IscsiTarget};
 use super::wire::{isid_of, random};
 use super::writer::{WriteOptions, Writer};
+use crate::metrics::METRICS;
 
 /// Commands that one call has at the target at a time.
 const PIPELINE: usize = 8;
@@ -327,7 +328,9 @@ impl Session {
             })
             .buffer_unordered(PIPELINE)
             .try_for_each(|_| std::future::ready(Ok(())))
-            .await
+            .await?;
+        METRICS.iscsi_bytes.inc_by(end - offset);
+        Ok(())
     }
 
     /// Runs a command on whatever connection there is, again on the next if one breaks.

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 
 use super::error::IscsiError;
 use super::session::Session;
-use crate::metrics::METRICS;
 
 /// Shorter chunks are put together before they are sent, in bytes.
 const SHORT: usize = 256 * 1024;
@@ -87,7 +86,6 @@ impl Tracker {
         let acknowledged = self.acknowledged();
         self.progress.send_if_modified(|mark| {
             let before = std::mem::replace(mark, acknowledged);
-            METRICS.iscsi_bytes.inc_by(acknowledged.saturating_sub(before));
             before != acknowledged
         });
     }
