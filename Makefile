@@ -9,13 +9,14 @@
 # make fuzz      coverage-guided fuzzing of what strangers send us, each target for FUZZ_SECONDS (300); TARGETS=ipmi for one.
 #                make test runs the same bodies on the same seeds for a moment (sim/tests/fuzz)
 # make openapi   schemathesis against /openapi.json, with the newest microversion and with 1.1
+# make perf      the table of docs/performance.md, measured beside a real Ironic, nginx and dnsmasq; ROWS=api,wave for some of it
 # make bench     the measurements of benches/
 # Each installs what it lacks (apt, PyPI, cargo).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: fuzz openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
+.PHONY: perf fuzz openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
 
 LOGS := target/make
 
@@ -88,6 +89,14 @@ openapi:
 
 bench:
 	cargo bench --workspace --locked
+
+ROWS ?= api,deploys,fleet,wave,events,boot
+perf:
+	scripts/apt.sh $(TOOLS) wrk nginx-light
+	cargo build --release --locked --bins
+	cargo build --release --locked -p ferric-web --example bare
+	cargo build --release --locked -p ferric-drivers --examples
+	benches/perf/run.py --docs --rows $(ROWS)
 
 tools:
 	scripts/apt.sh $(TOOLS)
