@@ -148,6 +148,16 @@ impl Chance {
         chance
     }
 
+    /// The stream that is at this state.
+    pub(crate) fn at(state: u64) -> Self {
+        Self(state)
+    }
+
+    /// Where the stream is.
+    pub(crate) fn state(&self) -> u64 {
+        self.0
+    }
+
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

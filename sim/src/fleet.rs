@@ -14,6 +14,7 @@ use crate::bmc::{self, BmcConfig, BmcFleet};
 use crate::chassis::Behind;
 use crate::faults::{Chance, Faults};
 use crate::firmware::BootSource;
+use crate::redfish;
 use crate::server::{self, Routes};
 use crate::world::{Machine, Ramdisk, World};
 
@@ -43,6 +44,9 @@ pub struct FleetOptions {
     pub own_addresses: bool,
     /// What all of them run when they boot from the network.
     pub ramdisk: Ramdisk,
+    /// The BMCs speak Redfish too, on this TCP port of their addresses, and the fleet is enrolled with it; 0 takes a free
+    /// port.
+    pub redfish_port: Option<u16>,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -61,6 +65,7 @@ impl Default for FleetOptions {
             disk_bytes: 64 << 30,
             own_addresses: false,
             ramdisk: Ramdisk::Agent,
+            redfish_port: None,
             faults: Faults::default(),
         }
     }
@@ -184,6 +189,16 @@ impl Fleet {
             machine.own_base.set(base).expect("a new machine has no callback base");
             servers.push(tokio::spawn(server::serve(listener, routes.clone())));
         }
+        if let Some(port) = options.redfish_port {
+            let address = SocketAddr::from((options.bmc_address, port));
+            let bind = |source| FleetError::Bind { address, what: "the simulated Redfish services", source };
+            let listener = redfish::bind(port).map_err(bind)?;
+            let port = listener.local_addr().map_err(bind)?.port();
+            for machine in &machines {
+                machine.redfish_port.set(port).expect("a new machine has no Redfish service");
+            }
+            servers.push(tokio::spawn(redfish::serve(listener, Arc::new(redfish::Service::new(&machines)))));
+        }
         Ok(Self { world, machines, routes, base, servers, bmcs: Some(bmcs) })
     }
 
@@ -254,15 +269,30 @@ impl Drop for Fleet {
 
 /// The body of `POST /v1/nodes` for a machine.
 pub fn node_body(machine: &Machine) -> Value {
+    let (driver, info) = match machine.redfish_address() {
+        None => (
+            "ipmi",
+            json!({
+                "ipmi_address": machine.bmc_address().ip().to_string(),
+                "ipmi_port": machine.bmc_address().port(),
+                "ipmi_username": BMC_USER,
+                "ipmi_password": BMC_PASSWORD,
+            }),
+        ),
+        Some(address) => (
+            "redfish",
+            json!({
+                "redfish_address": format!("http://{address}"),
+                "redfish_system_id": "/redfish/v1/Systems/1",
+                "redfish_username": BMC_USER,
+                "redfish_password": BMC_PASSWORD,
+            }),
+        ),
+    };
     json!({
         "name": machine.name,
-        "driver": "ipmi",
-        "driver_info": {
-            "ipmi_address": machine.bmc_address().ip().to_string(),
-            "ipmi_port": machine.bmc_address().port(),
-            "ipmi_username": BMC_USER,
-            "ipmi_password": BMC_PASSWORD,
-        },
+        "driver": driver,
+        "driver_info": info,
         "properties": { "cpu_arch": "x86_64", "cpus": 16, "memory_mb": 65536, "local_gb": 64 },
         "resource_class": "simulated",
     })

@@ -12,6 +12,7 @@ mod firmware;
 mod fleet;
 mod inventory;
 pub mod iscsi;
+mod redfish;
 mod server;
 mod world;
 

@@ -101,6 +101,8 @@ pub struct Machine {
     /// The MAC address of its only port, lower case with colons.
     pub mac: String,
     pub(crate) bmc: OnceLock<SocketAddr>,
+    /// TCP port of its BMC's Redfish service, when it has one.
+    pub(crate) redfish_port: OnceLock<u16>,
     /// Base of its agent's callback URL, when it listens on an address of its own.
     pub(crate) own_base: OnceLock<String>,
     pub(crate) faults: MachineFaults,
@@ -157,6 +159,7 @@ impl Machine {
             name,
             mac,
             bmc: OnceLock::new(),
+            redfish_port: OnceLock::new(),
             own_base: OnceLock::new(),
             faults,
             world,
@@ -199,6 +202,16 @@ impl Machine {
     /// Where its BMC listens.
     pub fn bmc_address(&self) -> SocketAddr {
         *self.bmc.get().expect("Fleet::start gives every machine its BMC before it hands it out")
+    }
+
+    /// Where its BMC speaks Redfish, if it does.
+    pub fn redfish_address(&self) -> Option<SocketAddr> {
+        self.redfish_port.get().map(|port| SocketAddr::new(self.bmc_address().ip(), *port))
+    }
+
+    /// Whether its BMC hears and never answers.
+    pub(crate) fn bmc_is_silent(&self) -> bool {
+        self.faults.silent_bmc
     }
 
     pub(crate) fn boot_flags(&self) -> BootFlags {

@@ -133,6 +133,10 @@ pub(super) struct BmcCore {
     pub(super) sol: Sol,
     /// Who sent the datagram that is being answered.
     pub(super) from: SocketAddr,
+    /// Where it is.
+    pub(super) at: SocketAddr,
+    /// It says the contrary of how the power is.
+    pub(super) wrong_power: bool,
     pending: VecDeque<Pending>,
     pub(super) challenges: VecDeque<Challenge>,
     pub(super) sessions: HashMap<u32, Live>,
@@ -165,6 +169,8 @@ impl BmcCore {
                 sol
             },
             from: SocketAddr::from(([0, 0, 0, 0], 0)),
+            at: SocketAddr::from(([0, 0, 0, 0], 0)),
+            wrong_power: false,
             config,
             chassis,
             pending: VecDeque::new(),
@@ -480,7 +486,7 @@ impl BmcCore {
             (APP, 0x37 | 0x38 | 0x54) => self.outside(request).unwrap_or_else(|| failed(INVALID_COMMAND)),
             (CHASSIS, GET_CHASSIS_STATUS) => {
                 let power = self.mood.power(&self.config.personality, now, self.chassis.power());
-                done(&[u8::from(power), 0, self.health.misc(), 0])
+                done(&[u8::from(power != self.wrong_power), 0, self.health.misc(), 0])
             }
             (CHASSIS, CHASSIS_CONTROL | CHASSIS_IDENTIFY | SET_BOOT_OPTIONS) if level < OPERATOR => {
                 failed(NO_PRIVILEGE)

@@ -84,7 +84,7 @@ impl Health {
             parts: 0,
             seed,
             serial: seed % 100_000_000,
-            begun: Instant::now(),
+            begun: super::now(),
             forced: HashMap::new(),
             unknown: BTreeSet::new(),
         }
@@ -121,8 +121,8 @@ impl Health {
         self.light = match data {
             [_, force, ..] if force & 1 == 1 => Light::On,
             [0, ..] => Light::Off,
-            [seconds, ..] => Light::Until(Instant::now() + Duration::from_secs(u64::from(*seconds))),
-            [] => Light::Until(Instant::now() + Duration::from_secs(15)),
+            [seconds, ..] => Light::Until(super::now() + Duration::from_secs(u64::from(*seconds))),
+            [] => Light::Until(super::now() + Duration::from_secs(15)),
         };
     }
 
@@ -130,7 +130,7 @@ impl Health {
     pub(super) fn misc(&self) -> u8 {
         let light = match self.light {
             Light::Off => 0,
-            Light::Until(end) => u8::from(Instant::now() < end),
+            Light::Until(end) => u8::from(super::now() < end),
             Light::On => 2,
         };
         0x40 | light << 4

@@ -123,6 +123,11 @@ impl Sol {
         self.phantom || self.active.is_some()
     }
 
+    /// Whether there may be something to say that nobody asked for.
+    pub(super) fn may_speak(&self) -> bool {
+        self.active.is_some() || !self.farewell.is_empty()
+    }
+
     /// The session that has the line.
     pub(super) fn owner(&self) -> Option<u32> {
         self.active.as_ref().map(|active| active.owner)
