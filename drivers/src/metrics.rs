@@ -271,6 +271,20 @@ impl Snapshot {
         self.0.register(name, sentence(help), family);
     }
 
+    /// Counters of one name that somebody else keeps, each with its labels; `name` without `_total`.
+    pub fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>,
+    ) {
+        let family = Family::<Vec<(&'static str, String)>, Counter<f64, AtomicU64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.0.register(name, sentence(help), family);
+    }
+
     /// A gauge without labels.
     pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
         let gauge = Gauge::<f64, AtomicU64>::default();

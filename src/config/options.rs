@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::table::sections;
 use super::value::{
     AddPorts, AuthStrategy, CollectLogs, ConnectionUrl, DefaultBootMode, DhcpMode, Durability, KeepPorts,
-    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, SimRamdisk, StepPriorities,
+    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, SimBmc, SimRamdisk, StepPriorities,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -39,6 +39,18 @@ sections! {
         project_admin_can_manage_own_nodes: bool = true;
         /// Threads that serve the API; 0 is one per CPU.
         api_workers: u16 = 0;
+        /// Reads of single things that are done at once. Above this, and the next three, requests wait a moment and are then answered 503 with Retry-After; heartbeats, look-ups, changes of power and aborts are not.
+        max_concurrent_reads: u32 = 256;
+        /// Lists that are made at once.
+        max_concurrent_lists: u32 = 16;
+        /// Changes that are written at once.
+        max_concurrent_writes: u32 = 256;
+        /// Requests at once whose answers take a BMC, such as sensors and the boot device.
+        max_concurrent_bmc_requests: u32 = 256;
+        /// Requests of each of these four kinds that may wait.
+        max_waiting_requests: u32 = 4096;
+        /// Seconds that one waits at most; a tenth of it once there has been a queue for so long. 0 refuses what finds no place at once.
+        max_request_wait: Duration = secs(2);
         /// Seconds between heartbeats of a ramdisk at the most.
         ramdisk_heartbeat_timeout: Duration = secs(300);
         /// Steps, interface.step each, that nobody may ask for when cleaning.
@@ -517,5 +529,9 @@ sections! {
         /// agent: a ramdisk with an agent. bash: one of the time before agents, for ferric sim with --boot-from and the deploy
         /// interface iscsi.
         ramdisk: SimRamdisk = SimRamdisk::Agent;
+        /// redfish: the BMCs speak Redfish too, over HTTP, and the fleet is enrolled with it.
+        bmc_protocol: SimBmc = SimBmc::Ipmi;
+        /// TCP port of the BMCs' Redfish services; 0 takes a free one.
+        redfish_port: u16 = 8000;
     }
 }

@@ -451,6 +451,14 @@ pub(super) fn web(config: &Config) -> Result<WebSettings, WireError> {
             0 => cpus,
             some => usize::from(some),
         },
+        limits: ferric_web::Limits {
+            reads: config.api.max_concurrent_reads,
+            lists: config.api.max_concurrent_lists,
+            writes: config.api.max_concurrent_writes,
+            bmc: config.api.max_concurrent_bmc_requests,
+            waiting: config.api.max_waiting_requests,
+            max_wait: config.api.max_request_wait,
+        },
         ..WebSettings::default()
     })
 }

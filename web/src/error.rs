@@ -103,6 +103,11 @@ impl ApiError {
         }
     }
 
+    /// 503 in shape A, to be tried again after so many seconds.
+    pub(crate) fn overloaded(text: String, seconds: u32) -> ApiError {
+        ApiError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text, retry_after: Some(seconds) }
+    }
+
     /// 500 in shape A; the cause goes to the log, not to the client.
     pub(crate) fn internal(text: &'static str) -> ApiError {
         Self::refused(StatusCode::INTERNAL_SERVER_ERROR, text)

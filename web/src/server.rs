@@ -11,6 +11,7 @@ use ferric_actors::Directory;
 use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Auth;
+use crate::overload::{Guard, Limits, Overload};
 use crate::rescue::PasswordHash;
 use crate::routes;
 use crate::tls::Tls;
@@ -64,6 +65,8 @@ pub struct WebSettings {
     pub conductor_timeout: Duration,
     /// Threads that serve requests.
     pub workers: usize,
+    /// How many requests are worked on at once.
+    pub limits: Limits,
     /// How long requests under way may take once the server is asked to stop; whole seconds count.
     pub shutdown: Duration,
 }
@@ -93,6 +96,7 @@ impl Default for WebSettings {
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,
+            limits: Limits::default(),
             shutdown: Duration::from_secs(5),
         }
     }
@@ -116,6 +120,8 @@ pub struct WebState {
     pub(crate) streams: Arc<Semaphore>,
     /// Changes or closes when streams without an end are to end.
     pub(crate) stop: watch::Receiver<()>,
+    /// How much is under way, and whether there is room for more.
+    pub(crate) overload: Arc<Overload>,
 }
 
 impl WebState {
@@ -124,7 +130,8 @@ impl WebState {
     pub fn new(directory: Directory, settings: WebSettings) -> (WebState, Streams) {
         let (end, stop) = watch::channel(());
         let streams = Arc::new(Semaphore::new(settings.event_streams));
-        (WebState { directory, settings, streams, stop }, Streams { _end: end })
+        let overload = Overload::new(settings.limits);
+        (WebState { directory, settings, streams, stop, overload }, Streams { _end: end })
     }
 }
 
@@ -185,9 +192,14 @@ where
     let grace = settings.shutdown.as_secs().max(1);
     let tls = settings.tls.as_ref().map(Tls::server_config);
     let (state, streams) = WebState::new(directory, settings);
+    let guard = Guard::new(Arc::clone(&state.overload), state.settings.max_version());
     let state = Data::new(state);
     let server = HttpServer::new(move || {
-        App::new().app_data(state.clone()).configure(extra.clone()).configure(routes::configure)
+        App::new()
+            .wrap(guard.clone())
+            .app_data(state.clone())
+            .configure(extra.clone())
+            .configure(routes::configure)
     });
     let server = server.workers(workers).disable_signals().shutdown_timeout(grace);
     let bound = match tls {

@@ -9,6 +9,7 @@ use ferric_actors::{Directory, Health};
 use ferric_schema::nodes;
 
 use crate::error::{ApiError, Result};
+use crate::overload::{ClassCounts, Counts};
 use crate::routes::at::exactly;
 use crate::routes::read;
 use crate::server::WebState;
@@ -32,6 +33,7 @@ async fn text(state: Data<WebState>) -> Result<HttpResponse> {
     // a fleet has many sensors, and a worker has others to serve
     let text = actix_web::web::block(move || {
         conductor(&mut now, &state.directory);
+        admission(&mut now, &state.overload.counts());
         sensors(&mut now, &state.directory);
         process(&mut now);
         now.text()
@@ -78,6 +80,55 @@ fn conductor(now: &mut Snapshot, directory: &Directory) {
         "ferric_database_commit_seconds",
         "Time that the writer spent on transactions, committed or lost.",
         writer.busy.as_secs_f64(),
+    );
+}
+
+/// What came to the API, and what of it was refused because there was too much.
+#[allow(clippy::cast_precision_loss)] // of counters beyond 2^53
+fn admission(now: &mut Snapshot, counts: &Counts) {
+    let class = |one: &ClassCounts| vec![("class", one.class.as_str().to_owned())];
+    let all = &counts.classes;
+    now.counters(
+        "ferric_api_admitted",
+        "Requests that were given a place, by class.",
+        all.iter().map(|one| (class(one), one.admitted as f64)),
+    );
+    now.counters(
+        "ferric_api_refused",
+        "Requests that were answered 503 because there was no place, by class and reason.",
+        all.iter().flat_map(|one| {
+            one.refused.iter().map(move |(why, times)| {
+                (
+                    vec![("class", one.class.as_str().to_owned()), ("reason", why.as_str().to_owned())],
+                    *times as f64,
+                )
+            })
+        }),
+    );
+    now.counters(
+        "ferric_api_wait_seconds",
+        "Time that requests waited for a place which they got, by class.",
+        all.iter().map(|one| (class(one), one.waited.as_secs_f64())),
+    );
+    now.gauges(
+        "ferric_api_waiting",
+        "Requests that wait for a place, by class.",
+        all.iter().map(|one| (class(one), one.waiting as f64)),
+    );
+    now.gauges(
+        "ferric_api_working",
+        "Requests that have a place, by class.",
+        all.iter().map(|one| (class(one), one.working as f64)),
+    );
+    now.gauge(
+        "ferric_api_unsent_bytes",
+        "Bytes of large answers that their clients have not taken yet.",
+        counts.answers as f64,
+    );
+    now.gauge(
+        "ferric_api_lag_seconds",
+        "How late a thread of the API came last to what was ready.",
+        counts.lag.as_secs_f64(),
     );
 }
 

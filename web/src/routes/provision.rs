@@ -17,6 +17,7 @@ use crate::gates::{
     CONFIGDRIVE, CONFIGDRIVE_OBJECT, CONFIGDRIVE_VENDOR_DATA, DISABLE_RAMDISK, RAW_DELETE, RUNBOOK,
 };
 use crate::nearest::did_you_mean;
+use crate::overload::Class;
 use crate::policy::{Rule, Target};
 use crate::query::strict_bool;
 use crate::rescue;
@@ -37,6 +38,12 @@ pub(super) async fn provision(
 ) -> Result<HttpResponse> {
     let version = context.version;
     let mut body = Arguments::read(&request, body, &context)?.all();
+    // what ends work gets through whatever else is asked for; what begins some is a change among others
+    let ends_work = matches!(body.get("target").and_then(Value::as_str), Some("abort" | "deleted"));
+    let _place = match ends_work {
+        true => None,
+        false => Some(state.overload.place(Class::Write, request.peer_addr().map(|addr| addr.ip())).await?),
+    };
     if let Some(drive @ (Value::Bool(_) | Value::Number(_) | Value::Array(_))) = body.get("configdrive") {
         return Err(no_configdrive(drive));
     }
