@@ -11,7 +11,7 @@ use ferric_sim::{BootSource, Faults, Fleet, FleetError, FleetOptions, Ramdisk};
 
 use crate::Failure;
 use crate::cli::SimArgs;
-use crate::config::value::SimRamdisk;
+use crate::config::value::{SimBmc, SimRamdisk};
 use crate::config::{Config, Loaded};
 
 /// Runs the fleet until SIGINT or SIGTERM.
@@ -106,6 +106,10 @@ pub(crate) fn fleet_options(
         ramdisk: match of.ramdisk {
             SimRamdisk::Agent => Ramdisk::Agent,
             SimRamdisk::Bash => Ramdisk::Bash,
+        },
+        redfish_port: match of.bmc_protocol {
+            SimBmc::Ipmi => None,
+            SimBmc::Redfish => Some(of.redfish_port),
         },
         faults: faults.map(|path| read_faults(path, nodes)).transpose()?.unwrap_or_default(),
         ..FleetOptions::default()

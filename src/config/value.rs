@@ -402,6 +402,16 @@ choice! {
 }
 
 choice! {
+    /// What simulated BMCs speak.
+    SimBmc {
+        /// IPMI.
+        Ipmi = "ipmi",
+        /// IPMI and Redfish.
+        Redfish = "redfish",
+    }
+}
+
+choice! {
     /// What the DHCP server does.
     DhcpMode {
         /// Nothing.
