@@ -6,6 +6,7 @@
 
 pub mod allocations;
 pub mod bios;
+pub mod changes;
 pub mod chassis;
 mod commit;
 pub mod conductors;

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 use crate::{
+    changes::Changes,
     conn::{Backend, Conn},
     error::StoreError,
     migrate,
@@ -119,7 +120,7 @@ impl Store {
         }
         let (backend, writer) = match &first {
             Conn::Sqlite(_) => {
-                (Backend::Sqlite, Some(Arc::new(Writer::new(first, target.clone(), opts.clone()))))
+                (Backend::Sqlite, Some(Arc::new(Writer::new(first, target.clone(), opts.clone())?)))
             }
             Conn::Pg(_) => (Backend::Postgres, None),
         };
@@ -137,6 +138,25 @@ impl Store {
     #[must_use]
     pub fn writer_stats(&self) -> Option<WriterStats> {
         self.inner.writer.as_ref().map(|w| w.stats())
+    }
+
+    /// The counters of what changed, per node: what tells whether an answer that was kept is still true. `None` on
+    /// PostgreSQL, where other processes write.
+    #[must_use]
+    pub fn changes(&self) -> Option<&Arc<Changes>> {
+        self.inner.writer.as_ref().map(|w| w.changes())
+    }
+
+    /// To be called when a kept answer is used: now and then it has a thread look whether another process wrote into
+    /// the SQLite file (see [`LOOK_EVERY`](crate::changes::LOOK_EVERY)), without waiting for it.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn look(&self) {
+        if let Some(writer) = self.inner.writer.as_ref().filter(|w| w.changes().due()) {
+            let writer = Arc::clone(writer);
+            tokio::task::spawn_blocking(move || writer.look());
+        }
     }
 
     /// Runs queries on a pooled connection, off the async threads. On SQLite the connection refuses to write.

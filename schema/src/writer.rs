@@ -22,6 +22,7 @@ use diesel::{
 use tokio::sync::oneshot;
 
 use crate::{
+    changes::{self, Changes},
     conn::Conn,
     error::StoreError,
     pool::{self, Role, Target},
@@ -51,6 +52,7 @@ pub struct WriterStats {
 pub(crate) struct Writer {
     target: Target,
     opts: StoreOptions,
+    changes: Arc<Changes>,
     queue: Mutex<Queue>,
     /// The leader's; `None` after a failure that left the connection in doubt.
     conn: Mutex<Option<Conn>>,
@@ -110,10 +112,15 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Writer {
-    pub(crate) fn new(conn: Conn, target: Target, opts: StoreOptions) -> Writer {
-        Writer {
+    /// # Errors
+    /// The database's, while it is told to count changes.
+    pub(crate) fn new(mut conn: Conn, target: Target, opts: StoreOptions) -> Result<Writer, StoreError> {
+        let changes = Arc::new(Changes::new());
+        changes::watch(&mut conn, &changes)?;
+        Ok(Writer {
             target,
             opts,
+            changes,
             queue: Mutex::default(),
             conn: Mutex::new(Some(conn)),
             commits: AtomicU64::new(0),
@@ -121,6 +128,20 @@ impl Writer {
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
+    /// Looks whether another process wrote into the file. Not while the leader is at work: it looks itself.
+    pub(crate) fn look(&self) {
+        let Ok(mut held) = self.conn.try_lock() else { return };
+        if let Some(conn) = held.as_mut()
+            && let Err(e) = self.changes.notice(conn)
+        {
+            tracing::debug!(error = %e, "whether another process writes into the database could not be found out");
         }
     }
 
@@ -184,13 +205,18 @@ impl Writer {
     fn batch(&self, mut jobs: VecDeque<Box<dyn Job>>) -> VecDeque<Box<dyn Job>> {
         let mut held = lock(&self.conn);
         if held.is_none() {
-            match pool::connect(&self.target, &self.opts, Role::Writer) {
+            let opened = pool::connect(&self.target, &self.opts, Role::Writer).and_then(|mut conn| {
+                changes::watch(&mut conn, &self.changes)?;
+                Ok(conn)
+            });
+            match opened {
                 Ok(conn) => *held = Some(conn),
                 Err(e) => return self.fail(jobs, &e),
             }
         }
         let conn = held.as_mut().expect("opened just above");
-        if let Err(e) = begin(conn) {
+        let _settled = Settled(&self.changes);
+        if let Err(e) = begin(conn).and_then(|()| self.changes.notice(conn)) {
             *held = None;
             return self.fail(jobs, &e);
         }
@@ -217,6 +243,7 @@ impl Writer {
         };
         match end {
             Ok(()) => {
+                self.changes.settle();
                 drop(held);
                 self.commits.fetch_add(1, Relaxed);
                 self.jobs.fetch_add(done.len() as u64, Relaxed);
@@ -227,6 +254,7 @@ impl Writer {
             Err(e) => {
                 // closing the connection rolls back whatever is still open
                 *held = None;
+                self.changes.settle();
                 drop(held);
                 self.lost.fetch_add(1, Relaxed);
                 tracing::warn!(error = %e, jobs = done.len(), "a database transaction was lost");
@@ -245,6 +273,15 @@ impl Writer {
             job.answer(Some(e.clone()));
         }
         VecDeque::new()
+    }
+}
+
+/// Lets the counters rest even where a job's value panics while it is dropped.
+struct Settled<'a>(&'a Changes);
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        self.0.settle();
     }
 }
 
