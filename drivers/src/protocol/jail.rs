@@ -1,6 +1,6 @@
 //! Opening files for strangers: never outside the root, whatever the name and whatever the links.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -23,13 +23,13 @@ impl Jail {
         Ok(Jail { root: root_file })
     }
 
-    /// Opens a regular file below the root. Leading slashes mean the root. The kernel resolves the name
+    /// Opens a regular file below the root, and tells what it is. Leading slashes mean the root. The kernel resolves the name
     /// (`RESOLVE_BENEATH`), so that neither `..` nor a symbolic link leaves, not even one that is being
     /// changed meanwhile.
     ///
     /// Errors: `NotFound`, also for folders and devices; `PermissionDenied` for an attempt to leave.
     #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
-    pub(crate) fn open(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn open(&self, name: &str) -> io::Result<(File, Metadata)> {
         let relative = relative(name).ok_or(io::ErrorKind::PermissionDenied)?;
         // O_NONBLOCK: opening a pipe must not wait for a writer
         let how = OpenHow::new()
@@ -40,7 +40,8 @@ impl Jail {
             other => io::Error::from(other),
         })?;
         let file = File::from(opened);
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+        let about = file.metadata()?;
+        if about.is_file() { Ok((file, about)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 }
 

@@ -7,3 +7,4 @@ pub mod ipmi;
 pub mod iscsi;
 mod jail;
 pub mod tftp;
+mod threads;

@@ -1,5 +1,7 @@
 //! The HTTP server that boot ROMs and ramdisks read files from: GET and HEAD, ranges, validators (RFC 9110).
 
+mod answer;
+mod head;
 mod range;
 mod server;
 

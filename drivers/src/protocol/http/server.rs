@@ -1,45 +1,45 @@
-//! Connections, requests, and files streamed from the disk.
+//! Connections: threads that accept from one socket, read heads, and let the kernel send files (`sendfile`).
 
-use std::convert::Infallible;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::TryStreamExt;
-use http_body_util::{BodyExt, Empty, StreamBody, combinators::BoxBody};
-use hyper::body::{Frame, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use nix::errno::Errno;
+use nix::sys::sendfile::sendfile;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::io::ReaderStream;
+use tokio::task::JoinSet;
 
-use super::range::{Wanted, wanted};
+use super::answer::{Answer, Part, answer, plain};
+use super::head::{Parsed, parse};
 use crate::DriverError;
 use crate::metrics::{BootProtocol, METRICS};
 use crate::protocol::jail::Jail;
+use crate::protocol::threads::{self, Threads};
 
-/// Read from the disk and sent at once.
-const CHUNK: usize = 256 * 1024;
+/// What one client gets before the next one's turn.
+const CHUNK: u64 = 512 * 1024;
+/// A file up to this goes out in one packet train with its head: a copy costs less than a second system call.
+const SMALL: u64 = 16 * 1024;
 /// A client must send its request line and headers within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 4096;
+/// What the kernel's queue holds: a rack that is switched on at once.
+const BACKLOG: i32 = 4096;
 /// A client that takes no data for so long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 /// After `stop`, transfers under way get this long.
 const GRACE: Duration = Duration::from_secs(5);
+/// A refused client's body is read for so long and so far, or the refusal would be lost with the connection.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
 
 /// Settings of the HTTP boot server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Default for HttpSettings {
 pub struct HttpHandle {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    threads: Threads,
 }
 
 impl HttpHandle {
@@ -75,17 +75,16 @@ impl HttpHandle {
     pub async fn stop(self) {
         // no receiver means that the server has ended already
         let _ = self.stop.send(true);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the HTTP boot server ended badly");
-        }
+        self.threads.ended().await;
     }
 }
 
 /// Starts the server.
 ///
 /// # Errors
-/// `Io` when the folder or the port cannot be had.
+/// `Io` when the folder, the port or a thread cannot be had.
 #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
+#[allow(clippy::unused_async)] // as the other boot servers are started
 pub async fn start(settings: &HttpSettings) -> Result<HttpHandle, DriverError> {
     let jail = Jail::new(&settings.root).map_err(|error| DriverError::Io {
         path: settings.root.display().to_string(),
@@ -100,15 +99,39 @@ pub async fn start(settings: &HttpSettings) -> Result<HttpHandle, DriverError> {
             _ => error.to_string(),
         },
     };
-    let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
+    let listener = bind(settings.listen).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(accept(listener, Arc::new(jail), stopped));
-    Ok(HttpHandle { address, stop, task })
+    let (jail, room) = (Arc::new(jail), Arc::new(Semaphore::new(CONNECTIONS)));
+    let mut threads = Threads::default();
+    for _ in 0..threads::count() {
+        // all accept from the same queue: whoever has time takes the next
+        let listener = listener.try_clone().map_err(refused)?;
+        let (jail, room, stopped) = (jail.clone(), room.clone(), stopped.clone());
+        threads.spawn("http-boot", || accept(listener, jail, room, stopped)).map_err(refused)?;
+    }
+    Ok(HttpHandle { address, stop, threads })
 }
 
-async fn accept(listener: TcpListener, jail: Arc<Jail>, mut stopped: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn accept(
+    listener: std::net::TcpListener,
+    jail: Arc<Jail>,
+    room: Arc<Semaphore>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "HTTP boot: a thread cannot listen"),
+    };
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -122,7 +145,9 @@ async fn accept(listener: TcpListener, jail: Arc<Jail>, mut stopped: watch::Rece
                 Ok((stream, _)) => {
                     let (jail, stopped) = (jail.clone(), stopped.clone());
                     connections.spawn(async move {
-                        connection(stream, jail, stopped).await;
+                        if let Err(error) = connection(stream, &jail, stopped).await {
+                            tracing::debug!(%error, "HTTP boot: connection broke");
+                        }
                         drop(permit);
                     });
                 }
@@ -140,164 +165,144 @@ async fn accept(listener: TcpListener, jail: Arc<Jail>, mut stopped: watch::Rece
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
-async fn connection(stream: TcpStream, jail: Arc<Jail>, mut stopped: watch::Receiver<bool>) {
+/// What the reading of a head came to.
+enum Came {
+    /// So many bytes at the begin of the buffer are a head, and this is its answer.
+    Asked { len: usize, keep: bool, answer: Answer },
+    /// Refused with this status; the connection ends.
+    Refused(u16),
+    /// Nobody asks any more.
+    Ended,
+}
+
+async fn connection(
+    mut stream: TcpStream,
+    jail: &Jail,
+    mut stopped: watch::Receiver<bool>,
+) -> io::Result<()> {
     // the first is for speed; the second frees the place of a machine that was switched off during a transfer
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALLED));
-    let service = service_fn(move |request| {
-        let jail = jail.clone();
-        async move { Ok::<_, Infallible>(respond(&request, jail).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        _ = stopped.changed() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "HTTP boot: connection broke");
-    }
-}
-
-type Body = BoxBody<Bytes, io::Error>;
-
-async fn respond(request: &Request<Incoming>, jail: Arc<Jail>) -> Response<Body> {
-    let response = match *request.method() {
-        Method::GET | Method::HEAD => file(request, jail).await,
-        _ => {
-            let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED);
-            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            refusal
-        }
-    };
-    tracing::debug!(method = %request.method(), path = request.uri().path(),
-        status = response.status().as_u16(), "HTTP boot");
-    response
-}
-
-#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
-async fn file(request: &Request<Incoming>, jail: Arc<Jail>) -> Response<Body> {
-    let Some(name) = decode(request.uri().path()) else { return plain(StatusCode::BAD_REQUEST) };
-    let opened = tokio::task::spawn_blocking(move || {
-        let file = jail.open(&name)?;
-        let about = file.metadata()?;
-        Ok::<_, io::Error>((file, about))
-    });
-    match opened.await {
-        Ok(Ok((file, about))) => {
-            let head = request.method() == Method::HEAD;
-            send(request.headers(), head, file, &about).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, path = request.uri().path(), "HTTP boot: cannot read");
-                plain(StatusCode::INTERNAL_SERVER_ERROR)
-            })
-        }
-        Ok(Err(error)) => plain(match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-                StatusCode::NOT_FOUND
+    let mut received = Vec::with_capacity(2048);
+    loop {
+        let came = tokio::select! {
+            came = tokio::time::timeout(HEADER_TIMEOUT, read_head(&mut stream, &mut received, jail)) => came,
+            _ = stopped.changed() => return Ok(()),
+        };
+        match came {
+            Ok(came) => match came? {
+                Came::Asked { len, keep, answer } => {
+                    received.drain(..len);
+                    send(&mut stream, answer).await?;
+                    if !keep || *stopped.borrow() {
+                        return linger(stream).await;
+                    }
+                }
+                Came::Refused(status) => {
+                    send(&mut stream, plain(status, false, false)).await?;
+                    return linger(stream).await;
+                }
+                Came::Ended => return Ok(()),
+            },
+            Err(_) if received.is_empty() => return Ok(()),
+            Err(_) => {
+                send(&mut stream, plain(408, false, false)).await?;
+                return linger(stream).await;
             }
-            io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        }),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR),
+        }
     }
 }
 
-async fn send(headers: &HeaderMap, head: bool, file: File, about: &Metadata) -> io::Result<Response<Body>> {
-    let len = about.len();
-    let etag = format!(
-        "\"{:x}-{:x}-{len:x}\"",
-        about.ino(),
-        about.mtime().wrapping_mul(1_000_000_000).wrapping_add(about.mtime_nsec())
-    );
-    let modified = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    let modified_text = httpdate::fmt_http_date(modified);
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let mut response = plain(StatusCode::OK);
-    let set = response.headers_mut();
-    set.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    set.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    set.insert(header::ETAG, ascii(&etag));
-    set.insert(header::LAST_MODIFIED, ascii(&modified_text));
-    if unchanged(text(header::IF_NONE_MATCH), text(header::IF_MODIFIED_SINCE), &etag, modified) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
-    }
-    // a part of another version of the file would be worse than the whole of this one
-    let same = text(header::IF_RANGE).is_none_or(|seen| seen == etag || seen == modified_text);
-    let (first, count) = match wanted(text(header::RANGE).filter(|_| same), len) {
-        Wanted::All => (0, len),
-        Wanted::Part { first, last } => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let range = ascii(&format!("bytes {first}-{last}/{len}"));
-            response.headers_mut().insert(header::CONTENT_RANGE, range);
-            (first, last - first + 1)
+async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>, jail: &Jail) -> io::Result<Came> {
+    loop {
+        if !received.is_empty() {
+            match parse(received) {
+                Parsed::Whole(head, len) => {
+                    let answer = answer(&head, jail);
+                    tracing::debug!(asked = ?head.asked, path = head.path, status = answer.status, "HTTP boot");
+                    return Ok(Came::Asked { len, keep: head.keep, answer });
+                }
+                Parsed::Partly => {}
+                Parsed::Bad => return Ok(Came::Refused(400)),
+                Parsed::Long => return Ok(Came::Refused(431)),
+            }
         }
-        Wanted::Nothing => {
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            let range = ascii(&format!("bytes */{len}"));
-            response.headers_mut().insert(header::CONTENT_RANGE, range);
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-            return Ok(response);
+        // what is longer than a head was refused above: the buffer stays small
+        received.reserve(2048);
+        if stream.read_buf(received).await? == 0 {
+            return Ok(Came::Ended);
         }
-    };
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(count));
-    if !head {
-        *response.body_mut() = stream(file, first, count).await?;
     }
-    Ok(response)
 }
 
-async fn stream(file: File, first: u64, count: u64) -> io::Result<Body> {
-    let mut file = tokio::fs::File::from_std(file);
-    if first > 0 {
-        file.seek(io::SeekFrom::Start(first)).await?;
-    }
-    let chunks = ReaderStream::with_capacity(file.take(count), CHUNK);
+async fn send(stream: &mut TcpStream, answer: Answer) -> io::Result<()> {
+    let mut bytes = answer.head.into_bytes();
+    let Some(part) = answer.part else { return stream.write_all(&bytes).await };
     METRICS.boot_file(BootProtocol::Http);
-    let counted = chunks.inspect_ok(|chunk| METRICS.boot_read(BootProtocol::Http, chunk.len() as u64));
-    Ok(BodyExt::boxed(StreamBody::new(counted.map_ok(Frame::data))))
-}
-
-/// `If-None-Match` decides when it is there, else `If-Modified-Since` (RFC 9110 §13.2.2).
-fn unchanged(none_match: Option<&str>, since: Option<&str>, etag: &str, modified: SystemTime) -> bool {
-    if let Some(seen) = none_match {
-        return seen.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag);
+    let count = part.end - part.first;
+    if count > SMALL {
+        stream.write_all(&bytes).await?;
+        return send_part(stream, part).await;
     }
-    let whole_seconds =
-        |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map(|d| d.as_secs()).ok();
-    let since = since.and_then(|text| httpdate::parse_http_date(text).ok());
-    since.is_some_and(|since| whole_seconds(modified) <= whole_seconds(since))
+    let head = bytes.len();
+    bytes.resize(head + usize::try_from(count).expect("it is small"), 0);
+    part.file.read_exact_at(&mut bytes[head..], part.first)?;
+    stream.write_all(&bytes).await?;
+    METRICS.boot_read(BootProtocol::Http, count);
+    Ok(())
 }
 
-/// The path with `%xx` resolved; `None` when that is no UTF-8.
-fn decode(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
+/// A file that became shorter meanwhile ends the connection: the length has been told.
+async fn send_part(stream: &mut TcpStream, part: Part) -> io::Result<()> {
+    let Part { file, mut first, end } = part;
+    while first < end {
+        let most = usize::try_from((end - first).min(CHUNK)).expect("a chunk fits");
+        let sent = stream.async_io(Interest::WRITABLE, || {
+            let mut offset = i64::try_from(first).map_err(io::Error::other)?;
+            loop {
+                match sendfile(&*stream, &file, Some(&mut offset), most) {
+                    Err(Errno::EINTR) => {}
+                    sent => return sent.map_err(io::Error::from),
+                }
+            }
+        });
+        let sent = match sent.await {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => sent as u64,
+            // some file systems know no sendfile
+            Err(error) if Errno::from_raw(error.raw_os_error().unwrap_or(0)) == Errno::EINVAL => {
+                copy(stream, &file, first, most).await?;
+                most as u64
+            }
+            Err(error) => return Err(error),
+        };
+        first += sent;
+        METRICS.boot_read(BootProtocol::Http, sent);
+        if sent == CHUNK {
+            tokio::task::yield_now().await;
         }
-        let (digits, after) = rest.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = after;
     }
-    String::from_utf8(bytes).ok()
+    Ok(())
 }
 
-fn ascii(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("digits, letters and punctuation make a header value")
+async fn copy(stream: &mut TcpStream, file: &File, first: u64, count: usize) -> io::Result<()> {
+    let mut bytes = vec![0; count];
+    file.read_exact_at(&mut bytes, first)?;
+    stream.write_all(&bytes).await
 }
 
-fn plain(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
-    *response.status_mut() = status;
-    response
+/// Closes so that the last answer arrives: bytes that nobody read would make the kernel reset the connection.
+async fn linger(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let rest = async {
+        let (mut sink, mut read) = ([0; 4096], 0);
+        while read < LINGER_BYTES {
+            match stream.read(&mut sink).await? {
+                0 => break,
+                len => read += len,
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(LINGER, rest).await.unwrap_or(Ok(()))
 }
