@@ -4,7 +4,7 @@
 cd "$(dirname "$0")"
 . ../e2e/env.sh
 packages="python-openstackclient==10.5.0 python-ironicclient==6.3.0 openstacksdk==4.22.0 metalsmith==2.5.0
-  oslotest==6.1.1 testtools==2.9.1 fixtures==4.3.2 testscenarios==0.7.0"
+  sushy==5.14.0 oslotest==6.1.1 testtools==2.9.1 fixtures==4.3.2 testscenarios==0.7.0"
 
 ../../scripts/apt.sh python3 python3-venv python3-pip >&2
 

@@ -106,3 +106,38 @@ fn every_subcommand_of_the_client_does_what_it_does_with_ironic() {
 fn nova_metal3_metalsmith_and_gophercloud_get_what_they_rely_on() {
     holds("contracts.py", &[]);
 }
+
+/// A fleet of its own, whose BMCs speak Redfish.
+struct Simulated(Child);
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn sushy_gets_from_a_simulated_bmc_what_ironics_redfish_interfaces_ask_for() {
+    let python = python();
+    let folder = tempfile::tempdir().expect("a folder");
+    let enrolment = folder.path().join("fleet.json");
+    let started = Command::new(env!("CARGO_BIN_EXE_ferric"))
+        .args(["sim", "--nodes", "2", "--set", "sim.bmc_protocol=redfish", "--set", "sim.redfish_port=0"])
+        .args(["--set", "sim.bmc_port=0", "--set", "sim.bmc_address=127.201.0.1", "--enroll-file"])
+        .arg(&enrolment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let mut fleet = Simulated(started.expect("ferric starts"));
+    let deadline = Instant::now() + UP_WITHIN;
+    while !fs::read(&enrolment).is_ok_and(|text| serde_json::from_slice::<serde_json::Value>(&text).is_ok()) {
+        assert!(Instant::now() < deadline, "ferric sim does not come up");
+        assert!(fleet.0.try_wait().expect("a child").is_none(), "ferric sim ended");
+        std::thread::sleep(LOOK);
+    }
+    let script = tests().join("clients/redfish.py");
+    let status =
+        Command::new(python).arg(script).arg(&enrolment).env("PYTHONDONTWRITEBYTECODE", "1").status();
+    assert!(status.expect("python starts").success(), "what did not hold is above");
+}
