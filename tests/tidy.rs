@@ -18,11 +18,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ferric-actors", &["ferric-drivers", "ferric-schema", "ferric-machine", "ferric-agent-wire"]),
     ("ferric-web", &["ferric-actors", "ferric-schema", "ferric-machine", "ferric-agent-wire"]),
     ("ferric-sim", &["ferric-drivers", "ferric-machine", "ferric-agent-wire"]),
+    // a client of any Ironic: it knows nobody here
+    ("ferric-swarm", &[]),
     (
         "ferric",
         &[
             "ferric-web",
             "ferric-sim",
+            "ferric-swarm",
             "ferric-actors",
             "ferric-drivers",
             "ferric-schema",
