@@ -15,7 +15,7 @@ use ferric_drivers::{DriverError, Registry};
 use ferric_machine::Timestamp;
 use ferric_schema::events::NewEvent;
 use ferric_schema::{
-    JsonText, Node, Port, Store, StoreError, conductors, events, history, journal, nodes, ports,
+    Conn, JsonText, Node, Port, Store, StoreError, conductors, events, history, journal, nodes, ports, retain,
 };
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -24,12 +24,13 @@ use crate::doing::Doing;
 use crate::error::NodeError;
 use crate::governor::Governor;
 use crate::job::stopped;
+use crate::looks::{Looks, PowerSync};
 use crate::message::{
     AttachConsole, CallVendor, Describe, DriverInfo, GetBootDevice, GetConsole, GetIndicator, GetIndicators,
     GetVendorMethods, GetVmedia, Heartbeat, Lookup, SetMaintenance, SupportedBootDevices, Told, UpdatePort,
     Validate, VendorAnswer,
 };
-use crate::node::{Leave, NodeActor, ReloadPorts, Turn};
+use crate::node::{Leave, LookAtPower, NodeActor, ReloadPorts, Turn};
 use crate::places::Places;
 use crate::ports::PortBook;
 use crate::power::QUESTION;
@@ -46,7 +47,10 @@ const PAGE: i64 = 500;
 const ANSWER: Duration = Duration::from_secs(240);
 
 /// How often what is too old is thrown away.
-const PURGE: Duration = Duration::from_secs(3600);
+const PURGE: Duration = Duration::from_secs(60);
+
+/// How many of these times the histories of the nodes are looked through as well, which takes longer.
+const HISTORY_EVERY: u64 = 60;
 
 /// Cheap to clone; shared by all web workers.
 #[derive(Clone)]
@@ -84,6 +88,7 @@ impl Directory {
         let supervisor = Supervisor::default().start();
         let world = Arc::new(World {
             governor: Governor::new(settings.bmc_backoff, settings.bmc_backoff_most),
+            looks: Looks::new(settings.power_sync_workers, settings.power_sync_interval),
             deploys: Places::new(settings.max_concurrent_deploys),
             cleans: Places::new(settings.max_concurrent_cleans),
             flow: Flow::new(settings.flow.clone()),
@@ -116,30 +121,18 @@ impl Directory {
     }
 
     async fn load(&self) -> Result<(), StoreError> {
-        let mut after = 0;
         let open: Arc<HashSet<Uuid>> =
             Arc::new(self.store().read(journal::open_nodes).await?.into_iter().collect());
+        let page_after = |after| {
+            let (store, busy) = (self.store().clone(), open.clone());
+            // in a task of its own: the next page is read while the actors of this one are made
+            tokio::spawn(async move { store.read(move |conn| page(conn, after, &busy)).await })
+        };
+        let mut next = page_after(0);
         loop {
-            let busy = open.clone();
-            let page = self
-                .store()
-                .read(move |conn| {
-                    let rows = nodes::all(conn, after, PAGE)?;
-                    let mut out = Vec::with_capacity(rows.len());
-                    for node in rows {
-                        let open = if busy.contains(&node.uuid) {
-                            journal::open_of_node(conn, node.uuid)?
-                        } else {
-                            Vec::new()
-                        };
-                        let ports = ports::of_node(conn, node.uuid)?;
-                        out.push((node, ports, open));
-                    }
-                    Ok(out)
-                })
-                .await?;
+            let page = next.await.map_err(|error| StoreError::other(error.to_string()))??;
             let Some((last, ..)) = page.last() else { return Ok(()) };
-            after = last.id;
+            next = page_after(last.id);
             for (node, ports, open) in page {
                 self.adopt(node, ports, open, false);
             }
@@ -164,7 +157,7 @@ impl Directory {
         let drivers: Vec<String> = world.registry.types().iter().map(|row| row.name.to_owned()).collect();
         let now = world.now();
         self.store()
-            .write(move |conn| conductors::register(conn, &host, &group, &drivers, now))
+            .write_first(move |conn| conductors::register(conn, &host, &group, &drivers, now))
             .await
             .map(|_| ())
     }
@@ -182,8 +175,8 @@ impl Directory {
         });
         let directory = self.clone();
         actix::spawn(async move {
-            loop {
-                if let Err(error) = directory.purge().await {
+            for round in 0_u64.. {
+                if let Err(error) = directory.purge(round % HISTORY_EVERY == 0).await {
                     tracing::error!(%error, "cannot throw old events away");
                 }
                 tokio::time::sleep(PURGE).await;
@@ -191,20 +184,26 @@ impl Directory {
         });
     }
 
-    /// Throws away events and ended steps that are older than `history_for`.
-    async fn purge(&self) -> Result<(), StoreError> {
+    /// Throws away events and ended steps that are older than `history_for`, or more than `most_events` and `most_steps`;
+    /// and, where `history` says so, lines of the nodes' histories.
+    async fn purge(&self, history: bool) -> Result<(), StoreError> {
         let world = &self.inner.world;
-        let kept = i64::try_from(world.settings.history_for.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp(world.now().0.saturating_sub(kept));
+        let age = i64::try_from(world.settings.history_for.as_micros()).unwrap_or(i64::MAX);
+        let kept = retain::Kept {
+            since: Timestamp(world.now().0.saturating_sub(age)),
+            events: i64::try_from(world.settings.most_events).unwrap_or(i64::MAX),
+            steps: i64::try_from(world.settings.most_steps).unwrap_or(i64::MAX),
+        };
+        // others write in between
+        while world.store.write(move |conn| retain::purge_piece(conn, kept)).await? > 0 {}
+        if !history {
+            return Ok(());
+        }
         let days = Duration::from_secs(u64::from(world.settings.node_history_days) * 24 * 3600);
         let days = i64::try_from(days.as_micros()).unwrap_or(i64::MAX);
         let lines_before = Timestamp(world.now().0.saturating_sub(days));
         let most = i64::try_from(world.settings.node_history_most).unwrap_or(i64::MAX);
-        let purged = world.store.write(move |conn| {
-            journal::purge(conn, before)?;
-            history::purge(conn, most, lines_before)?;
-            events::purge(conn, events::Retention { before: Some(before), keep: None })
-        });
+        let purged = world.store.write(move |conn| history::purge(conn, most, lines_before));
         purged.await.map(|_| ())
     }
 
@@ -215,7 +214,7 @@ impl Directory {
         let now = self.inner.world.now();
         let mut wait = Duration::from_millis(100);
         loop {
-            let read = self.store().write(move |conn| {
+            let read = self.store().write_first(move |conn| {
                 let Some(mut node) = nodes::get(conn, id)? else { return Ok(None) };
                 if let Some(deaths) = deaths {
                     let text = format!(
@@ -249,6 +248,7 @@ impl Directory {
         self.inner.world.ports.set(id, &[]);
         self.inner.world.doing.remove(&id);
         self.inner.world.readings.remove(&id);
+        self.inner.world.looks.leave_out(id);
     }
 
     /// Enrols a node: resolves its interfaces, stores it, starts its actors. Interface fields that are unset get their
@@ -377,7 +377,9 @@ impl Directory {
     /// The node is deleted: the actor at `address` is not asked any more.
     pub(crate) fn left(&self, node: Uuid, address: &Addr<NodeActor>) {
         // another one may have been enrolled with its id meanwhile
-        self.inner.nodes.remove_if(&node, |_, known| known == address);
+        if self.inner.nodes.remove_if(&node, |_, known| known == address).is_some() {
+            self.inner.world.looks.leave_out(node);
+        }
     }
 
     /// Why a node has no actor: it does not exist, or it is being rebuilt.
@@ -474,9 +476,15 @@ impl Directory {
     /// The conductor that serves the node now, `None` when none serves its hardware type and group.
     #[must_use]
     pub fn conductor_for(&self, node: &Node) -> Option<String> {
+        self.conductor_of(&node.driver, &node.conductor_group)
+    }
+
+    /// As [`Directory::conductor_for`], of every node of that hardware type and group.
+    #[must_use]
+    pub fn conductor_of(&self, driver: &str, group: &str) -> Option<String> {
         let world = &self.inner.world;
-        let serves = world.registry.types().iter().any(|row| row.name == node.driver)
-            && node.conductor_group == world.settings.conductor_group;
+        let serves = world.registry.types().iter().any(|row| row.name == driver)
+            && group == world.settings.conductor_group;
         serves.then(|| world.settings.host.clone())
     }
 
@@ -510,8 +518,8 @@ impl Directory {
         .collect()
     }
 
-    /// Everything that happens from now on: committed events, and progress. A receiver that is too slow is told how
-    /// much it missed; what was committed it finds in the events table.
+    /// The progress of everything from now on, which is stored nowhere; what happens is in the events table, and
+    /// [`Store::committed`] tells when to look. A receiver that is too slow is told how much it missed.
     #[must_use]
     pub fn stream(&self) -> broadcast::Receiver<Arc<Told>> {
         self.inner.world.told.subscribe()
@@ -522,6 +530,43 @@ impl Directory {
     pub fn queue(&self) -> BTreeMap<&'static str, Vec<Uuid>> {
         let world = &self.inner.world;
         BTreeMap::from([("deploy", world.deploys.waiting()), ("clean", world.cleans.waiting())])
+    }
+
+    /// Looks at the power of every node now, whatever the interval; goes on after the answer, which is the number of the
+    /// sweep: that of the one under way, if there is one. What became of it tells [`Directory::power_sync`].
+    #[must_use]
+    pub fn sweep_power(&self) -> u64 {
+        let world = &self.inner.world;
+        let sweep = match world.looks.begin(self.inner.nodes.len(), world.now()) {
+            Ok(sweep) => sweep,
+            Err(present) => return present,
+        };
+        let (directory, number) = (self.clone(), sweep.number());
+        // on a thread of the actors: going through the fleet is no work for who answers requests
+        self.inner.arbiters[0].spawn(async move {
+            let all: Vec<Uuid> = directory.inner.nodes.iter().map(|entry| *entry.key()).collect();
+            for node in all {
+                // its place bounds how many are on their way at once
+                let look = directory.inner.world.looks.look_for(node, &sweep).await;
+                if let Some(address) = directory.address(node) {
+                    // a node that is too busy to be asked is left out
+                    let _ = address.try_send(LookAtPower(look));
+                }
+            }
+        });
+        number
+    }
+
+    /// How the looks at the power of the fleet go.
+    #[must_use]
+    pub fn power_sync(&self) -> PowerSync {
+        self.inner.world.looks.told()
+    }
+
+    /// How many nodes there are here.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.inner.nodes.len()
     }
 
     /// What the sensors of nodes said last, of those whose sensors were read.
@@ -568,10 +613,30 @@ impl Directory {
             entry.value().do_send(Leave);
         }
         let (host, now) = (self.host().to_owned(), self.inner.world.now());
-        if let Err(error) = self.store().write(move |conn| conductors::offline(conn, &host, now)).await {
+        if let Err(error) = self.store().write_first(move |conn| conductors::offline(conn, &host, now)).await {
             tracing::warn!(%error, "cannot mark this conductor as offline");
         }
     }
+}
+
+/// A node with its ports and what it was in the middle of.
+type Stored = (Node, Vec<Port>, Vec<journal::StepRow>);
+
+/// The nodes after that row, [`PAGE`] at the most.
+fn page(conn: &mut Conn, after: i64, busy: &HashSet<Uuid>) -> Result<Vec<Stored>, StoreError> {
+    let rows = nodes::all(conn, after, PAGE)?;
+    let ids: Vec<Uuid> = rows.iter().map(|node| node.uuid).collect();
+    let mut theirs = ports::of_nodes(conn, &ids)?;
+    rows.into_iter()
+        .map(|node| {
+            let open = match busy.contains(&node.uuid) {
+                true => journal::open_of_node(conn, node.uuid)?,
+                false => Vec::new(),
+            };
+            let ports = theirs.remove(&node.uuid).unwrap_or_default();
+            Ok((node, ports, open))
+        })
+        .collect()
 }
 
 fn event(node: Uuid, at: Timestamp, severity: &str, kind: &str, text: String) -> NewEvent {

@@ -13,6 +13,7 @@ mod error;
 mod family;
 mod governor;
 mod job;
+mod looks;
 pub mod message;
 mod node;
 mod places;
@@ -35,7 +36,9 @@ pub use ferric_drivers::interface::{
     VmediaAsk, WRONG_DEPLOY_KEY,
 };
 pub use ferric_drivers::metrics;
+pub use ferric_drivers::spread::Percentiles;
 pub use ferric_drivers::{DriverError, Secret, python};
+pub use looks::{PowerSync, Sweeping};
 pub use message::DriverInfo;
 pub use node::{NodeActor, belongings, vifs_of};
 pub use settings::{SensorSettings, Settings};

@@ -83,6 +83,8 @@ pub struct Settings {
     pub soft_power_off_timeout: Duration,
     /// `[conductor] sync_power_state_interval`; zero is never.
     pub power_sync_interval: Duration,
+    /// `[conductor] sync_power_state_workers`: how many BMCs are waited for at once by those that look at the power.
+    pub power_sync_workers: usize,
     /// `[sensor_data]`.
     pub sensors: SensorSettings,
     /// `[conductor] power_state_sync_max_retries` and `force_power_state_during_sync`.
@@ -100,6 +102,10 @@ pub struct Settings {
     pub check_allocations: Duration,
     /// How long events and ended journal steps are kept.
     pub history_for: Duration,
+    /// `[database] max_events`: how many events are kept at most.
+    pub most_events: usize,
+    /// `[database] max_steps`: how many steps of ended operations are kept at most.
+    pub most_steps: usize,
     /// `[conductor] max_concurrent_deploy`: how many deployments work at once; more wait in line.
     pub max_concurrent_deploys: usize,
     /// `[conductor] allow_provisioning_in_maintenance`.
@@ -151,6 +157,7 @@ impl Default for Settings {
             power_change_timeout: Duration::from_secs(60),
             soft_power_off_timeout: Duration::from_secs(600),
             power_sync_interval: Duration::from_secs(120),
+            power_sync_workers: 256,
             sensors: SensorSettings::default(),
             power_sync: SyncPolicy::default(),
             request_within: Duration::from_secs(30),
@@ -158,6 +165,8 @@ impl Default for Settings {
             lock_between: Duration::from_secs(1),
             check_allocations: Duration::from_secs(60),
             history_for: Duration::from_secs(30 * 24 * 3600),
+            most_events: 2_000_000,
+            most_steps: 2_000_000,
             max_concurrent_deploys: 250,
             allow_provisioning_in_maintenance: true,
             allow_deleting_available: true,

@@ -17,6 +17,7 @@ use crate::allocations::AllocatorSlot;
 use crate::directory::{Directory, WeakDirectory};
 use crate::doing::Doing;
 use crate::governor::Governor;
+use crate::looks::Looks;
 use crate::message::Told;
 use crate::places::Places;
 use crate::ports::PortBook;
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,
     pub(crate) governor: Governor,
+    /// The looks at the power of the fleet.
+    pub(crate) looks: Arc<Looks>,
     pub(crate) supervisor: Addr<Supervisor>,
     /// What operations consist of.
     pub(crate) flow: Flow,
@@ -39,7 +42,7 @@ pub(crate) struct World {
     pub(crate) cleans: Places,
     /// How long steps usually take.
     pub(crate) usual: Usual,
-    /// What happens, for whoever listens now.
+    /// How far things are, for whoever listens now.
     pub(crate) told: broadcast::Sender<Arc<Told>>,
     /// Power changes that ended, for those that wait for a related node's.
     pub(crate) power_done: broadcast::Sender<(Uuid, Result<(), String>)>,
@@ -74,23 +77,18 @@ impl World {
         self.directory.get().and_then(WeakDirectory::upgrade)
     }
 
-    /// Commits once; what the database says is the answer. What was committed is told.
+    /// Commits once; what the database says is the answer.
     pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
-        let events = if self.told.receiver_count() > 0 { commit.events.clone() } else { Vec::new() };
-        let done = self.store.write(move |conn| ferric_schema::commit(conn, commit)).await?;
-        for (event, seq) in events.into_iter().zip(&done.event_seqs) {
-            // nobody may be listening any more
-            let _ = self.told.send(Arc::new(Told {
-                seq: Some(*seq),
-                node: event.node,
-                at: event.at,
-                kind: event.kind,
-                severity: event.severity,
-                text: event.text,
-                data: event.data.parse(),
-            }));
-        }
-        Ok(done)
+        // steps, the verbs and power; of the others a client can be told to come again when too much waits
+        let works = !commit.journal.is_empty() || commit.node.target_power_state.is_some();
+        self.commit_shared(&Arc::new(commit), works).await
+    }
+
+    async fn commit_shared(&self, commit: &Arc<Commit>, works: bool) -> Result<Committed, StoreError> {
+        let written = commit.clone();
+        let write = move |conn: &mut _| ferric_schema::commit(conn, &written);
+        // who follows the events is woken by the commit itself
+        if works { self.store.write_first(write).await } else { self.store.write(write).await }
     }
 
     /// Tells how far a step is; that is not stored.
@@ -107,7 +105,6 @@ impl World {
         }
         let data = serde_json::to_value(doing).ok().and_then(|value| value.as_object().cloned());
         let _ = self.told.send(Arc::new(Told {
-            seq: None,
             node: Some(node),
             at: self.now(),
             kind: "progress".into(),
@@ -121,8 +118,9 @@ impl World {
     /// mends (a stale generation, a vanished row, a value that the database does not take) ends it.
     pub(crate) async fn commit_until_done(&self, commit: Commit) -> Result<Committed, StoreError> {
         let mut wait = Duration::from_millis(100);
+        let commit = Arc::new(commit);
         loop {
-            match self.commit(commit.clone()).await {
+            match self.commit_shared(&commit, true).await {
                 Err(
                     error @ (StoreError::Busy
                     | StoreError::Full

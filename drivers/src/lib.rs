@@ -30,6 +30,7 @@ pub mod redfish;
 pub mod registry;
 pub mod rescue;
 mod secret;
+pub mod spread;
 #[cfg(test)]
 mod testing;
 pub mod vendor;

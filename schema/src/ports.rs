@@ -1,5 +1,7 @@
 //! Queries on ports (api.md §4).
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use ferric_machine::Timestamp;
 use uuid::Uuid;
@@ -172,6 +174,24 @@ pub fn of_node(c: &mut Conn, node: Uuid) -> Result<Vec<Port>, StoreError> {
         .order_by(dsl::id)
         .select(Port::as_select())
         .load(c)?)
+}
+
+/// The ports of these nodes, each node's in order of creation; nodes without ports are left out.
+///
+/// # Errors
+/// The database's.
+pub fn of_nodes(c: &mut Conn, nodes: &[Uuid]) -> Result<HashMap<Uuid, Vec<Port>>, StoreError> {
+    let ids: Vec<String> = nodes.iter().map(Uuid::to_string).collect();
+    let all: Vec<Port> = dsl::ports
+        .filter(dsl::node_uuid.eq_any(ids))
+        .order_by(dsl::id)
+        .select(Port::as_select())
+        .load(c)?;
+    let mut found: HashMap<Uuid, Vec<Port>> = HashMap::new();
+    for port in all {
+        found.entry(port.node_uuid).or_default().push(port);
+    }
+    Ok(found)
 }
 
 /// The ports of a port group, in order of creation.

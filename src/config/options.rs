@@ -134,6 +134,10 @@ sections! {
         durability: Durability = Durability::Full;
         /// Connections kept open.
         max_pool_size: u32 = 8;
+        /// Events kept at most, whatever their age; none is kept longer than 30 days.
+        max_events: u32 = 2_000_000;
+        /// Steps of ended operations kept at most; none is kept longer than 30 days.
+        max_steps: u32 = 2_000_000;
     }
     /// How nodes are worked on.
     conductor: Conductor {
@@ -173,6 +177,8 @@ sections! {
         node_history_minimum_days: u32 = 0;
         /// Seconds between looks at the power state of a node; 0 never looks.
         sync_power_state_interval: Duration = secs(120);
+        /// BMCs that are waited for at once by those looks; one that does not answer soon gives its place to others.
+        sync_power_state_workers: u32 = 256;
         /// Bring a node back to the stored power state when the real one differs; false records the real one.
         force_power_state_during_sync: bool = true;
         /// Failed looks at the power state before the node goes into maintenance.

@@ -302,11 +302,14 @@ pub(super) fn actors(config: &Config, places: &Places) -> ferric_actors::Setting
         node_history: of.node_history,
         record_step_flows: of.record_step_flows_in_history,
         node_history_most: of.node_history_max_entries as usize,
+        most_events: config.database.max_events as usize,
+        most_steps: config.database.max_steps as usize,
         node_history_days: of.node_history_minimum_days,
         flow: flow(config, places),
         power_change_timeout: of.power_state_change_timeout,
         soft_power_off_timeout: of.soft_power_off_timeout,
         power_sync_interval: of.sync_power_state_interval,
+        power_sync_workers: of.sync_power_state_workers as usize,
         sensors: sensors(config),
         power_sync: SyncPolicy {
             max_retries: of.power_state_sync_max_retries,
@@ -537,6 +540,11 @@ pub(super) fn ipmi(config: &Config) -> IpmiSettings {
         additional_retryable: config.ipmi.additional_retryable_ipmi_errors.clone(),
         ..IpmiSettings::default()
     };
+    // opening and closing takes seven exchanges, keeping open one for each 45 s: beyond three minutes it saves nothing
+    let sync = config.conductor.sync_power_state_interval;
+    if !sync.is_zero() && sync <= Duration::from_secs(180) {
+        settings.session_kept = sync + Duration::from_secs(15);
+    }
     let suites: Vec<_> = suites.collect();
     if !suites.is_empty() {
         settings.cipher_suites = suites;

@@ -319,6 +319,8 @@ operations! {
     POST   "/heartbeat/{ident}"            22 NotFound(NO_RESOURCE) g::HEARTBEAT_ARGS, 202 Named("Heartbeat"), Nothing, "A ramdisk says that it is there";
     POST   "/continue_inspection"           1 NotFound g::CONTINUE_INSPECTION_ARGS, 202 Free, Named("Inspected"), "A ramdisk hands in what it found";
 
+    GET    "/v1/ferric/health"              1 NotFound NO_ARGS, 200 Nothing, Named("FleetHealth"), "Shows how the periodic look at the fleet's power goes";
+    POST   "/v1/ferric/power_sync"          1 NotFound NO_ARGS, 202 Nothing, Named("Sweep"), "Looks at the power of every node, now";
     GET    "/v1/ferric/doing"               1 NotFound NO_ARGS, 200 Nothing, Named("Doing"), "Lists what every node at work is doing";
     GET    "/v1/ferric/queue"               1 NotFound NO_ARGS, 200 Nothing, Named("Queue"), "Shows who waits for a place";
     GET    "/v1/ferric/nodes/{ident}/doing" 1 NotFound NO_ARGS, 200 Nothing, Named("NodeDoing"), "Shows what a node is doing";

@@ -21,6 +21,7 @@ mod sensors;
 mod turn;
 mod work;
 
+use std::cell::OnceCell;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use actix::fut::WrapFuture;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
-    ResponseActFuture, SpawnHandle,
+    ResponseActFuture, SpawnHandle, WeakAddr,
 };
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::Kind;
@@ -36,7 +37,7 @@ use ferric_machine::{Activity, Facts, Outcome, State, Timestamp, Work};
 use ferric_schema::events::NewEvent;
 use ferric_schema::history::{NewHistory, Severity};
 use ferric_schema::{
-    Also, Commit, Committed, JournalChange, JsonText, Node, Port, StoreError, journal::StepRow,
+    Also, Columns, Commit, Committed, JournalChange, JsonText, Node, Port, StoreError, journal::StepRow,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ pub(crate) use fields::Turn;
 pub(crate) use ports::ReloadPorts;
 pub use reserve::vifs_of;
 
-pub(crate) use power::{AgentGoes, AgentGone, PowerObserved};
+pub(crate) use power::{AgentGoes, AgentGone, LookAtPower, PowerObserved};
 pub(crate) use work::{StepEnded, StepReports};
 
 use operation::Operation;
@@ -68,7 +69,12 @@ pub struct NodeActor {
     /// As last committed.
     node: Node,
     ports: Vec<Port>,
-    siblings: Option<Siblings>,
+    /// Made when they are first needed: a node at rest does without.
+    siblings: OnceCell<Siblings>,
+    /// The way to itself, for those.
+    address: Option<WeakAddr<NodeActor>>,
+    /// Looks at the step that waits in the ramdisk, while there is one.
+    progress: Option<SpawnHandle>,
     /// The work under way, or taken up again after a restart.
     operation: Option<Operation>,
     /// Bad power readings in a row.
@@ -162,7 +168,9 @@ impl NodeActor {
             world,
             node,
             ports,
-            siblings: None,
+            siblings: OnceCell::new(),
+            address: None,
+            progress: None,
             operation: None,
             power_failures: 0,
             deadline: None,
@@ -183,7 +191,19 @@ impl NodeActor {
     }
 
     fn siblings(&self) -> &Siblings {
-        self.siblings.as_ref().expect("started() makes the siblings before any message is handled")
+        self.siblings.get_or_init(|| {
+            let node = self.address.as_ref().and_then(WeakAddr::upgrade);
+            let node = node.expect("whoever asks is the actor itself, after started()");
+            let (id, world) = (self.node.uuid, self.world.clone());
+            let power = PowerActor { id, node: node.clone(), world: world.clone() }.start();
+            let turn = Arc::default();
+            let boot = BootActor { id, node: node.clone(), power: power.clone(), world: world.clone(), turn }
+                .start();
+            let deploy =
+                DeployActor { id, node, boot: boot.clone(), power: power.clone(), world, running: None }
+                    .start();
+            Siblings { power, boot, deploy }
+        })
     }
 
     fn facts(&self) -> Facts {
@@ -222,12 +242,12 @@ impl NodeActor {
         let bound = self
             .world
             .registry
-            .bind(&node.driver, &view::chosen(node))
+            .bound(&node.driver, &view::chosen(node))
             .map_err(|error| NodeError::Invalid(error.to_string()))?;
         let view = Arc::new(view::node_view(node, &self.ports));
         let keeps_power = node.disable_power_off;
         let powered_by = node.parent_node.filter(|_| !family::own_power(node));
-        Ok(Job { view, bound: Arc::new(bound), cancel: self.cancel.clone(), keeps_power, powered_by })
+        Ok(Job { view, bound, cancel: self.cancel.clone(), keeps_power, powered_by })
     }
 
     fn change(&self) -> Change {
@@ -394,6 +414,7 @@ impl NodeActor {
 
     fn commit_of(&self, change: Change) -> Commit {
         Commit {
+            columns: Columns::between(&self.node, &change.node),
             node: change.node,
             events: change.events,
             journal: change.journal,
@@ -422,6 +443,7 @@ impl NodeActor {
             tracing::info!(node = %self.uuid(), error, "{before} → {}", self.state());
             self.silent = None;
             self.arm(ctx);
+            self.follow_progress(ctx);
             let looked =
                 matches!(before.activity(), Some(Activity::Verify | Activity::Clean | Activity::Service));
             // the work may have changed how it boots, and a machine just enrolled was never asked
@@ -429,6 +451,21 @@ impl NodeActor {
                 self.refresh_boot(ctx);
             }
         }
+    }
+
+    /// While the node waits for its ramdisk, the step there is looked at every now and then.
+    fn follow_progress(&mut self, ctx: &mut Context<Self>) {
+        if self.progress.is_some() || !self.state().is_wait() {
+            return;
+        }
+        let every = self.world.settings.progress_interval.max(Duration::from_millis(50));
+        self.progress = Some(ctx.run_interval(every, |act, ctx| {
+            if act.state().is_wait() {
+                Self::in_turn(ctx, |act, ctx| act.look_at_step(ctx, false));
+            } else if let Some(over) = act.progress.take() {
+                ctx.cancel_future(over);
+            }
+        }));
     }
 
     /// Sets the clock that guards the present state, from now on.
@@ -495,21 +532,10 @@ impl Actor for NodeActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let (id, node, world) = (self.node.uuid, ctx.address(), self.world.clone());
-        let power = PowerActor { id, node: node.clone(), world: world.clone() }.start();
-        let turn = Arc::default();
-        let boot =
-            BootActor { id, node: node.clone(), power: power.clone(), world: world.clone(), turn }.start();
-        let deploy =
-            DeployActor { id, node, boot: boot.clone(), power: power.clone(), world, running: None }.start();
-        self.siblings = Some(Siblings { power, boot, deploy });
+        self.address = Some(ctx.address().downgrade());
         self.schedule_power_sync(ctx, true);
         self.schedule_sensors(ctx, true);
-        ctx.run_interval(self.world.settings.progress_interval.max(Duration::from_millis(50)), |act, ctx| {
-            if act.state().is_wait() {
-                Self::in_turn(ctx, |act, ctx| act.look_at_step(ctx, false));
-            }
-        });
+        self.follow_progress(ctx);
         self.arm_again(ctx);
         self.take_up(ctx);
     }

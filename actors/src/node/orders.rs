@@ -333,30 +333,44 @@ impl NodeActor {
         let governor = self.world.governor.clone();
         // the work that the node has just left takes its token along
         let read = isolated("reading the boot mode", CancellationToken::new(), async move {
-            let (view, management) = (&job.view, &job.bound.management);
-            let bmc = || job.bound.power.bmc(view);
-            let mode = told(management.boot_mode(view), &governor, bmc()).await?.flatten();
-            let secure = told(management.secure_boot(view), &governor, bmc()).await?;
-            Ok((mode, secure))
+            Ok(boot_of(&job, &governor).await)
         });
         self.afterwards(ctx, read, |seen, act, ctx| {
-            let (mode, secure) = match seen {
-                Ok(seen) => seen,
-                Err(error) => {
-                    tracing::debug!(node = %act.uuid(), %error, "boot mode unreadable");
-                    return;
-                }
-            };
-            if act.is_ordered() || (act.node.boot_mode, act.node.secure_boot) == (mode, secure) {
-                return;
+            if let Ok(Some((mode, secure))) = seen {
+                act.boots_so(ctx, mode, secure);
             }
-            let mut change = act.change();
-            change.node.boot_mode = mode;
-            change.node.secure_boot = secure;
-            let data = json!({"boot_mode": mode, "secure_boot": secure});
-            change.tell(&act.world, "INFO", "boot_mode_set", "boots differently than it did".into(), data);
-            act.save(ctx, change, |_, _| {});
         });
+    }
+
+    /// Stores how the machine boots, if that has changed.
+    pub(super) fn boots_so(&mut self, ctx: &mut Context<Self>, mode: Option<BootMode>, secure: Option<bool>) {
+        if self.is_ordered() || (self.node.boot_mode, self.node.secure_boot) == (mode, secure) {
+            return;
+        }
+        let mut change = self.change();
+        change.node.boot_mode = mode;
+        change.node.secure_boot = secure;
+        let data = json!({"boot_mode": mode, "secure_boot": secure});
+        change.tell(&self.world, "INFO", "boot_mode_set", "boots differently than it did".into(), data);
+        self.save(ctx, change, |_, _| {});
+    }
+}
+
+/// Boot mode and secure boot as the BMC tells them; `None` when they cannot be read at the moment.
+pub(super) async fn boot_of(job: &Job, governor: &Governor) -> Option<(Option<BootMode>, Option<bool>)> {
+    let (view, management) = (&job.view, &job.bound.management);
+    let bmc = || job.bound.power.bmc(view);
+    let read = async {
+        let mode = told(management.boot_mode(view), governor, bmc()).await?.flatten();
+        let secure = told(management.secure_boot(view), governor, bmc()).await?;
+        Ok::<_, DriverError>((mode, secure))
+    };
+    match read.await {
+        Ok(seen) => Some(seen),
+        Err(error) => {
+            tracing::debug!(node = %view.uuid, %error, "boot mode unreadable");
+            None
+        }
     }
 }
 

@@ -3,21 +3,46 @@
 use std::time::Duration;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message};
+use actix::{ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message};
 use ferric_drivers::DriverError;
 use ferric_machine::power::{self, SyncPolicy, Unreadable, Verdict};
-use ferric_machine::{Fault, PowerState, PowerTarget, State};
+use ferric_machine::{BootMode, Fault, PowerState, PowerTarget, State};
 use serde_json::json;
 
+use super::orders::boot_of;
 use super::{Change, NodeActor};
 use crate::error::NodeError;
-use crate::job::{answered, stopped};
+use crate::job::{answered, isolated, stopped};
+use crate::looks::Look;
 use crate::message::ChangePower;
-use crate::power::{QUESTION, ReadPower, SetPower};
+use crate::power::SetPower;
 use crate::view::{self, keys};
 
 /// No machine takes longer to change its power.
 const LONGEST_CHANGE: Duration = Duration::from_secs(86_400);
+
+/// How long a look waits for a BMC: three transmissions. Whoever does not answer then is looked at again by and by.
+const GLANCE: Duration = Duration::from_secs(10);
+
+/// Looks at the power now: part of a sweep.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LookAtPower(pub(crate) Look);
+
+impl Handler<LookAtPower> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, ask: LookAtPower, ctx: &mut Context<Self>) {
+        self.look_at_power(ctx, ask.0);
+    }
+}
+
+/// What a look found.
+struct Seen {
+    power: Result<PowerState, DriverError>,
+    /// Boot mode and secure boot, where they could be read.
+    boot: Option<(Option<BootMode>, Option<bool>)>,
+}
 
 /// The power actor has changed or read the power state.
 #[derive(Message)]
@@ -193,6 +218,9 @@ impl NodeActor {
             u32::from_be_bytes(self.node.uuid.as_bytes()[..4].try_into().expect("a uuid has 16 bytes"));
         let jitter = interval.mul_f64(f64::from(part) / f64::from(u32::MAX));
         let after = if first { jitter } else { interval };
+        if first && self.is_looked_at() {
+            self.world.looks.watch(self.uuid());
+        }
         Self::later(ctx, after, |act, ctx| {
             act.sync_power(ctx);
             act.schedule_power_sync(ctx, false);
@@ -200,35 +228,88 @@ impl NodeActor {
     }
 
     fn sync_power(&mut self, ctx: &mut Context<Self>) {
+        let look = self.world.looks.look(self.uuid());
+        self.look_at_power(ctx, look);
+    }
+
+    /// Whether Ferric itself took the node out of service because its BMC did not answer.
+    fn is_out_for_power(&self) -> bool {
         let node = &self.node;
-        let reserved = node.reservation.is_some();
-        let faulty = node.maintenance && node.fault == Some(Fault::PowerFailure) && !reserved;
-        if !faulty && power::skip(node.provision_state, reserved, node.maintenance, node.target_power_state) {
-            return;
+        node.maintenance && node.fault == Some(Fault::PowerFailure) && node.reservation.is_none()
+    }
+
+    /// Whether its power is looked at at all.
+    fn is_looked_at(&self) -> bool {
+        let node = &self.node;
+        let skip = power::skip(
+            node.provision_state,
+            node.reservation.is_some(),
+            node.maintenance,
+            node.target_power_state,
+        );
+        !skip || self.is_out_for_power()
+    }
+
+    /// Reads the power beside the mailbox. A reading that changes nothing comes back to nobody: it costs the node no turn,
+    /// and the database nothing.
+    fn look_at_power(&mut self, ctx: &mut Context<Self>, mut look: Look) {
+        if !self.is_looked_at() {
+            return look.left_out();
         }
-        let Ok(job) = self.job() else { return };
+        let Ok(job) = self.job() else { return look.left_out() };
+        let faulty = self.is_out_for_power();
         if job.bound.power.is_imaginary() && !faulty {
-            return;
+            return look.left_out();
         }
-        let before = self.node.generation;
-        let ask = self.siblings().power.send(ReadPower { job, patient: false }).timeout(2 * QUESTION);
-        self.afterwards(ctx, ask, move |result, act, ctx| {
-            let seen = answered("reading the power state", result);
-            // something else happened to the node meanwhile: this reading may be older than that
-            if act.node.generation != before {
+        let (before, stored, failures) = (self.node.generation, self.node.power_state, self.power_failures);
+        let booted = (self.node.boot_mode, self.node.secure_boot);
+        let governor = self.world.governor.clone();
+        let read = isolated("reading the power state", job.cancel.clone(), async move {
+            look.take_place().await;
+            let bmc = job.bound.power.bmc(&job.view);
+            let ask = job.bound.power.glance(&job.view, GLANCE);
+            let power = look.wait(governor.run(bmc, false, GLANCE, ask)).await;
+            let boot = match &power {
+                Ok(_) => {
+                    look.answered();
+                    boot_of(&job, &governor).await
+                }
+                Err(_) => {
+                    look.silent();
+                    None
+                }
+            };
+            Ok(Seen { power, boot })
+        });
+        ctx.spawn(read.into_actor(self).map(move |seen, _, ctx| {
+            let seen = seen.unwrap_or_else(|error| Seen { power: Err(error), boot: None });
+            let as_known = seen.power.as_ref().is_ok_and(|power| Some(*power) == stored)
+                && seen.boot.is_none_or(|boot| boot == booted);
+            if as_known && failures == 0 && !faulty {
                 return;
             }
-            match seen {
-                Ok(seen @ (PowerState::On | PowerState::Off)) if faulty => act.power_heals(ctx, seen),
-                Ok(_) | Err(_) if faulty => {}
-                seen => {
-                    if seen.is_ok() {
-                        act.refresh_boot(ctx);
-                    }
-                    act.reconcile(ctx, seen);
+            Self::in_turn(ctx, move |act, ctx| act.looked_at_power(ctx, seen, before, faulty));
+        }));
+    }
+
+    fn looked_at_power(&mut self, ctx: &mut Context<Self>, seen: Seen, before: i64, faulty: bool) {
+        // something else happened to the node meanwhile: this reading may be older than that
+        if self.node.generation != before {
+            return;
+        }
+        match seen.power {
+            Ok(power @ (PowerState::On | PowerState::Off)) if faulty => self.power_heals(ctx, power),
+            Ok(_) | Err(_) if faulty => {}
+            power => {
+                if let Some((mode, secure)) = seen.boot
+                    && (self.node.boot_mode, self.node.secure_boot) != (mode, secure)
+                {
+                    // as after an order, in a turn of its own
+                    Self::in_turn(ctx, move |act, ctx| act.boots_so(ctx, mode, secure));
                 }
+                self.reconcile(ctx, power);
             }
-        });
+        }
     }
 
     /// The BMC answers again: what Ferric itself took out of service it puts back (states.md §5).

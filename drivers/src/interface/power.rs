@@ -24,6 +24,12 @@ pub trait PowerInterface: Send + Sync {
     fn bmc(&self, node: &NodeView) -> Option<String>;
     /// Asks for the power state.
     async fn power_state(&self, node: &NodeView) -> Result<PowerState>;
+    /// Asks for the power state and gives up after `within`, where the hardware can be hurried: a look that nobody waits for
+    /// must not hold a dead BMC's line for as long as a command may take.
+    async fn glance(&self, node: &NodeView, within: Duration) -> Result<PowerState> {
+        let _ = within;
+        self.power_state(node).await
+    }
     /// Brings the machine to `target` and waits until the BMC reports it, at most `within`.
     async fn set_power(&self, node: &NodeView, target: PowerTarget, within: Duration) -> Result<PowerState>;
 }

@@ -123,6 +123,11 @@ impl PowerInterface for IpmitoolPower {
         self.status(&target, self.settings.command_timeout).await
     }
 
+    async fn glance(&self, node: &NodeView, within: Duration) -> Result<PowerState> {
+        let target = Target::from_node(node, &self.settings)?;
+        self.status(&target, self.settings.command_timeout.min(within)).await
+    }
+
     /// A restart is off and on again, each waited for: what `cycle` did cannot be seen from outside.
     async fn set_power(&self, node: &NodeView, to: PowerTarget, within: Duration) -> Result<PowerState> {
         let target = Target::from_node(node, &self.settings)?;

@@ -19,6 +19,61 @@ fn moment() -> Value {
     json!({"type": "string", "format": "date-time"})
 }
 
+/// How the looks at the fleet's power go.
+pub(super) fn fleet(name: &str, version: Version) -> Option<Value> {
+    let count = || json!({"type": "integer", "minimum": 0});
+    let seconds = || json!({"type": "number", "minimum": 0});
+    let percentiles = || {
+        closed(
+            version,
+            &[
+                ("count", 1, count()),
+                ("p50", 1, seconds()),
+                ("p90", 1, seconds()),
+                ("p99", 1, seconds()),
+                ("longest", 1, seconds()),
+            ],
+        )
+    };
+    let sweep = || {
+        let one = closed(
+            version,
+            &[
+                ("number", 1, count()),
+                ("began_at", 1, moment()),
+                ("ended_at", 1, or_null(moment())),
+                ("seconds", 1, seconds()),
+                ("nodes", 1, count()),
+                ("answered", 1, count()),
+                ("silent", 1, count()),
+                ("left_out", 1, count()),
+                ("round_trip", 1, percentiles()),
+            ],
+        );
+        json!({"anyOf": [one, {"type": "null"}]})
+    };
+    Some(match name {
+        "Sweep" => closed(version, &[("number", 1, count())]),
+        "FleetHealth" => {
+            let sync = closed(
+                version,
+                &[
+                    ("interval_seconds", 1, seconds()),
+                    ("nodes", 1, count()),
+                    ("silent", 1, count()),
+                    ("lag_seconds", 1, seconds()),
+                    ("under_way", 1, count()),
+                    ("round_trip", 1, percentiles()),
+                    ("sweep", 1, sweep()),
+                    ("last_sweep", 1, sweep()),
+                ],
+            );
+            closed(version, &[("nodes", 1, count()), ("power_sync", 1, sync)])
+        }
+        _ => return None,
+    })
+}
+
 pub(super) fn named(name: &str, version: Version) -> Option<Value> {
     Some(match name {
         "NodeSensors" => {

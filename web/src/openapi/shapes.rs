@@ -514,6 +514,7 @@ fn ours(name: &str, version: Version) -> Option<Value> {
         )
     };
     Some(match name {
+        "FleetHealth" | "Sweep" => super::health::fleet(name, version)?,
         "Doing" => closed(version, &[("doing", 1, list(doing()))]),
         "NodeDoing" => json!({"anyOf": [doing(), {"type": "null"}]}),
         "Queue" => {

@@ -219,5 +219,6 @@ rules! {
     ShowPassword                       "show_password"                                     Unchecked "!";
     ShowInstanceSecrets                "show_instance_secrets"                             Unchecked "!";
     FerricFleetGet                     "ferric:fleet:get"                                  Any       "rule:ferric:system_reader";
+    FerricPowerSync                    "ferric:fleet:power_sync"                           Any       "rule:ferric:system_member";
     FerricEventsGet                    "ferric:events:get"                                 Any       "rule:ferric:system_reader";
 }

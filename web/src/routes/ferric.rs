@@ -2,7 +2,7 @@
 
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use ferric_actors::Doing;
+use ferric_actors::{Doing, Percentiles, Sweeping};
 use ferric_machine::Timestamp;
 use ferric_schema::journal::{self, StepRow, StepState};
 use serde::Serialize;
@@ -20,7 +20,9 @@ use crate::server::WebState;
 use crate::views::Iso;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(exactly("/v1/ferric/doing").get(fleet))
+    cfg.service(exactly("/v1/ferric/health").get(health))
+        .service(exactly("/v1/ferric/power_sync").post(power_sync))
+        .service(exactly("/v1/ferric/doing").get(fleet))
         .service(exactly("/v1/ferric/queue").get(queue))
         .service(exactly("/v1/ferric/nodes/{ident}/doing").get(node))
         .service(exactly("/v1/ferric/nodes/{ident}/steps").get(steps));
@@ -72,6 +74,85 @@ fn view(node_uuid: Uuid, doing: Doing) -> View {
         bytes_total: progress.bytes_total,
         waiting_for,
     }
+}
+
+/// How long readings took, in seconds.
+#[derive(Serialize)]
+struct PercentilesView {
+    count: u64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    longest: f64,
+}
+
+impl From<Percentiles> for PercentilesView {
+    fn from(told: Percentiles) -> Self {
+        let Percentiles { count, p50, p90, p99, longest } = told;
+        PercentilesView {
+            count,
+            p50: p50.as_secs_f64(),
+            p90: p90.as_secs_f64(),
+            p99: p99.as_secs_f64(),
+            longest: longest.as_secs_f64(),
+        }
+    }
+}
+
+/// A look at every node.
+#[derive(Serialize)]
+struct SweepView {
+    number: u64,
+    began_at: Iso,
+    ended_at: Option<Iso>,
+    seconds: f64,
+    nodes: usize,
+    answered: usize,
+    silent: usize,
+    left_out: usize,
+    round_trip: PercentilesView,
+}
+
+impl From<Sweeping> for SweepView {
+    fn from(told: Sweeping) -> Self {
+        SweepView {
+            number: told.number,
+            began_at: Iso(told.began),
+            ended_at: told.ended.map(Iso),
+            seconds: told.took.as_secs_f64(),
+            nodes: told.nodes,
+            answered: told.answered,
+            silent: told.silent,
+            left_out: told.left_out,
+            round_trip: told.readings.into(),
+        }
+    }
+}
+
+/// `GET /v1/ferric/health`: how far behind Ferric is with its fleet. Nothing of it is counted for the request.
+async fn health(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    context.args(&request)?;
+    context.authorize(Rule::FerricFleetGet, Target::NONE)?;
+    let told = state.directory.power_sync();
+    let sync = json!({
+        "interval_seconds": told.interval.as_secs_f64(),
+        "nodes": told.nodes,
+        "silent": told.silent,
+        "lag_seconds": told.lag.as_secs_f64(),
+        "under_way": told.under_way,
+        "round_trip": PercentilesView::from(told.readings),
+        "sweep": told.sweep.map(SweepView::from),
+        "last_sweep": told.last_sweep.map(SweepView::from),
+    });
+    Ok(HttpResponse::Ok().json(json!({"nodes": state.directory.nodes(), "power_sync": sync})))
+}
+
+/// `POST /v1/ferric/power_sync`: looks at the power of every node now; the number of the sweep, which may be under way
+/// already.
+async fn power_sync(request: HttpRequest, context: Context, state: Data<WebState>) -> Result<HttpResponse> {
+    context.args(&request)?;
+    context.authorize(Rule::FerricPowerSync, Target::NONE)?;
+    Ok(HttpResponse::Accepted().json(json!({"number": state.directory.sweep_power()})))
 }
 
 /// `GET /v1/ferric/doing`: every node that is at work now; those at rest are left out.

@@ -33,6 +33,7 @@ async fn text(state: Data<WebState>) -> Result<HttpResponse> {
     // a fleet has many sensors, and a worker has others to serve
     let text = actix_web::web::block(move || {
         conductor(&mut now, &state.directory);
+        power_sync(&mut now, &state.directory);
         admission(&mut now, &state.overload.counts());
         sensors(&mut now, &state.directory);
         process(&mut now);
@@ -129,6 +130,57 @@ fn admission(now: &mut Snapshot, counts: &Counts) {
         "ferric_api_lag_seconds",
         "How late a thread of the API came last to what was ready.",
         counts.lag.as_secs_f64(),
+    );
+}
+
+/// How the looks at the power of the fleet go.
+#[allow(clippy::cast_precision_loss)] // no fleet has 2^53 nodes
+fn power_sync(now: &mut Snapshot, directory: &Directory) {
+    let told = directory.power_sync();
+    now.gauge("ferric_power_sync_nodes", "Nodes whose power is looked at.", told.nodes as f64);
+    now.gauge(
+        "ferric_power_sync_silent_nodes",
+        "Those whose BMC did not answer the last look.",
+        told.silent as f64,
+    );
+    now.gauge(
+        "ferric_power_sync_lag_seconds",
+        "Age of the oldest reading among the nodes whose BMCs answer.",
+        told.lag.as_secs_f64(),
+    );
+    now.gauge("ferric_power_sync_under_way", "Looks under way.", told.under_way as f64);
+    let quantiles = |told: ferric_actors::Percentiles| {
+        [("0.5", told.p50), ("0.9", told.p90), ("0.99", told.p99), ("1", told.longest)]
+            .map(|(quantile, took)| (vec![("quantile", quantile.to_owned())], took.as_secs_f64()))
+    };
+    now.gauges(
+        "ferric_power_sync_round_trip_seconds",
+        "How long BMCs took to tell the power, in the last full interval.",
+        quantiles(told.readings),
+    );
+    let number = told.last_sweep.as_ref().map_or(0, |last| last.number);
+    now.counter("ferric_power_sweeps", "Sweeps that ended.", number as f64);
+    let Some(last) = told.last_sweep else { return };
+    let at = |at: ferric_machine::Timestamp| at.0 as f64 / 1e6;
+    now.gauge(
+        "ferric_power_sweep_began_seconds",
+        "When the last sweep began, since the epoch.",
+        at(last.began),
+    );
+    if let Some(ended) = last.ended {
+        now.gauge("ferric_power_sweep_ended_seconds", "When it ended.", at(ended));
+    }
+    now.gauge("ferric_power_sweep_duration_seconds", "How long it took.", last.took.as_secs_f64());
+    let outcomes = [("answered", last.answered), ("silent", last.silent), ("left_out", last.left_out)];
+    now.gauges(
+        "ferric_power_sweep_nodes",
+        "What became of the nodes in it.",
+        outcomes.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count as f64)),
+    );
+    now.gauges(
+        "ferric_power_sweep_round_trip_seconds",
+        "How long the BMCs took in it that answered.",
+        quantiles(last.readings),
     );
 }
 

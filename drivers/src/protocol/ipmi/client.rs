@@ -198,8 +198,12 @@ impl Inner {
             }
             closing.spawn(async move {
                 let mut lane = lane.lock().await;
-                if lane.is_idle(idle) {
-                    lane.close(&inner.mux, &inner.settings).await;
+                match lane.is_idle(idle) {
+                    true if !wait && lane.is_expected(&inner.settings) => {
+                        lane.keep(&inner.mux, &inner.settings).await;
+                    }
+                    true => lane.close(&inner.mux, &inner.settings).await,
+                    false => {}
                 }
             });
         }
@@ -233,7 +237,8 @@ fn outcome(answer: &Result<Vec<u8>, IpmiError>) -> Outcome {
 }
 
 async fn close_idle(client: Weak<Inner>, idle: Duration) {
-    let mut tick = interval((idle / 4).max(Duration::from_millis(50)));
+    // in small steps: what is to be done for a fleet is not to be done all at once
+    let mut tick = interval((idle / 32).max(Duration::from_millis(50)));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

@@ -80,6 +80,8 @@ pub(super) struct Lane {
     /// The suite that worked last.
     pub(super) suite: Option<CipherSuite>,
     used: Option<Instant>,
+    /// When the last command was asked for: what keeps the session open is none.
+    asked: Option<Instant>,
     /// Least time from one command to the next.
     spacing: Duration,
     sequence: u8,
@@ -101,6 +103,7 @@ impl Lane {
             live: None,
             suite: None,
             used: None,
+            asked: None,
             spacing: Duration::ZERO,
             sequence: 0,
             leftover: Vec::new(),
@@ -170,6 +173,7 @@ impl Lane {
         message: Message,
         deadline: Instant,
     ) -> Result<Vec<u8>, IpmiError> {
+        self.asked = Some(Instant::now());
         if let Some(flags) = self.forced(way.target, &message) {
             // for every start anew; what it says of it decides nothing
             self.spacing = interval(way, &self.quirks(way.target));
@@ -293,6 +297,22 @@ impl Lane {
             }
         }
         self.live = None;
+    }
+
+    /// Whether the next command is expected soon enough for the session to be kept open until then.
+    pub(super) fn is_expected(&self, settings: &IpmiSettings) -> bool {
+        let soon = self.asked.is_some_and(|asked| asked.elapsed() < settings.session_kept);
+        soon && self.spacing.is_zero()
+    }
+
+    /// Keeps the session open by a question that does nothing; one that the BMC does not answer is given up.
+    pub(super) async fn keep(&mut self, mux: &Mux, settings: &IpmiSettings) {
+        let alive = Message::new_request(NetFn::App, GET_DEVICE_ID, Vec::new());
+        let deadline = Instant::now() + settings.retransmit_max;
+        if self.exchange(mux, settings, alive, deadline, TRIES_IN_OLD_SESSION).await.is_err() {
+            self.leftover.extend(self.live.take().map(|live| live.session.remote_id()));
+            self.leftover.truncate(MAX_LEFTOVER);
+        }
     }
 
     /// Whether there is a session that nobody used for so long.

@@ -33,6 +33,10 @@ pub struct IpmiSettings {
     pub min_command_interval: Duration,
     /// A session that was unused for so long is closed. BMCs drop theirs after about 60 s.
     pub session_idle: Duration,
+    /// For so long after its last command a session is kept open instead, by a question that does nothing: whoever asks a
+    /// fleet something each minute saves six of seven exchanges. Zero keeps none. Controllers that cannot bear commands in
+    /// quick succession are spared ([`Quirks::command_interval`](super::Quirks::command_interval)).
+    pub session_kept: Duration,
     /// Time between two looks at the power state while waiting for a change.
     pub poll_interval: Duration,
     /// Whether boot flags are kept beyond 60 s where the node does not say (`disable_boot_timeout`).
@@ -51,6 +55,7 @@ impl Default for IpmiSettings {
             retransmit_max: Duration::from_secs(4),
             min_command_interval: Duration::ZERO,
             session_idle: Duration::from_secs(45),
+            session_kept: Duration::ZERO,
             poll_interval: Duration::from_millis(500),
             disable_boot_timeout: true,
             additional_retryable: Vec::new(),

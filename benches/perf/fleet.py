@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""A fleet at rest: what ten thousand nodes cost, and how fast all of their BMCs are asked.
+
+    benches/perf/fleet.py --nodes 10000 --data /tmp/fleet-data all       enrol (once), then everything below
+    benches/perf/fleet.py … start        a start with the filled database: process to first answer
+    benches/perf/fleet.py … idle         CPU and memory of `ferric serve` over a minute of power sync
+    benches/perf/fleet.py … sweep        one whole look at the power of the fleet, without and with 5 % of BMCs dead
+
+The simulator runs in a process of its own and is not counted. The filled data folder is kept: what is measured starts from
+it. Prints JSON. Standard library only; `make perf` imports the functions.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FERRIC = ROOT / "target" / "release" / "ferric"
+VERSION = "1.82"
+HEADERS = {"X-OpenStack-Ironic-API-Version": VERSION, "Content-Type": "application/json"}
+# states in which nothing more happens by itself
+SETTLED = {"manageable", "available", "active", "enroll"}
+
+
+class Failed(Exception):
+    """What was to be measured did not happen."""
+
+
+def cpu_seconds(pid):
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid, field="VmRSS"):
+    """Resident memory now (VmRSS), or the most there was (VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+class Process:
+    """A program that is ended by its id."""
+
+    def __init__(self, command, log):
+        self.log = Path(log)
+        self.began = time.monotonic()
+        with open(self.log, "ab") as out:
+            self.child = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out)
+        self.pid = self.child.pid
+
+    def alive(self):
+        if self.child.poll() is not None:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise Failed(f"{self.child.args[:2]} ended with {self.child.returncode}: {tail}")
+
+    def stop(self):
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+            try:
+                self.child.wait(60)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Server(Process):
+    """`ferric serve` over a data folder; `options` are further `section.key=value`."""
+
+    def __init__(self, data, port, options=(), binary=FERRIC, log=None):
+        self.port, self.host = port, "127.0.0.1"
+        sets = [f"api.port={port}", *options]
+        command = [binary, "serve", "--data-dir", data, *(word for one in sets for word in ("--set", one))]
+        super().__init__(command, log or f"{data}.serve.log")
+
+    def first_answer(self, path="/v1/nodes?limit=1", within=120):
+        """Seconds from the start of the process to the first answer that comes from the database."""
+        while True:
+            self.alive()
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+                connection.request("GET", path, headers=HEADERS)
+                status = connection.getresponse().status
+                connection.close()
+                if status == 200:
+                    return time.monotonic() - self.began
+            if time.monotonic() - self.began > within:
+                raise Failed(f"no answer within {within} s")
+            time.sleep(0.005)
+
+    def connection(self):
+        return http.client.HTTPConnection(self.host, self.port, timeout=120)
+
+    def ask(self, method, path, body=None, connection=None):
+        """(status, body) of one request."""
+        mine = connection or self.connection()
+        try:
+            mine.request(method, path, None if body is None else json.dumps(body), HEADERS)
+            answer = mine.getresponse()
+            raw = answer.read()
+        finally:
+            if connection is None:
+                mine.close()
+        return answer.status, json.loads(raw) if raw[:1] in (b"{", b"[") else raw
+
+    def health(self):
+        """What `/v1/ferric/health` says."""
+        status, body = self.ask("GET", "/v1/ferric/health")
+        if status != 200:
+            raise Failed(f"/v1/ferric/health: {status} {body}")
+        return body
+
+    def states(self):
+        """Number of nodes by provision state."""
+        counts, after, connection = {}, None, self.connection()
+        while True:
+            path = "/v1/nodes?fields=uuid,provision_state&limit=1000" + (f"&marker={after}" if after else "")
+            rows = self.ask("GET", path, connection=connection)[1]["nodes"]
+            for row in rows:
+                counts[row["provision_state"]] = counts.get(row["provision_state"], 0) + 1
+            if len(rows) < 1000:
+                connection.close()
+                return counts
+            after = rows[-1]["uuid"]
+
+
+class Simulator(Process):
+    """`ferric sim` with BMCs at `first` and the addresses after it; `faults` is TOML."""
+
+    def __init__(self, nodes, folder, first="127.103.0.1", port=6230, faults="", binary=FERRIC, api="http://127.0.0.1:6385"):
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.enrolment = folder / "enrol.json"
+        self.enrolment.unlink(missing_ok=True)
+        command = [binary, "sim", "--nodes", nodes, "--api-url", api, "--enroll-file", self.enrolment]
+        command += ["--set", f"sim.bmc_address={first}", "--set", f"sim.bmc_port={port}"]
+        if faults:
+            (folder / "faults.toml").write_text(faults)
+            command += ["--faults", folder / "faults.toml"]
+        super().__init__(command, folder / "sim.log")
+        self.ready()
+
+    def ready(self, within=120):
+        """Waits until every BMC listens."""
+        while "BMCs on" not in self.log.read_text(errors="replace"):
+            self.alive()
+            if time.monotonic() - self.began > within:
+                raise Failed("the simulator does not start")
+            time.sleep(0.02)
+        self.log.write_text("")
+
+    def nodes(self):
+        """Bodies of `POST /v1/nodes`, with those of their ports."""
+        rows = json.loads(self.enrolment.read_text())["nodes"]
+        return rows
+
+
+@contextlib.contextmanager
+def running(process):
+    """Ends it at the end of the block."""
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def enrol(server, bodies, connections=16):
+    """Creates the nodes and makes them manageable, which asks each BMC; seconds for both."""
+    began, todo, problems, lock = time.monotonic(), list(reversed(bodies)), [], threading.Lock()
+
+    def work():
+        connection = server.connection()
+        while True:
+            with lock:
+                if not todo or problems:
+                    return
+                body = todo.pop()
+            try:
+                ports = body.pop("ports", [])
+                status, made = server.ask("POST", "/v1/nodes", body, connection)
+                for port in ports if status == 201 else []:
+                    status, answer = server.ask("POST", "/v1/ports", {"node_uuid": made["uuid"], **port}, connection)
+                    made = made if status == 201 else answer
+                if status == 201:
+                    path = f"/v1/nodes/{made['uuid']}/states/provision"
+                    status, made = server.ask("PUT", path, {"target": "manage"}, connection)
+                if status not in (201, 202):
+                    problems.append((status, made))
+            except (OSError, http.client.HTTPException) as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise Failed(f"enrolling: {problems[0]}")
+    while True:
+        counts = server.states()
+        if set(counts) <= SETTLED:
+            break
+        if time.monotonic() - began > 900:
+            raise Failed(f"not settled: {counts}")
+        time.sleep(1)
+    if counts.get("enroll"):
+        raise Failed(f"not all verified: {counts}")
+    return time.monotonic() - began
+
+
+def idle(server, seconds=60):
+    """Share of one core over so many seconds, and memory at their end."""
+    cpu, began = cpu_seconds(server.pid), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    share = (cpu_seconds(server.pid) - cpu) / took
+    return {"seconds": round(took, 1), "core_share": round(share, 4), "rss_mib": round(memory_mib(server.pid), 1),
+            "rss_most_mib": round(memory_mib(server.pid, "VmHWM"), 1)}
+
+
+def sweep(server, within=300):
+    """One whole look at the power of every node, now; what `/v1/ferric/health` tells of it at its end."""
+    cpu = cpu_seconds(server.pid)
+    status, begun = server.ask("POST", "/v1/ferric/power_sync")
+    if status != 202:
+        raise Failed(f"POST /v1/ferric/power_sync: {status} {begun}")
+    deadline = time.monotonic() + within
+    while True:
+        told = server.health()["power_sync"]
+        last = told["last_sweep"]
+        if last and last["number"] >= begun["number"]:
+            break
+        if time.monotonic() > deadline:
+            raise Failed(f"the sweep does not end: {told}")
+        time.sleep(0.05)
+    return {**last, "cpu_seconds": round(cpu_seconds(server.pid) - cpu, 2), "silent_now": told["silent"],
+            "lag_seconds": told["lag_seconds"]}
+
+
+def latency_ratio(well, ill):
+    """How much longer healthy BMCs took with dead ones beside them, by percentile."""
+    return {name: round(ill["round_trip"][name] / max(well["round_trip"][name], 1e-9), 3) for name in ("p50", "p90", "p99")}
+
+
+def prepare(args):
+    """The filled data folder; enrolled once."""
+    data = Path(args.data)
+    done = Path(f"{data}.enrolled")
+    if done.exists() and done.read_text().strip() == str(args.nodes):
+        return None
+    shutil.rmtree(data, ignore_errors=True)
+    options = ["conductor.sync_power_state_interval=0", *args.set]
+    with running(simulator(args)) as sim, running(Server(data, args.port or free_port(), options, args.binary)) as server:
+        server.first_answer()
+        took = enrol(server, sim.nodes())
+        told = {"enrolled": args.nodes, "seconds": round(took, 1), "serve_cpu_seconds": round(cpu_seconds(server.pid), 1),
+                "rss_mib": round(memory_mib(server.pid), 1)}
+    done.write_text(str(args.nodes))
+    return told
+
+
+def simulator(args, faults=""):
+    return Simulator(args.nodes, f"{args.data}.sim", args.bmc, args.bmc_port, faults, args.sim_binary or args.binary)
+
+
+def measure_start(args, times=3):
+    out = []
+    for _ in range(times):
+        with running(Server(args.data, args.port or free_port(), [*args.set], args.binary)) as server:
+            first = server.first_answer()
+            told = {"first_answer_seconds": round(first, 3), "cpu_at_first_answer": round(cpu_seconds(server.pid), 2)}
+            told["rss_mib"] = round(memory_mib(server.pid), 1)
+            out.append(told)
+    return out
+
+
+def measure_idle(args):
+    options = [f"conductor.sync_power_state_interval={args.interval}", *args.set]
+    faults = f"silent_bmc = {args.dead}\n" if args.dead else ""
+    with running(simulator(args, faults)), running(Server(args.data, args.port or free_port(), options, args.binary)) as server:
+        server.first_answer()
+        # the first round opens what is opened once; the second is the steady state
+        time.sleep(args.warm)
+        return idle(server, args.seconds)
+
+
+def measure_sweep(args):
+    out = {}
+    for name, dead in (("all_well", 0.0), ("some_dead", args.dead or 0.05)):
+        # nothing but the sweep asks the BMCs
+        options = ["conductor.sync_power_state_interval=86400", *args.set]
+        faults = f"silent_bmc = {dead}\n" if dead else ""
+        with running(simulator(args, faults)), running(Server(args.data, args.port or free_port(), options, args.binary)) as server:
+            server.first_answer()
+            # cold: every session is to be opened; again: those that are open serve
+            out[name] = {"cold": sweep(server), "again": sweep(server)}
+    out["latency_ratio"] = {kind: latency_ratio(out["all_well"][kind], out["some_dead"][kind]) for kind in ("cold", "again")}
+    return out
+
+
+def main():
+    asks = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asks.add_argument("what", nargs="*", default=["all"], help="enrol, start, idle, sweep, all")
+    asks.add_argument("--nodes", type=int, default=10_000)
+    asks.add_argument("--data", default="/tmp/ferric-fleet")
+    asks.add_argument("--binary", default=str(FERRIC))
+    asks.add_argument("--sim-binary", default="")
+    asks.add_argument("--port", type=int, default=0)
+    asks.add_argument("--bmc", default="127.103.0.1", help="the first BMC's address")
+    asks.add_argument("--bmc-port", type=int, default=6230)
+    asks.add_argument("--dead", type=float, default=0.05, help="share of BMCs that are dead")
+    asks.add_argument("--interval", type=int, default=60, help="[conductor] sync_power_state_interval")
+    asks.add_argument("--warm", type=float, default=65)
+    asks.add_argument("--seconds", type=float, default=60)
+    asks.add_argument("--set", action="append", default=[], help="a further option of `ferric serve`")
+    args = asks.parse_args()
+    wanted = {"start", "idle", "sweep"} if "all" in args.what else set(args.what)
+    try:
+        told = {"enrol": prepare(args)}
+        for name, measure in (("start", measure_start), ("idle", measure_idle), ("sweep", measure_sweep)):
+            if name in wanted:
+                told[name] = measure(args)
+                print(json.dumps({name: told[name]}), file=sys.stderr)
+    except Failed as error:
+        sys.exit(f"fleet.py: {error}")
+    print(json.dumps(told, indent=1))
+
+
+if __name__ == "__main__":
+    main()
