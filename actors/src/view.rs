@@ -203,12 +203,30 @@ pub(crate) fn interface_field(node: &mut Node, kind: Kind) -> &mut Option<String
     }
 }
 
+/// As [`interface_field`], to be read.
+fn interface_of(node: &Node, kind: Kind) -> Option<&String> {
+    match kind {
+        Kind::Bios => node.bios_interface.as_ref(),
+        Kind::Boot => node.boot_interface.as_ref(),
+        Kind::Console => node.console_interface.as_ref(),
+        Kind::Deploy => node.deploy_interface.as_ref(),
+        Kind::Firmware => node.firmware_interface.as_ref(),
+        Kind::Inspect => node.inspect_interface.as_ref(),
+        Kind::Management => node.management_interface.as_ref(),
+        Kind::Network => node.network_interface.as_ref(),
+        Kind::Power => node.power_interface.as_ref(),
+        Kind::Raid => node.raid_interface.as_ref(),
+        Kind::Rescue => node.rescue_interface.as_ref(),
+        Kind::Storage => node.storage_interface.as_ref(),
+        Kind::Vendor => node.vendor_interface.as_ref(),
+    }
+}
+
 /// The interfaces that the row names.
 pub(crate) fn chosen(node: &Node) -> Chosen {
-    let mut copy = node.clone();
     Kind::ALL
         .into_iter()
-        .filter_map(|kind| interface_field(&mut copy, kind).take().map(|name| (kind, name)))
+        .filter_map(|kind| interface_of(node, kind).map(|name| (kind, name.clone())))
         .collect()
 }
 

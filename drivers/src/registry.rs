@@ -1,7 +1,7 @@
 //! Which hardware types and interfaces exist, which are enabled, and what a node's fields bind to.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::absent::{Absent, Plain};
 pub use crate::bound::{Bound, Parts};
@@ -82,17 +82,22 @@ const CHOSEN_ONLY: &[(Kind, &str)] =
 /// The hardware type that can be combined with whatever is enabled.
 const ANYTHING_GOES: &str = "fake-hardware";
 
+/// Combinations remembered by [`Registry::bound`] at most; a fleet has a handful.
+const MOST_REMEMBERED: usize = 256;
+
 /// Everything that nodes can be bound to.
 pub struct Registry {
     settings: RegistrySettings,
     parts: Parts,
+    /// What was bound so far, by hardware type and names chosen: nothing above ever changes.
+    remembered: RwLock<HashMap<String, HashMap<Chosen, Arc<Bound>>>>,
 }
 
 impl Registry {
     /// Checks the settings against what is built: every enabled type must exist and have one enabled interface of
     /// every kind, so that a mistake shows at start and not at the first node.
     pub fn new(settings: RegistrySettings, parts: Parts) -> Result<Registry, BindError> {
-        let registry = Registry { settings, parts };
+        let registry = Registry { settings, parts, remembered: RwLock::default() };
         for name in &registry.settings.hardware_types {
             registry.names(name, &Chosen::new())?;
         }
@@ -241,6 +246,22 @@ impl Registry {
             all.insert(kind, name);
         }
         Ok(all)
+    }
+
+    /// As [`Registry::bind`], shared by all nodes that are alike.
+    pub fn bound(&self, driver: &str, chosen: &Chosen) -> Result<Arc<Bound>, BindError> {
+        let known = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = known.get(driver).and_then(|alike| alike.get(chosen)) {
+            return Ok(bound.clone());
+        }
+        drop(known);
+        let bound = Arc::new(self.bind(driver, chosen)?);
+        let mut known = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+        if known.values().map(HashMap::len).sum::<usize>() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.entry(driver.to_owned()).or_default().insert(chosen.clone(), bound.clone());
+        Ok(bound)
     }
 
     /// The implementations behind `chosen`.
@@ -397,5 +418,28 @@ mod tests {
         assert!(all.iter().all(|(kind, name)| chosen[kind] == *name));
         let enabled = names(&[(Kind::Inspect, &["no-inspect", "agent"])], &[]);
         assert_eq!(enabled[&Kind::Inspect], "agent", "the hardware type's preference among what is enabled");
+    }
+
+    #[test]
+    fn nodes_that_are_alike_share_what_they_are_bound_to_and_others_do_not() {
+        let settings = RegistrySettings {
+            hardware_types: vec!["manual-management".to_owned()],
+            ..RegistrySettings::default()
+        };
+        let registry = Registry::new(settings, parts()).unwrap();
+        let bound = |chosen: &Chosen| registry.bound("manual-management", chosen);
+        let with = |name: &str| Chosen::from([(Kind::Inspect, name.to_owned())]);
+        let (one, same) = (bound(&Chosen::new()).unwrap(), bound(&Chosen::new()).unwrap());
+        assert!(Arc::ptr_eq(&one, &same));
+        assert_eq!(bound(&with("agent")).unwrap().names[&Kind::Inspect], "agent");
+        assert_eq!(one.names[&Kind::Inspect], "no-inspect");
+        assert!(bound(&with("no-such")).is_err() && bound(&with("no-such")).is_err());
+        for combination in 0..=MOST_REMEMBERED {
+            // an empty name is the default's, and yet another key
+            let chosen = Kind::ALL.into_iter().enumerate().filter(|(bit, _)| combination >> bit & 1 == 1);
+            bound(&chosen.map(|(_, kind)| (kind, String::new())).collect()).unwrap();
+        }
+        let known = registry.remembered.read().unwrap();
+        assert!(known.values().map(HashMap::len).sum::<usize>() <= MOST_REMEMBERED);
     }
 }

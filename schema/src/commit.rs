@@ -6,13 +6,14 @@ use uuid::Uuid;
 use crate::{
     allocations::{self, Allocation},
     bios::{self, NewSetting},
+    columns::Columns,
     conn::Conn,
     error::StoreError,
     events::{self, NewEvent},
     firmware::{self, NewComponent},
     history::{self, NewHistory},
     inventory::{self, NewInventory},
-    journal::{self, NewStep, StepKey, StepRow, StepState},
+    journal::{self, NewStep, StepKey, StepState},
     node::Node,
     nodes,
     port::Port,
@@ -92,6 +93,8 @@ pub enum Also {
 pub struct Commit {
     /// The row, of the generation that it was read at.
     pub node: Node,
+    /// What of the row differs from the stored one: `Columns::All` unless it is known.
+    pub columns: Columns,
     /// What is to be told of it.
     pub events: Vec<NewEvent>,
     /// What the journal learns, in order.
@@ -107,8 +110,6 @@ pub struct Commit {
 pub struct Committed {
     /// The row of the next generation.
     pub node: Node,
-    /// The steps planned, with their numbers.
-    pub steps: Vec<StepRow>,
     /// The events' numbers, in order.
     pub event_seqs: Vec<i64>,
     /// The ports made and changed, in order; none for a port that the node had already.
@@ -123,12 +124,11 @@ pub struct Committed {
 ///
 /// # Errors
 /// `Stale`, `NotFound`, `Duplicate` (of a port: its address is another node's); after any error the caller must let the transaction fail.
-pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
-    let node = nodes::advance(c, &change.node, change.now)?;
-    let mut steps = Vec::new();
+pub fn commit(c: &mut Conn, change: &Commit) -> Result<Committed, StoreError> {
+    let node = nodes::advance_columns(c, &change.node, change.columns, change.now)?;
     for entry in &change.journal {
         match entry {
-            JournalChange::Plan(new) => steps.extend(journal::plan(c, new)?),
+            JournalChange::Plan(new) => journal::write(c, new)?,
             JournalChange::Start(key) => journal::start(c, *key, change.now)?,
             JournalChange::Checkpoint(key, text) => journal::checkpoint(c, *key, text)?,
             JournalChange::End { key, state, error } => {
@@ -179,5 +179,5 @@ pub fn commit(c: &mut Conn, change: Commit) -> Result<Committed, StoreError> {
     }
     // last, since the numbering makes PostgreSQL's other writers wait
     let event_seqs = events::append_all(c, &change.events)?;
-    Ok(Committed { node, steps, event_seqs, ports: made, ports_gone: gone, ports_taken: taken })
+    Ok(Committed { node, event_seqs, ports: made, ports_gone: gone, ports_taken: taken })
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
+    cached::Cached,
     conn::Conn,
     error::StoreError,
     tables::{event_counter, events::dsl},
@@ -77,8 +78,9 @@ pub fn append_all(c: &mut Conn, events: &[NewEvent]) -> Result<Vec<i64>, StoreEr
     if n == 0 {
         return Ok(Vec::new());
     }
-    diesel::update(event_counter::table).set(event_counter::last.eq(event_counter::last + n)).execute(c)?;
-    let last: i64 = event_counter::table.select(event_counter::last).first(c)?;
+    Cached(diesel::update(event_counter::table).set(event_counter::last.eq(event_counter::last + n)))
+        .execute(c)?;
+    let last: i64 = event_counter::table.select(event_counter::last).get_result(c)?;
     let numbers: Vec<i64> = (last - n + 1..=last).collect();
     for (event, seq) in events.iter().zip(&numbers) {
         diesel::insert_into(dsl::events)
@@ -140,7 +142,7 @@ pub fn latest_of_node(
 /// # Errors
 /// The database's.
 pub fn last_seq(c: &mut Conn) -> Result<i64, StoreError> {
-    Ok(event_counter::table.select(event_counter::last).first(c)?)
+    Ok(event_counter::table.select(event_counter::last).get_result(c)?)
 }
 
 /// Forgets old events; returns how many. Numbers are never given out again.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
+    cached::Cached,
     conn::Conn,
     error::{StoreError, parent_or},
     tables::steps::dsl,
@@ -167,7 +168,15 @@ impl From<i64> for StepKey {
 /// # Errors
 /// `NotFound` for the node; `Other` when a place is taken.
 pub fn plan(c: &mut Conn, new: &[NewStep]) -> Result<Vec<StepRow>, StoreError> {
-    let mut rows = Vec::with_capacity(new.len());
+    write(c, new)?;
+    new.iter().map(|step| get(c, StepKey::At { op: step.op, idx: step.idx })).collect()
+}
+
+/// As [`plan`], without reading the rows again.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn write(c: &mut Conn, new: &[NewStep]) -> Result<(), StoreError> {
     for step in new {
         diesel::insert_into(dsl::steps)
             .values((
@@ -188,9 +197,8 @@ pub fn plan(c: &mut Conn, new: &[NewStep]) -> Result<Vec<StepRow>, StoreError> {
             ))
             .execute(c)
             .map_err(|e| parent_or(e, step.node_uuid, StoreError::from))?;
-        rows.push(get(c, StepKey::At { op: step.op, idx: step.idx })?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// One step.
@@ -200,10 +208,12 @@ pub fn plan(c: &mut Conn, new: &[NewStep]) -> Result<Vec<StepRow>, StoreError> {
 pub fn get(c: &mut Conn, key: impl Into<StepKey>) -> Result<StepRow, StoreError> {
     let key = key.into();
     let row = match key {
-        StepKey::Id(id) => dsl::steps.filter(dsl::id.eq(id)).first(c).optional()?,
-        StepKey::At { op, idx } => {
-            dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(dsl::idx.eq(idx)).first(c).optional()?
-        }
+        StepKey::Id(id) => dsl::steps.filter(dsl::id.eq(id)).get_result(c).optional()?,
+        StepKey::At { op, idx } => dsl::steps
+            .filter(dsl::op.eq(TextCol::from(op)))
+            .filter(dsl::idx.eq(idx))
+            .get_result(c)
+            .optional()?,
     };
     row.ok_or_else(|| missing(key))
 }
@@ -220,11 +230,12 @@ macro_rules! set {
     ($c:expr, $key:expr, $values:expr) => {{
         let (key, values) = ($key.into(), $values);
         let written = match key {
-            StepKey::Id(id) => diesel::update(dsl::steps.filter(dsl::id.eq(id))).set(values).execute($c)?,
+            StepKey::Id(id) => {
+                Cached(diesel::update(dsl::steps.filter(dsl::id.eq(id))).set(values)).execute($c)?
+            }
             StepKey::At { op, idx } => {
-                diesel::update(dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(dsl::idx.eq(idx)))
-                    .set(values)
-                    .execute($c)?
+                let row = dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(dsl::idx.eq(idx));
+                Cached(diesel::update(row).set(values)).execute($c)?
             }
         };
         if written == 0 { Err(missing(key)) } else { Ok(()) }
@@ -337,9 +348,9 @@ pub fn open_nodes(c: &mut Conn) -> Result<Vec<Uuid>, StoreError> {
 /// # Errors
 /// The database's.
 pub fn close_operation(c: &mut Conn, op: Uuid, state: StepState, at: Timestamp) -> Result<usize, StoreError> {
-    Ok(diesel::update(dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(open()))
-        .set((dsl::state.eq(TextCol::from(state)), dsl::ended_at.eq(Some(at.0))))
-        .execute(c)?)
+    let rows = diesel::update(dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(open()));
+    let ended = (dsl::state.eq(TextCol::from(state)), dsl::ended_at.eq(Some(at.0)));
+    Ok(Cached(rows.set(ended)).execute(c)?)
 }
 
 /// Takes the pending steps of an operation from place `from` on out of the plan; returns how many.
@@ -347,13 +358,10 @@ pub fn close_operation(c: &mut Conn, op: Uuid, state: StepState, at: Timestamp) 
 /// # Errors
 /// The database's.
 pub fn drop_pending(c: &mut Conn, op: Uuid, from: i32) -> Result<usize, StoreError> {
-    Ok(diesel::delete(
-        dsl::steps
-            .filter(dsl::op.eq(TextCol::from(op)))
-            .filter(dsl::idx.ge(from))
-            .filter(dsl::state.eq(TextCol::from(StepState::Pending))),
-    )
-    .execute(c)?)
+    // the word is written out: SQLite plans anew for each value that it may compare with a partial index
+    let pending = diesel::dsl::sql::<Bool>("steps.state = 'pending'");
+    let rows = dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(dsl::idx.ge(from)).filter(pending);
+    Ok(Cached(diesel::delete(rows)).execute(c)?)
 }
 
 /// What a step took whenever it was done before.
@@ -392,6 +400,14 @@ pub fn durations(c: &mut Conn) -> Result<Vec<StepTime>, StoreError> {
         StepTime { kind, interface, step, mean, count }
     };
     Ok(rows.into_iter().map(time).collect())
+}
+
+/// The highest number that a step has.
+///
+/// # Errors
+/// The database's.
+pub(crate) fn last_id(c: &mut Conn) -> Result<Option<i64>, StoreError> {
+    Ok(dsl::steps.select(diesel::dsl::max(dsl::id)).first(c)?)
 }
 
 /// Forgets the steps of operations that ended before `before`; returns how many.

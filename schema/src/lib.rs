@@ -6,8 +6,10 @@
 
 pub mod allocations;
 pub mod bios;
+mod cached;
 pub mod changes;
 pub mod chassis;
+mod columns;
 mod commit;
 pub mod conductors;
 mod conn;
@@ -21,12 +23,14 @@ pub mod journal;
 pub mod migrate;
 mod node;
 mod node_query;
+mod node_shown;
 pub mod nodes;
 mod page;
 mod pool;
 mod port;
 pub mod portgroups;
 pub mod ports;
+pub mod retain;
 pub mod rules;
 pub mod runbooks;
 mod store;
@@ -38,10 +42,12 @@ pub mod volumes;
 mod writer;
 
 pub use commit::{Also, Commit, Committed, JournalChange, commit};
+pub use columns::Columns;
 pub use conn::{Backend, Conn};
 pub use error::{Cause, StoreError};
 pub use node::Node;
 pub use node_query::{NodeQuery, NodeSort};
+pub use node_shown::{BadColumn, NodeColumn, NodeRow, each_node};
 pub use page::SortDir;
 pub use port::Port;
 pub use store::{Durability, Store, StoreOptions};

@@ -17,8 +17,8 @@ pub struct Node {
     /// The row's number, in order of creation; what paging sorts by. 0 before the insert.
     #[diesel(skip_insertion, skip_update)]
     pub id: i64,
-    /// The node's public id.
-    #[diesel(serialize_as = TextCol)]
+    /// The node's public id. Never changes: naming it in an update would make SQLite look for who refers to it.
+    #[diesel(serialize_as = TextCol, skip_update)]
     pub uuid: Uuid,
     /// Counts the writes of this row; [`crate::nodes::advance`] refuses a row that was read before the last one.
     pub generation: i64,

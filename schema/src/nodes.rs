@@ -12,6 +12,7 @@ use ferric_machine::{Fault, PowerState, State, Timestamp};
 use uuid::Uuid;
 
 use crate::{
+    columns::{self, Columns},
     conn::Conn,
     error::{StoreError, duplicate_or, parent_or},
     node::Node,
@@ -51,7 +52,7 @@ pub fn insert(c: &mut Conn, node: &Node) -> Result<Node, StoreError> {
         .values(node.clone())
         .execute(c)
         .map_err(|e| chassis_or(e, node, |e| duplicate_or(e, "nodes", &taken(node))))?;
-    let id = dsl::nodes.filter(dsl::uuid.eq(TextCol::from(node.uuid))).select(dsl::id).first(c)?;
+    let id = dsl::nodes.filter(dsl::uuid.eq(TextCol::from(node.uuid))).select(dsl::id).get_result(c)?;
     Ok(Node { id, ..node.clone() })
 }
 
@@ -60,7 +61,9 @@ pub fn insert(c: &mut Conn, node: &Node) -> Result<Node, StoreError> {
 /// # Errors
 /// The database's.
 pub fn get(c: &mut Conn, uuid: Uuid) -> Result<Option<Node>, StoreError> {
-    Ok(dsl::nodes.filter(dsl::uuid.eq(TextCol::from(uuid))).select(Node::as_select()).first(c).optional()?)
+    // not `first`: with a limit that is bound SQLite plans anew each time
+    let one = dsl::nodes.filter(dsl::uuid.eq(TextCol::from(uuid))).select(Node::as_select());
+    Ok(one.get_result(c).optional()?)
 }
 
 /// The node of that uuid or, if it is none, of that name.
@@ -70,7 +73,9 @@ pub fn get(c: &mut Conn, uuid: Uuid) -> Result<Option<Node>, StoreError> {
 pub fn find(c: &mut Conn, ident: &str) -> Result<Option<Node>, StoreError> {
     match Uuid::try_parse(ident) {
         Ok(uuid) => get(c, uuid),
-        Err(_) => Ok(dsl::nodes.filter(dsl::name.eq(ident)).select(Node::as_select()).first(c).optional()?),
+        Err(_) => {
+            Ok(dsl::nodes.filter(dsl::name.eq(ident)).select(Node::as_select()).get_result(c).optional()?)
+        }
     }
 }
 
@@ -171,17 +176,27 @@ pub fn count_by_shard(c: &mut Conn) -> Result<Vec<(Option<String>, i64)>, StoreE
 /// # Errors
 /// `Stale` when someone else wrote it since, `NotFound` when it is gone, `Duplicate`.
 pub fn advance(c: &mut Conn, node: &Node, now: Timestamp) -> Result<Node, StoreError> {
+    advance_columns(c, node, Columns::All, now)
+}
+
+/// As [`advance`], for a row of which only `columns` differ from what is stored.
+///
+/// # Errors
+/// As [`advance`].
+pub fn advance_columns(
+    c: &mut Conn,
+    node: &Node,
+    columns: Columns,
+    now: Timestamp,
+) -> Result<Node, StoreError> {
     let next = Node { generation: node.generation + 1, updated_at: Some(now), ..node.clone() };
-    let uuid = || TextCol::from(node.uuid);
-    let written =
-        diesel::update(dsl::nodes.filter(dsl::uuid.eq(uuid())).filter(dsl::generation.eq(node.generation)))
-            .set(next.clone())
-            .execute(c)
-            .map_err(|e| chassis_or(e, node, |e| duplicate_or(e, "nodes", &taken(node))))?;
-    if written == 1 {
+    let written = columns::write(c, columns, &next, node.generation)
+        .map_err(|e| chassis_or(e, node, |e| duplicate_or(e, "nodes", &taken(node))))?;
+    if written {
         return Ok(next);
     }
-    let there: i64 = dsl::nodes.filter(dsl::uuid.eq(uuid())).select(count_star()).first(c)?;
+    let there: i64 =
+        dsl::nodes.filter(dsl::uuid.eq(TextCol::from(node.uuid))).select(count_star()).first(c)?;
     if there == 0 {
         return Err(StoreError::not_found("node", node.uuid));
     }

@@ -2,7 +2,7 @@
 
 use ferric_machine::{PowerState, State};
 use ferric_schema::{
-    Also, Commit, JsonList, JsonText, Node, Port, SortDir, Store, StoreError,
+    Also, Columns, Commit, JsonList, JsonText, Node, Port, SortDir, Store, StoreError,
     allocations::{self, Allocation, AllocationQuery, AllocationSort, AllocationState, Wanted},
     commit, conductors, nodes, ports, vifs,
 };
@@ -46,7 +46,14 @@ fn free(s: &Store, name: &str, traits: &[&str]) -> Node {
 }
 
 fn change(node: &Node, also: Vec<Also>) -> Commit {
-    Commit { node: node.clone(), events: Vec::new(), journal: Vec::new(), also, now: at(5) }
+    Commit {
+        node: node.clone(),
+        columns: Columns::All,
+        events: Vec::new(),
+        journal: Vec::new(),
+        also,
+        now: at(5),
+    }
 }
 
 pub fn an_allocation_is_kept_listed_and_paged(s: Store) {
@@ -100,7 +107,7 @@ pub fn a_node_and_its_allocation_change_together(s: Store) {
     let (first, second) = (add(&s, asked("first")), add(&s, asked("second")));
     let taken = Node { instance_uuid: Some(first.uuid), ..one.clone() };
     let reserve = change(&taken, vec![Also::Allocate(first.uuid)]);
-    s.write_blocking(move |c| commit(c, reserve)).unwrap();
+    s.write_blocking(move |c| commit(c, &reserve)).unwrap();
     let got = read(&s, first.uuid).unwrap();
     assert_eq!((got.state, got.node_uuid, got.generation), (AllocationState::Active, Some(one.uuid), 1));
     assert_eq!(s.read_blocking(|c| allocations::of_node(c, one.uuid)).unwrap(), Some(got));
@@ -112,31 +119,31 @@ pub fn a_node_and_its_allocation_change_together(s: Store) {
 
     // who comes second, with what it read before, changes neither the node nor its allocation
     let late = change(&Node { instance_uuid: Some(second.uuid), ..one }, vec![Also::Allocate(second.uuid)]);
-    let e = s.write_blocking(move |c| commit(c, late)).unwrap_err();
+    let e = s.write_blocking(move |c| commit(c, &late)).unwrap_err();
     assert!(matches!(e, StoreError::Stale { what: "node", .. }), "{e:?}");
     let now = fetch(&s, taken.uuid).unwrap();
     let again = change(&now, vec![Also::Allocate(second.uuid)]);
-    assert_eq!(duplicate(s.write_blocking(move |c| commit(c, again)).unwrap_err()).0, "node_uuid");
+    assert_eq!(duplicate(s.write_blocking(move |c| commit(c, &again)).unwrap_err()).0, "node_uuid");
     assert_eq!(read(&s, second.uuid).unwrap().state, AllocationState::Allocating);
 
     // an allocation that the node does not have is not taken from it, whichever it has
     let wrong = change(&Node { instance_uuid: None, ..now.clone() }, vec![Also::Release(second.uuid)]);
-    let e = s.write_blocking(move |c| commit(c, wrong)).unwrap_err();
+    let e = s.write_blocking(move |c| commit(c, &wrong)).unwrap_err();
     assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
     assert_eq!(fetch(&s, taken.uuid).unwrap().instance_uuid, Some(first.uuid));
 
     let gone = change(&Node { instance_uuid: None, ..now }, vec![Also::Release(first.uuid)]);
-    let free = s.write_blocking(move |c| commit(c, gone)).unwrap().node;
+    let free = s.write_blocking(move |c| commit(c, &gone)).unwrap().node;
     assert_eq!((read(&s, first.uuid), fetch(&s, taken.uuid).unwrap().instance_uuid), (None, None));
 
     let new = asked("new");
     let has = Node { instance_uuid: Some(new.uuid), ..free };
     let backfill = change(&has, vec![Also::AllocateNew(Box::new(new.clone()))]);
-    let has = s.write_blocking(move |c| commit(c, backfill)).unwrap().node;
+    let has = s.write_blocking(move |c| commit(c, &backfill)).unwrap().node;
     let got = read(&s, new.uuid).unwrap();
     assert_eq!((got.state, got.node_uuid), (AllocationState::Active, Some(has.uuid)));
     let gone = change(&Node { instance_uuid: None, ..has }, vec![Also::Deallocate]);
-    s.write_blocking(move |c| commit(c, gone)).unwrap();
+    s.write_blocking(move |c| commit(c, &gone)).unwrap();
     assert_eq!(read(&s, new.uuid), None);
 }
 
@@ -145,7 +152,7 @@ pub fn an_allocation_that_is_gone_or_does_not_fit_reserves_nothing(s: Store) {
     let wants = add(&s, asked("wants"));
     for (id, what) in [(wants.uuid, "trait"), (Uuid::new_v4(), "allocation")] {
         let reserve = change(&Node { instance_uuid: Some(id), ..bare.clone() }, vec![Also::Allocate(id)]);
-        match s.write_blocking(move |c| commit(c, reserve)).unwrap_err() {
+        match s.write_blocking(move |c| commit(c, &reserve)).unwrap_err() {
             StoreError::NotFound { what: told } => assert!(told.starts_with(what), "{told}"),
             other => panic!("expected NotFound, not {other:?}"),
         }
@@ -246,13 +253,13 @@ pub fn vifs_go_with_the_instance_and_allocations_with_the_node(s: Store) {
     let info = || s.read_blocking(|c| ports::get(c, id)).unwrap().unwrap();
     assert_eq!(info().internal_info.get(KEY), Some(json!("v")));
     let forget = change(&n, vec![Also::ForgetVifs(KEY)]);
-    let done = s.write_blocking(move |c| commit(c, forget)).unwrap();
+    let done = s.write_blocking(move |c| commit(c, &forget)).unwrap();
     assert_eq!(done.ports, [info()], "whoever keeps ports in memory is told");
     assert_eq!((info().internal_info.as_str(), info().extra.as_str()), ("{}", r#"{"mine":1}"#));
 
     let held = add(&s, asked("held")).uuid;
     let reserve = change(&done.node, vec![Also::Allocate(held)]);
-    s.write_blocking(move |c| commit(c, reserve)).unwrap();
+    s.write_blocking(move |c| commit(c, &reserve)).unwrap();
     s.write_blocking(move |c| nodes::delete(c, node)).unwrap();
     assert_eq!(read(&s, held), None);
 }

@@ -1,7 +1,7 @@
 //! The promises of what is remembered of a machine's firmware. Kept by both databases.
 
 use ferric_schema::{
-    Also, Commit, JsonList, Store, StoreError,
+    Also, Columns, Commit, JsonList, Store, StoreError,
     bios::{self, Attribute, NewSetting},
     commit,
     firmware::{self, NewComponent},
@@ -34,8 +34,15 @@ pub fn bios_settings_are_replaced_and_what_is_the_same_keeps_its_time(s: Store) 
         ..setting("virt", "on")
     };
     let seen = vec![rich.clone(), setting("numa", "1"), setting("gone", "x")];
-    let first = Commit { node: n, events: vec![], journal: vec![], also: vec![Also::Bios(seen)], now: at(1) };
-    s.write_blocking(move |c| commit(c, first)).unwrap();
+    let first = Commit {
+        node: n,
+        columns: Columns::All,
+        events: vec![],
+        journal: vec![],
+        also: vec![Also::Bios(seen)],
+        now: at(1),
+    };
+    s.write_blocking(move |c| commit(c, &first)).unwrap();
     let all = s.read_blocking(|c| bios::of_node(c, id)).unwrap();
     assert_eq!(all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone", "numa", "virt"]);
     assert_eq!((&all[2].attribute, all[2].created_at, all[2].updated_at), (&rich.attribute, at(1), None));

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use ferric_machine::{BootMode, Fault, PowerState, State, Timestamp};
 use ferric_schema::{
-    Also, Commit, JournalChange, JsonText, Node, NodeQuery, NodeSort, Port, SortDir, Store, StoreError,
-    commit, conductors,
+    Also, Columns, Commit, JournalChange, JsonText, Node, NodeQuery, NodeSort, Port, SortDir, Store,
+    StoreError, commit, conductors,
     events::{self, NewEvent, Retention},
     history::{self, HistoryQuery, HistorySort, NewHistory, Severity},
     inventory::{self, NewInventory},
     journal::{self, NewStep, StepKey, StepState},
     nodes,
     ports::{self, PortQuery, PortSort},
+    retain,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -58,9 +59,11 @@ macro_rules! promises {
             conductors_register_live_and_leave
             events_are_numbered_in_order_and_never_again
             a_reader_of_the_log_misses_nothing
+            what_is_too_much_is_thrown_away_in_pieces
             the_journal_tells_where_an_operation_was
             a_better_plan_replaces_what_is_pending
             what_steps_took_is_known_by_step
+            a_change_writes_what_differs_and_nothing_else
             a_commit_is_all_or_nothing
             a_commit_carries_ports_history_and_inventory
             a_history_pages_and_forgets
@@ -554,6 +557,20 @@ pub fn events_are_numbered_in_order_and_never_again(s: Store) {
     assert_eq!(s.write_blocking(|c| events::append(c, &event(None, "d"))).unwrap(), 4);
 }
 
+pub fn what_is_too_much_is_thrown_away_in_pieces(s: Store) {
+    let n = put(&s, node("n"));
+    let kept = |since, events, steps| retain::Kept { since: at(since), events, steps };
+    for _ in 0..3 {
+        let many = vec![event(Some(n.uuid), "a"); 1_500];
+        s.write_blocking(move |c| events::append_all(c, &many)).unwrap();
+    }
+    let purge = |rules| s.write_blocking(move |c| retain::purge_piece(c, rules)).unwrap();
+    let rules = kept(0, 100, 10);
+    assert_eq!((purge(rules), purge(rules), purge(rules), purge(rules)), (2_000, 2_000, 400, 0));
+    let left = s.read_blocking(|c| events::after(c, 0, 1_000)).unwrap();
+    assert_eq!((left.len(), left[0].seq), (100, 4_401), "the last ones stay");
+}
+
 pub fn a_reader_of_the_log_misses_nothing(s: Store) {
     const WRITERS: i64 = 4;
     const EACH: i64 = 25;
@@ -659,12 +676,14 @@ pub fn a_better_plan_replaces_what_is_pending(s: Store) {
         events: vec![],
         also: vec![],
         node: n,
+        columns: Columns::All,
         now: at(1),
     };
-    let done = s.write_blocking(move |c| commit(c, first)).unwrap();
-    assert_eq!(done.steps[0].source, "agent");
-    assert_eq!(done.steps[0].argsinfo.as_str(), r#"{"i":{"required":true}}"#);
-    assert!(done.steps[0].requires_ramdisk && !done.steps[1].requires_ramdisk);
+    let done = s.write_blocking(move |c| commit(c, &first)).unwrap();
+    let steps = s.read_blocking(|c| journal::of_operation(c, op)).unwrap();
+    assert_eq!(steps[0].source, "agent");
+    assert_eq!(steps[0].argsinfo.as_str(), r#"{"i":{"required":true}}"#);
+    assert!(steps[0].requires_ramdisk && !steps[1].requires_ramdisk);
     let better = |idx| NewStep { step: format!("better{idx}"), ..step(id, op, idx) };
     let second = Commit {
         journal: vec![
@@ -674,9 +693,10 @@ pub fn a_better_plan_replaces_what_is_pending(s: Store) {
         events: vec![],
         also: vec![],
         node: done.node,
+        columns: Columns::All,
         now: at(2),
     };
-    s.write_blocking(move |c| commit(c, second)).unwrap();
+    s.write_blocking(move |c| commit(c, &second)).unwrap();
     let rows = s.read_blocking(|c| journal::of_operation(c, op)).unwrap();
     let names: Vec<_> = rows.iter().map(|r| r.step.as_str()).collect();
     assert_eq!(names, ["step0", "step1", "better2", "better3", "better4"], "what runs stays");
@@ -715,7 +735,14 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
         inventory_data: object(json!({"cpu": {"count": 4}})),
         plugin_data: object(json!({"x": 1})),
     };
-    let with = |node: Node, also| Commit { node, events: vec![], journal: vec![], also, now: at(5) };
+    let with = |node: Node, also| Commit {
+        node,
+        columns: Columns::All,
+        events: vec![],
+        journal: vec![],
+        also,
+        now: at(5),
+    };
     let (new, changed) = (port(id, "52:54:00:00:00:02"), Port { pxe_enabled: false, ..kept.clone() });
     let again = Port::new(Uuid::new_v4(), id, "52:54:00:00:00:01", T0);
     let change = with(
@@ -728,7 +755,7 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
             Also::History(NewHistory { user: Some("me".into()), ..line(id, "inspected", at(5)) }),
         ],
     );
-    let done = s.write_blocking(move |c| commit(c, change)).unwrap();
+    let done = s.write_blocking(move |c| commit(c, &change)).unwrap();
     let seen: Vec<_> = done.ports.iter().map(|p| (p.uuid, p.generation, p.pxe_enabled)).collect();
     assert_eq!(
         seen,
@@ -743,7 +770,7 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
 
     let traits = Also::Traits(id, vec!["CUSTOM_B".into(), "CUSTOM_A".into()]);
     let fewer = with(done.node, vec![Also::PortGone(new.uuid), traits]);
-    let done = s.write_blocking(move |c| commit(c, fewer)).unwrap();
+    let done = s.write_blocking(move |c| commit(c, &fewer)).unwrap();
     assert_eq!((done.ports.len(), done.ports_gone.as_slice()), (0, &[new.uuid][..]));
     assert_eq!(s.read_blocking(|c| ports::of_node(c, id)).unwrap().len(), 1);
     assert_eq!(s.read_blocking(|c| nodes::traits(c, id)).unwrap(), ["CUSTOM_A", "CUSTOM_B"]);
@@ -752,7 +779,7 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
         done.node.clone(),
         vec![Also::History(line(id, "kept", at(6))), Also::Port(port(id, "52:54:00:00:00:09"))],
     );
-    let done = s.write_blocking(move |c| commit(c, theirs)).unwrap();
+    let done = s.write_blocking(move |c| commit(c, &theirs)).unwrap();
     assert_eq!(done.ports_taken[0].0, "52:54:00:00:00:09", "another node's card stays where it is");
     assert!(done.ports.is_empty());
     assert_eq!(s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 2);
@@ -760,7 +787,7 @@ pub fn a_commit_carries_ports_history_and_inventory(s: Store) {
     // what the database refuses takes everything with it
     let gone =
         with(done.node.clone(), vec![Also::History(line(id, "lost", at(7))), Also::PortGone(new.uuid)]);
-    s.write_blocking(move |c| commit(c, gone)).unwrap_err();
+    s.write_blocking(move |c| commit(c, &gone)).unwrap_err();
     assert_eq!(fetch(&s, id), Some(done.node), "nothing of it stays");
     assert_eq!(s.read_blocking(|c| history::of_node(c, id, &HistoryQuery::default())).unwrap().len(), 2);
 }
@@ -844,17 +871,19 @@ pub fn a_commit_is_all_or_nothing(s: Store) {
         ],
         also: vec![Also::History(line(node.uuid, "begun", now))],
         node,
+        columns: Columns::All,
         now,
     };
     let first = change(Node { provision_state: State::Deploying, ..n.clone() }, at(1));
-    let done = s.write_blocking(move |c| commit(c, first)).unwrap();
-    assert_eq!((done.node.generation, done.event_seqs.as_slice(), done.steps.len()), (1, &[1, 2][..], 1));
+    let done = s.write_blocking(move |c| commit(c, &first)).unwrap();
+    assert_eq!((done.node.generation, done.event_seqs.as_slice()), (1, &[1, 2][..]));
+    assert_eq!(s.read_blocking(|c| journal::of_operation(c, op)).unwrap().len(), 1);
     let late = change(n.clone(), at(2));
-    let e = s.write_blocking(move |c| commit(c, late)).unwrap_err();
+    let e = s.write_blocking(move |c| commit(c, &late)).unwrap_err();
     assert!(matches!(e, StoreError::Stale { .. }), "{e:?}");
     // the row passes, the journal does not: nothing may stay
     let twice = change(done.node.clone(), at(3));
-    s.write_blocking(move |c| commit(c, twice)).unwrap_err();
+    s.write_blocking(move |c| commit(c, &twice)).unwrap_err();
     assert_eq!(fetch(&s, n.uuid), Some(done.node.clone()));
     assert_eq!(s.read_blocking(events::last_seq).unwrap(), 2);
     let id = n.uuid;
@@ -867,9 +896,10 @@ pub fn a_commit_is_all_or_nothing(s: Store) {
         events: vec![],
         also: vec![],
         node: done.node,
+        columns: Columns::All,
         now: at(4),
     };
-    s.write_blocking(move |c| commit(c, end)).unwrap();
+    s.write_blocking(move |c| commit(c, &end)).unwrap();
     let rows = s.read_blocking(|c| journal::of_operation(c, op)).unwrap();
     assert_eq!((rows[0].state, rows[0].checkpoint.as_deref()), (StepState::Done, Some("half")));
 }
@@ -930,4 +960,46 @@ pub fn traits_are_a_set(s: Store) {
     assert!(s.read_blocking(|c| nodes::traits(c, a)).unwrap().is_empty());
     let e = set(Uuid::new_v4(), &["CUSTOM_A"]).unwrap_err();
     assert!(matches!(e, StoreError::NotFound { .. }), "{e:?}");
+}
+
+pub fn a_change_writes_what_differs_and_nothing_else(s: Store) {
+    let n = put(&s, node("n"));
+    let worked = Node {
+        driver_internal_info: JsonText::from_text(r#"{"agent_url":"u"}"#).unwrap(),
+        deploy_step: JsonText::from_text(r#"{"step":"deploy"}"#).unwrap(),
+        clean_step: JsonText::from_text(r#"{"step":"clean"}"#).unwrap(),
+        service_step: JsonText::from_text(r#"{"step":"service"}"#).unwrap(),
+        power_state: Some(PowerState::On),
+        target_power_state: Some(PowerState::Off),
+        last_error: Some("e".into()),
+        reservation: Some("host".into()),
+        inspection_started_at: Some(at(3)),
+        inspection_finished_at: Some(at(4)),
+        boot_mode: Some(BootMode::Uefi),
+        secure_boot: Some(true),
+        ..n.clone()
+    };
+    let moved = Node {
+        provision_state: State::Deploying,
+        target_provision_state: Some(State::Active),
+        provision_updated_at: Some(at(5)),
+        last_error: None,
+        ..worked.clone()
+    };
+    let named = Node { extra: JsonText::from_text(r#"{"a":1}"#).unwrap(), ..moved.clone() };
+    let mut stored = n;
+    for (wanted, columns) in [(worked, Columns::Work), (moved, Columns::Moved), (named, Columns::All)] {
+        let next = Node { generation: stored.generation, ..wanted };
+        assert_eq!(Columns::between(&stored, &next), columns);
+        let written = next.clone();
+        stored = s.write_blocking(move |c| nodes::advance_columns(c, &written, columns, at(9))).unwrap();
+        assert_eq!(stored, Node { generation: next.generation + 1, updated_at: Some(at(9)), ..next });
+        assert_eq!(fetch(&s, stored.uuid), Some(stored.clone()), "{columns:?}");
+    }
+    let late = Node { generation: 0, ..stored.clone() };
+    for columns in [Columns::Work, Columns::Moved, Columns::All] {
+        let late = late.clone();
+        let e = s.write_blocking(move |c| nodes::advance_columns(c, &late, columns, at(9))).unwrap_err();
+        assert!(matches!(e, StoreError::Stale { .. }), "{e:?}");
+    }
 }
