@@ -492,10 +492,10 @@ impl Directory {
     #[must_use]
     pub fn doing(&self, node: Uuid) -> Option<Doing> {
         let doing = self.inner.world.doing.get(&node).map(|entry| entry.clone())?;
+        let world = &self.inner.world;
         let place = || {
-            let lines = self.queue();
-            let mut all = lines.iter().flat_map(|(kind, line)| places_of(kind, line));
-            all.find(|(one, _)| *one == node).map(|(_, place)| place)
+            let found = |kind, places: &Places| places.place_of(node).map(|place| place_text(kind, place));
+            found("deploy", &world.deploys).or_else(|| found("clean", &world.cleans))
         };
         let waiting_for = if doing.number == 0 { place() } else { None };
         Some(Doing { waiting_for: waiting_for.or(doing.waiting_for), ..doing })
@@ -685,5 +685,9 @@ fn places_of(kind: &str, line: &[Uuid]) -> impl Iterator<Item = (Uuid, String)> 
     let of = line.len();
     line.iter()
         .enumerate()
-        .map(move |(at, node)| (*node, format!("place {} of {of} in the {kind} queue", at + 1)))
+        .map(move |(at, node)| (*node, place_text(kind, (at + 1, of))))
+}
+
+fn place_text(kind: &str, (place, of): (usize, usize)) -> String {
+    format!("place {place} of {of} in the {kind} queue")
 }

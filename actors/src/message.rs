@@ -80,16 +80,14 @@ pub struct ContinueInspection {
     pub previous_inventory: Option<Json>,
 }
 
-/// What happened, as `/v1/ferric/events` tells it.
+/// How far something is, as `/v1/ferric/events` tells it besides what is in the events table: this is not stored.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Told {
-    /// The number in the events log; `None` for progress, which is not stored.
-    pub seq: Option<i64>,
     /// The node.
     pub node: Option<Uuid>,
     /// When.
     pub at: ferric_machine::Timestamp,
-    /// `provision_set`, `power_set`, `step_done`, `progress`, …
+    /// `progress`.
     pub kind: String,
     /// INFO, WARNING or ERROR.
     pub severity: String,

@@ -120,8 +120,10 @@ pub(crate) fn connect(target: &Target, opts: &StoreOptions, role: Role) -> Resul
             conn.batch_execute(
                 "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000",
             )?;
-            if role == Role::Reader {
-                conn.batch_execute("PRAGMA query_only = ON")?;
+            match role {
+                Role::Reader => conn.batch_execute("PRAGMA query_only = ON")?,
+                // a log that was large once does not stay so
+                Role::Writer => conn.batch_execute("PRAGMA journal_size_limit = 67108864")?,
             }
             Ok(Conn::Sqlite(conn))
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     changes::Changes,
@@ -10,7 +10,7 @@ use crate::{
     error::StoreError,
     migrate,
     pool::{self, Pool, Target},
-    writer::{Writer, WriterStats},
+    writer::{Whose, Writer, WriterStats},
 };
 
 /// What an acknowledged write survives, on SQLite. PostgreSQL's own configuration decides there.
@@ -103,6 +103,8 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// SQLite's group-commit writer.
     writer: Option<Arc<Writer>>,
+    /// Without one: moves with each transaction.
+    committed: watch::Sender<u64>,
 }
 
 impl Store {
@@ -125,7 +127,15 @@ impl Store {
             Conn::Pg(_) => (Backend::Postgres, None),
         };
         let permits = Arc::new(Semaphore::new(opts.pool_size.max(1) as usize));
-        Ok(Store { inner: Arc::new(Inner { backend, pool: pool::build(target, opts), permits, writer }) })
+        Ok(Store {
+            inner: Arc::new(Inner {
+                backend,
+                pool: pool::build(target, opts),
+                permits,
+                writer,
+                committed: watch::Sender::new(0),
+            }),
+        })
     }
 
     /// Which database this is.
@@ -185,8 +195,34 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
         match &self.inner.writer {
-            Some(writer) => writer.write(f).await,
+            Some(writer) => writer.write(Whose::Anyones, f).await,
             None => self.pooled(move |store| store.write_pooled(f)).await,
+        }
+    }
+
+    /// [`Store::write`] for work that is under way (the step of a deployment, a change of power, an abort): it finds room
+    /// in the queue when others are refused as `Busy`.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub async fn write_first<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        match &self.inner.writer {
+            Some(writer) => writer.write(Whose::Works, f).await,
+            None => self.pooled(move |store| store.write_pooled(f)).await,
+        }
+    }
+
+    /// Moves after this process has committed something: whoever wants to see changes at once waits for it. What it does
+    /// not tell of: other processes' commits.
+    #[must_use]
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        match &self.inner.writer {
+            Some(writer) => writer.committed(),
+            None => self.inner.committed.subscribe(),
         }
     }
 
@@ -219,7 +255,9 @@ impl Store {
     fn write_pooled<T>(&self, f: impl FnOnce(&mut Conn) -> Result<T, StoreError>) -> Result<T, StoreError> {
         use diesel::Connection as _;
         let mut conn = pool::get(&self.inner.pool)?;
-        Conn::transaction(&mut conn, f)
+        let done = Conn::transaction(&mut conn, f);
+        self.inner.committed.send_modify(|commits| *commits += 1);
+        done
     }
 
     async fn pooled<T, F>(&self, f: F) -> Result<T, StoreError>

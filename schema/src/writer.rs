@@ -17,9 +17,9 @@ use std::{
 
 use diesel::{
     SqliteConnection,
-    connection::{AnsiTransactionManager, TransactionManager as _},
+    connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     changes::{self, Changes},
@@ -31,6 +31,25 @@ use crate::{
 
 /// Jobs in one transaction at most, which bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
+
+/// From this size on the write-ahead log is made to begin anew. SQLite does so by itself once no reader needs it, and
+/// readers that always overlap put that off for ever.
+const MOST_WAL: u64 = 64 << 20;
+
+/// Batches between two looks at its size.
+const LOOK_AT_WAL: u64 = 64;
+
+/// How long writers wait for readers then; if in vain, they go on and try again after as many batches.
+const WAIT_FOR_READERS: Duration = Duration::from_millis(250);
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Somebody who can be told to come again.
+    Anyones,
+    /// Work that is under way: it has as much of the queue again for itself.
+    Works,
+}
 
 /// What the writer has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +72,8 @@ pub(crate) struct Writer {
     target: Target,
     opts: StoreOptions,
     changes: Arc<Changes>,
+    /// Moves with each transaction.
+    committed: watch::Sender<u64>,
     queue: Mutex<Queue>,
     /// The leader's; `None` after a failure that left the connection in doubt.
     conn: Mutex<Option<Conn>>,
@@ -121,6 +142,7 @@ impl Writer {
             target,
             opts,
             changes,
+            committed: watch::Sender::new(0),
             queue: Mutex::default(),
             conn: Mutex::new(Some(conn)),
             commits: AtomicU64::new(0),
@@ -129,6 +151,11 @@ impl Writer {
             lost: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
         })
+    }
+
+    /// Moves after each transaction that was committed.
+    pub(crate) fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
     }
 
     pub(crate) fn changes(&self) -> &Arc<Changes> {
@@ -156,12 +183,12 @@ impl Writer {
         }
     }
 
-    pub(crate) async fn write<T, F>(self: &Arc<Self>, f: F) -> Result<T, StoreError>
+    pub(crate) async fn write<T, F>(self: &Arc<Self>, whose: Whose, f: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        let (answer, lead) = self.push(f)?;
+        let (answer, lead) = self.push(whose, f)?;
         if let Some(lead) = lead {
             tokio::task::spawn_blocking(move || lead.work());
         }
@@ -173,7 +200,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        let (answer, lead) = self.push(f)?;
+        let (answer, lead) = self.push(Whose::Works, f)?;
         if let Some(lead) = lead {
             lead.work();
         }
@@ -184,6 +211,7 @@ impl Writer {
     #[allow(clippy::type_complexity)] // the pair is taken apart at once by its two callers
     fn push<T, F>(
         self: &Arc<Self>,
+        whose: Whose,
         f: F,
     ) -> Result<(oneshot::Receiver<Result<T, StoreError>>, Option<Lead>), StoreError>
     where
@@ -192,7 +220,11 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let mut queue = lock(&self.queue);
-        if queue.waiting.len() >= self.opts.write_queue.max(1) {
+        let most = match whose {
+            Whose::Anyones => self.opts.write_queue.max(1),
+            Whose::Works => self.opts.write_queue.max(1).saturating_mul(2),
+        };
+        if queue.waiting.len() >= most {
             return Err(StoreError::Busy);
         }
         queue.waiting.push_back(Box::new(Closure { f: Some(f), kept: None, reply }));
@@ -246,6 +278,7 @@ impl Writer {
                 self.changes.settle();
                 drop(held);
                 self.commits.fetch_add(1, Relaxed);
+                self.committed.send_modify(|commits| *commits += 1);
                 self.jobs.fetch_add(done.len() as u64, Relaxed);
                 for job in done {
                     job.answer(None);
@@ -265,6 +298,27 @@ impl Writer {
             }
         }
         jobs
+    }
+
+    /// Has the write-ahead log begin anew when it has grown too large.
+    fn look_at_wal(&self) {
+        let Target::Sqlite(path) = &self.target else { return };
+        let mut wal = path.clone().into_os_string();
+        wal.push("-wal");
+        if std::fs::metadata(&wal).map_or(0, |file| file.len()) <= MOST_WAL {
+            return;
+        }
+        let mut held = lock(&self.conn);
+        let Some(conn) = held.as_mut() else { return };
+        let (wait, usual) = (WAIT_FOR_READERS.as_millis(), self.opts.busy_timeout.as_millis());
+        let done = conn.batch_execute(&format!(
+            "PRAGMA busy_timeout = {wait}; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = {usual}"
+        ));
+        if let Err(error) = done {
+            // whatever is wrong is met again by the next write; this connection may have the short time-out still
+            *held = None;
+            tracing::debug!(%error, "the write-ahead log could not be begun anew");
+        }
     }
 
     fn fail(&self, jobs: VecDeque<Box<dyn Job>>, e: &StoreError) -> VecDeque<Box<dyn Job>> {
@@ -339,6 +393,9 @@ impl Lead {
             let rest = self.writer.batch(jobs);
             let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.writer.busy_micros.fetch_add(took, Relaxed);
+            if self.writer.commits.load(Relaxed) % LOOK_AT_WAL == 0 {
+                self.writer.look_at_wal();
+            }
             let mut queue = lock(&self.writer.queue);
             for job in rest.into_iter().rev() {
                 queue.waiting.push_front(job);

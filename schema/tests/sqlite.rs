@@ -137,12 +137,69 @@ async fn a_full_queue_refuses_and_drains() {
     }
     let e = s.write(|c| nodes::insert(c, &node("late"))).await.unwrap_err();
     assert!(matches!(e, StoreError::Busy), "{e:?}");
+    // work that is under way has room of its own, which is bounded as well
+    let works: Vec<_> = (0..3)
+        .map(|i| {
+            let s = s.clone();
+            tokio::spawn(
+                async move { s.write_first(move |c| nodes::insert(c, &node(&format!("w{i}")))).await },
+            )
+        })
+        .collect();
+    while s.writer_stats().unwrap().waiting < 6 {
+        tokio::task::yield_now().await;
+    }
+    let e = s.write_first(|c| nodes::insert(c, &node("late"))).await.unwrap_err();
+    assert!(matches!(e, StoreError::Busy), "{e:?}");
     tokio::task::spawn_blocking(release).await.unwrap();
-    for w in waiting {
+    for w in waiting.into_iter().chain(works) {
         w.await.unwrap().unwrap();
     }
-    assert_eq!(s.read(nodes::all_ids).await.unwrap().len(), 3);
+    assert_eq!(s.read(nodes::all_ids).await.unwrap().len(), 6);
     s.write(|c| nodes::insert(c, &node("late"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn commits_wake_who_waits_for_them() {
+    let (_dir, s) = store();
+    let mut committed = s.committed();
+    committed.borrow_and_update();
+    s.write(|c| nodes::insert(c, &node("n"))).await.unwrap();
+    committed.changed().await.unwrap();
+    assert_eq!(s.read(nodes::all_ids).await.unwrap().len(), 1, "what it tells of is there to be read");
+}
+
+#[test]
+fn the_log_becomes_small_again_after_a_long_reader() {
+    let (dir, s) = store();
+    let wal = || std::fs::metadata(dir.path().join("sub/ferric.db-wal")).unwrap().len();
+    let value = serde_json::Value::from("y".repeat(1_000_000));
+    let map = [("x".to_owned(), value)].into_iter().collect();
+    let huge = |i: i32| Node { extra: JsonText::from(&map), ..node(&format!("n{i}")) };
+    let (begun, begin) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let readers = s.clone();
+    let reader = std::thread::spawn(move || {
+        readers.read_blocking(|c| {
+            c.batch_execute("BEGIN")?;
+            let seen = nodes::all_ids(c)?.len();
+            begun.send(()).unwrap();
+            let _ = ended.recv();
+            assert_eq!(nodes::all_ids(c)?.len(), seen, "what it reads stands still");
+            Ok(c.batch_execute("COMMIT")?)
+        })
+    });
+    begin.recv().unwrap();
+    for i in 0..80 {
+        put(&s, huge(i));
+    }
+    assert!(wal() > 70 << 20, "a reader needs what is in the log: {}", wal());
+    drop(end);
+    reader.join().unwrap().unwrap();
+    for i in 0..64 {
+        put(&s, node(&format!("small{i}")));
+    }
+    assert!(wal() <= 64 << 20, "{}", wal());
 }
 
 #[test]

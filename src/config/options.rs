@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::table::sections;
 use super::value::{
     AddPorts, AuthStrategy, CollectLogs, ConnectionUrl, DefaultBootMode, DhcpMode, Durability, KeepPorts,
-    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, SimBmc, SimRamdisk, StepPriorities,
+    MaskSecrets, PortRanges, RescueHash, SecondsRange, Secret, SimBmc, SimImages, SimRamdisk, StepPriorities,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -535,6 +535,9 @@ sections! {
         /// agent: a ramdisk with an agent. bash: one of the time before agents, for ferric sim with --boot-from and the deploy
         /// interface iscsi.
         ramdisk: SimRamdisk = SimRamdisk::Agent;
+        /// bytes: each machine fetches and hashes its image. counted: one does, the others take as long and check what is known
+        /// of it. auto: bytes for up to 256 machines, counted for more.
+        images: SimImages = SimImages::Auto;
         /// redfish: the BMCs speak Redfish too, over HTTP, and the fleet is enrolled with it.
         bmc_protocol: SimBmc = SimBmc::Ipmi;
         /// TCP port of the BMCs' Redfish services; 0 takes a free one.

@@ -10,10 +10,11 @@ use actix_web::{App, HttpServer};
 use ferric_actors::Directory;
 use tokio::sync::{Semaphore, watch};
 
+use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::overload::{Guard, Limits, Overload};
 use crate::rescue::PasswordHash;
-use crate::routes;
+use crate::routes::{self, Hub};
 use crate::tls::Tls;
 use crate::version::Version;
 
@@ -65,6 +66,8 @@ pub struct WebSettings {
     pub conductor_timeout: Duration,
     /// Threads that serve requests.
     pub workers: usize,
+    /// Bytes of answers about single nodes that are kept while they are true; 0 keeps none.
+    pub kept_answers: usize,
     /// How many requests are worked on at once.
     pub limits: Limits,
     /// How long requests under way may take once the server is asked to stop; whole seconds count.
@@ -96,6 +99,7 @@ impl Default for WebSettings {
             dashboard: false,
             conductor_timeout: Duration::from_secs(60),
             workers: 2,
+            kept_answers: 32 << 20,
             limits: Limits::default(),
             shutdown: Duration::from_secs(5),
         }
@@ -120,8 +124,12 @@ pub struct WebState {
     pub(crate) streams: Arc<Semaphore>,
     /// Changes or closes when streams without an end are to end.
     pub(crate) stop: watch::Receiver<()>,
+    /// Answers that need not be made again.
+    pub(crate) answers: Answers,
     /// How much is under way, and whether there is room for more.
     pub(crate) overload: Arc<Overload>,
+    /// The way to what happens, for those who follow it.
+    pub(crate) hub: Hub,
 }
 
 impl WebState {
@@ -131,7 +139,8 @@ impl WebState {
         let (end, stop) = watch::channel(());
         let streams = Arc::new(Semaphore::new(settings.event_streams));
         let overload = Overload::new(settings.limits);
-        (WebState { directory, settings, streams, stop, overload }, Streams { _end: end })
+        let answers = Answers::new(settings.kept_answers);
+        (WebState { directory, settings, streams, stop, answers, overload, hub: Hub::default() }, Streams { _end: end })
     }
 }
 

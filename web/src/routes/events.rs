@@ -3,9 +3,11 @@
 //! What was committed comes from the events table and has its number as `id`: a client that was cut off says the last
 //! one in `Last-Event-ID` (or `?after=`) and misses nothing that is still kept. Progress is not stored: it comes without
 //! an id, and only to who listens. A client that is too slow is told `event: lag` and caught up from the table, so
-//! nothing piles up for it here.
+//! nothing piles up for it here. What is new is read and written down once for all of them ([`line`]).
 
-use std::fmt::Write as _;
+mod line;
+mod text;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +15,7 @@ use std::time::Duration;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use ferric_actors::message::Told;
-use ferric_machine::Timestamp;
-use ferric_schema::events::{self, Event};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use ferric_schema::events;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -25,13 +23,15 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::error::{ApiError, Result};
-use crate::mask;
 use crate::policy::{Rule, Target};
 use crate::routes::at::exactly;
 use crate::routes::found::find;
 use crate::routes::read;
 use crate::server::WebState;
-use crate::views::Iso;
+
+pub(crate) use self::line::Hub;
+use self::line::{Line, Piece};
+use self::text::lag;
 
 /// Events read at a time.
 const PAGE: i64 = 200;
@@ -61,7 +61,7 @@ async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -
         ));
     };
     // first listen, then look: what is committed in between is seen twice and told once
-    let live = state.directory.stream();
+    let (line, live) = state.hub.follow(&state.directory);
     let last = read(&state, events::last_seq).await?;
     // a number from the future is one of another database
     let seen = resumed.or(after).unwrap_or(last).min(last);
@@ -78,6 +78,7 @@ async fn follow(request: HttpRequest, context: Context, state: Data<WebState>) -
         context,
         stop: state.stop.clone(),
         state,
+        _line: line,
         live,
         beat,
         filter: Filter { node, kinds: args.list("kind").unwrap_or_default() },
@@ -112,6 +113,10 @@ struct Filter {
 }
 
 impl Filter {
+    fn all(&self) -> bool {
+        self.node.is_none() && self.kinds.is_empty()
+    }
+
     fn takes(&self, node: Option<Uuid>, kind: &str) -> bool {
         (self.node.is_none() || self.node == node)
             && (self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind))
@@ -132,7 +137,8 @@ struct Feed {
     context: Context,
     state: Data<WebState>,
     stop: watch::Receiver<()>,
-    live: broadcast::Receiver<Arc<Told>>,
+    live: broadcast::Receiver<Arc<Piece>>,
+    _line: Arc<Line>,
     beat: Interval,
     filter: Filter,
     /// Everything up to this number was told or is none of the client's business.
@@ -157,14 +163,9 @@ impl Feed {
             if Instant::now() >= self.again() {
                 self.admit_again().await?;
             }
-            let mut out = String::new();
-            if self.behind {
-                self.catch_up(&mut out).await?;
-            } else {
-                self.wait(&mut out).await?;
-            }
+            let out = if self.behind { self.catch_up().await? } else { self.wait().await? };
             if !out.is_empty() {
-                return Some(Bytes::from(out));
+                return Some(out);
             }
         }
     }
@@ -188,7 +189,8 @@ impl Feed {
     }
 
     /// One page from the table.
-    async fn catch_up(&mut self, out: &mut String) -> Option<()> {
+    async fn catch_up(&mut self) -> Option<Bytes> {
+        let mut out = String::new();
         let (seen, node) = (self.seen, self.filter.node);
         let page = read(&self.state, move |c| {
             // the end first: whatever is numbered up to it is visible
@@ -209,7 +211,7 @@ impl Feed {
         if let (None, Some(first)) = (node, rows.first())
             && first.seq > seen + 1
         {
-            lag(out, u64::try_from(first.seq - seen - 1).unwrap_or(0), "no longer kept");
+            lag(&mut out, u64::try_from(first.seq - seen - 1).unwrap_or(0), "no longer kept");
         }
         let complete = rows.len() < usize::try_from(PAGE).expect("a small number");
         self.seen = rows.last().map_or(seen, |row| row.seq).max(seen);
@@ -218,165 +220,75 @@ impl Feed {
             self.behind = false;
         }
         for row in rows.into_iter().filter(|row| self.filter.takes(row.node, &row.kind)) {
-            write(out, row.into());
+            text::event(&mut out, &row);
         }
-        Some(())
+        Some(Bytes::from(out))
     }
 
     /// Waits for something to happen, and takes what else is there already.
-    async fn wait(&mut self, out: &mut String) -> Option<()> {
+    async fn wait(&mut self) -> Option<Bytes> {
         let again = self.again();
-        let told = tokio::select! {
+        let piece = tokio::select! {
             biased;
             _ = self.stop.changed() => return None,
-            () = tokio::time::sleep_until(again) => return Some(()),
-            told = self.live.recv() => Some(told),
-            _ = self.beat.tick() => None,
+            () = tokio::time::sleep_until(again) => return Some(Bytes::new()),
+            piece = self.live.recv() => piece,
+            _ = self.beat.tick() => return Some(Bytes::from_static(b": alive\n\n")),
         };
-        match told {
-            Some(told) => self.take(told, out)?,
-            None => {
-                // some events are committed without being told: they wait at most this long
-                let last = read(&self.state, events::last_seq).await.ok()?;
-                self.behind = last > self.seen;
-                out.push_str(": alive\n\n");
-            }
-        }
+        let mut out = self.take(piece)?;
         while !self.behind && out.len() < CHUNK {
-            match self.live.try_recv() {
-                Ok(told) => self.take(Ok(told), out)?,
-                Err(TryRecvError::Lagged(missed)) => self.take(Err(RecvError::Lagged(missed)), out)?,
+            let piece = match self.live.try_recv() {
+                Ok(piece) => Ok(piece),
+                Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
+            };
+            let more = self.take(piece)?;
+            out = match (out.is_empty(), more.is_empty()) {
+                (true, _) => more,
+                (false, true) => out,
+                (false, false) => [out, more].concat().into(),
+            };
         }
-        Some(())
+        Some(out)
     }
 
-    fn take(&mut self, told: std::result::Result<Arc<Told>, RecvError>, out: &mut String) -> Option<()> {
-        match told {
-            Ok(told) => {
-                match told.seq {
-                    Some(seq) if seq <= self.seen => return Some(()),
-                    Some(seq) if seq == self.seen + 1 => self.seen = seq,
-                    // two commits were told in the other order, or one was not told: the table knows the order
-                    Some(_) => {
-                        self.behind = true;
-                        return Some(());
-                    }
-                    None => {}
-                }
-                if self.filter.takes(told.node, &told.kind) {
-                    write(out, told.as_ref().clone().into());
-                }
-                Some(())
-            }
+    /// What of a piece is new to the client, and what it wanted.
+    fn take(&mut self, piece: std::result::Result<Arc<Piece>, RecvError>) -> Option<Bytes> {
+        let piece = match piece {
+            Ok(piece) => piece,
             Err(RecvError::Lagged(missed)) => {
-                lag(out, missed, "this client reads too slowly; what is stored follows");
+                let mut out = String::new();
+                // of these are pieces, and what is stored of them follows
+                lag(&mut out, missed, "this client reads too slowly; what is stored follows");
                 self.behind = true;
-                Some(())
+                return Some(Bytes::from(out));
             }
-            Err(RecvError::Closed) => None,
+            Err(RecvError::Closed) => return None,
+        };
+        if piece.before > self.seen {
+            // something was committed before the line began: the table has it
+            self.behind = true;
+            return Some(Bytes::new());
         }
-    }
-}
-
-/// An event as the client reads it.
-#[derive(Serialize)]
-struct View {
-    seq: Option<i64>,
-    node_uuid: Option<Uuid>,
-    at: Iso,
-    kind: String,
-    severity: String,
-    text: String,
-    data: Value,
-}
-
-fn view(
-    seq: Option<i64>,
-    node: Option<Uuid>,
-    at: Timestamp,
-    words: [String; 3],
-    data: Map<String, Value>,
-) -> View {
-    let [kind, severity, text] = words;
-    let mut data = Value::Object(data);
-    mask::mask(&mut data);
-    View { seq, node_uuid: node, at: Iso(at), kind, severity, text, data }
-}
-
-impl From<Event> for View {
-    fn from(event: Event) -> View {
-        let Event { seq, node, at, kind, severity, text, data } = event;
-        view(Some(seq), node, at, [kind, severity, text], data.parse())
-    }
-}
-
-impl From<Told> for View {
-    fn from(told: Told) -> View {
-        let Told { seq, node, at, kind, severity, text, mut data } = told;
-        // progress looks as in /v1/ferric/nodes/{ident}/doing
-        if let Some(Value::Object(progress)) = data.remove("progress") {
-            data.extend(progress);
+        let seen = self.seen;
+        self.seen = seen.max(piece.last);
+        if self.filter.all() && piece.before == seen {
+            return Some(piece.bytes.clone());
         }
-        for key in ["since", "gives_up_at"] {
-            let Some(micros) = data.get(key).and_then(Value::as_i64) else { continue };
-            data.insert(key.into(), json!(Iso(Timestamp(micros))));
+        let (mut out, mut begin) = (Vec::new(), 0);
+        for part in &piece.parts {
+            if part.seq.is_none_or(|seq| seq > seen) && self.filter.takes(part.node, &part.kind) {
+                out.extend_from_slice(&piece.bytes[begin..part.end]);
+            }
+            begin = part.end;
         }
-        view(seq, node, at, [kind, severity, text], data)
+        Some(Bytes::from(out))
     }
-}
-
-/// JSON has no line breaks of its own, so it is one line of data.
-fn write(out: &mut String, view: View) {
-    if let Some(seq) = view.seq {
-        let _ = writeln!(out, "id: {seq}");
-    }
-    let text = serde_json::to_string(&view).expect("an event is JSON");
-    let _ = write!(out, "data: {text}\n\n");
-}
-
-fn lag(out: &mut String, missed: u64, why: &str) {
-    let _ = write!(out, "event: lag\ndata: {}\n\n", json!({"missed": missed, "reason": why}));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn told(seq: Option<i64>) -> Told {
-        Told {
-            seq,
-            node: None,
-            at: Timestamp(0),
-            kind: "step_done".into(),
-            severity: "INFO".into(),
-            text: "two\nlines".into(),
-            data: json!({"ipmi_password": "calvin"}).as_object().cloned().expect("an object"),
-        }
-    }
-
-    #[test]
-    fn an_event_is_one_line_with_its_number_and_without_secrets() {
-        let mut out = String::new();
-        write(&mut out, told(Some(7)).into());
-        assert!(out.starts_with("id: 7\ndata: {\"seq\":7,") && out.ends_with("}\n\n"), "{out}");
-        assert_eq!(out.lines().count(), 3);
-        assert!(!out.contains("calvin"));
-        let mut out = String::new();
-        write(&mut out, told(None).into());
-        assert!(out.starts_with("data: "), "progress has no number to resume from: {out}");
-    }
-
-    #[test]
-    fn progress_looks_as_what_a_node_is_doing() {
-        let data = json!({"since": 1_000_000, "progress": {"doing": "writing image", "bytes_done": 5}});
-        let data = data.as_object().cloned().expect("an object");
-        let mut out = String::new();
-        write(&mut out, Told { data, kind: "progress".into(), ..told(None) }.into());
-        assert!(out.contains(r#""since":"1970-01-01T00:00:01+00:00""#), "{out}");
-        assert!(out.contains(r#""doing":"writing image""#) && !out.contains(r#""progress":{"#), "{out}");
-    }
 
     #[test]
     fn clients_hear_of_what_they_asked_for() {

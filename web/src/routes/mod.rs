@@ -27,6 +27,7 @@ mod kept_steps;
 mod management;
 mod metrics;
 mod network_events;
+mod node;
 mod nodes;
 mod of_node;
 mod openapi;
@@ -50,7 +51,7 @@ mod vmedia;
 mod volume;
 
 use actix_web::http::Method;
-use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_schema::portgroups::Portgroup;
@@ -60,6 +61,7 @@ use crate::context::{Context, layer};
 use crate::error::{ApiError, Result};
 use crate::gates::PORTGROUPS;
 use crate::routes::at::at;
+pub(crate) use crate::routes::events::Hub;
 use crate::server::WebState;
 
 /// The whole API, as one scope that takes every path: register other services before it. Needs
@@ -67,10 +69,10 @@ use crate::server::WebState;
 pub fn configure(cfg: &mut ServiceConfig) {
     let scope = web::scope("")
         .wrap(from_fn(layer))
-        .wrap(NormalizePath::trim())
+        // paths are compared in this order: first come those that are asked for the most
+        .configure(nodes::configure)
         .configure(root::configure)
         .configure(openapi::configure)
-        .configure(nodes::configure)
         .configure(states::configure)
         .configure(management::configure)
         .configure(raid::configure)
@@ -124,7 +126,7 @@ async fn elsewhere(
         if tail == "management" || tail.starts_with("firmware/") {
             return Err(ApiError::no_method_but(""));
         }
-        return nodes::show_fields(&state, &context, ident, &tail.replace('/', ",")).await;
+        return node::show_fields(&state, &context, ident, &tail.replace('/', ",")).await;
     }
     let below = |noun: &str| {
         let rest = path.strip_prefix(noun).filter(|_| reading)?;

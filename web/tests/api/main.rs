@@ -16,6 +16,7 @@ mod kept;
 mod lifecycle;
 mod negotiation;
 mod nodes;
+mod overload;
 mod patching;
 mod portgroups;
 mod ports;
