@@ -11,6 +11,8 @@
 # make openapi   schemathesis against /openapi.json, with the newest microversion and with 1.1
 # make perf      the table of docs/performance.md, measured beside a real Ironic, nginx and dnsmasq; ROWS=api,wave for some of it
 # make bench     the measurements of benches/
+# make swarm     NODES=10000 simulated machines from enrolled to removed; report and picture go to target/swarm.
+#                ARGS are those of ferric swarm, as in ARGS='--phases enrol,list,delete --rate 200'
 # Each installs what it lacks (apt, PyPI, cargo).
 
 SHELL := /bin/bash
@@ -86,6 +88,13 @@ fuzz: nextest
 openapi:
 	cargo build --locked -p ferric --bins
 	tests/openapi/run.py
+
+# the boot of a simulated machine is waiting alone: half a second of it is enough for a load
+NODES ?= 1000
+swarm:
+	cargo build --release --locked -p ferric
+	exec target/release/ferric swarm --nodes $(NODES) --set sim.boot_delay_min=0.5 --set sim.boot_delay_max=2 \
+	  --report target/swarm/report.json --picture target/swarm/report.svg $(ARGS)
 
 bench:
 	cargo bench --workspace --locked

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ferric_drivers::Secret;
 
 /// Bare-metal provisioning as a supervised actor system; speaks Ironic's REST API.
 #[derive(Debug, Parser)]
@@ -72,6 +73,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  ferric sim --nodes 100 --api-url http://127.0.0.1:6385 --enroll-file fleet.json &\n  baremetal create fleet.json"
     )]
     Sim(SimArgs),
+    /// Load for any server that speaks Ironic's API: whole lives of many nodes, measured, reported, drawn.
+    #[command(
+        after_help = "Examples:\n  ferric swarm --nodes 1000                     its own server and simulated machines, ended with it\n  ferric swarm --endpoint http://127.0.0.1:6385 --nodes 50 --wave 25    any Ironic, fake-hardware\n  ferric swarm --endpoint http://127.0.0.1:6385 --enroll-file fleet.json --report report.json --picture report.svg"
+    )]
+    Swarm(Box<SwarmArgs>),
     /// The deploy ramdisk.
     #[command(subcommand)]
     Ramdisk(RamdiskCommand),
@@ -147,6 +153,99 @@ pub(crate) struct SimArgs {
     /// Sets an option of section sim, as in `ferric serve`. Repeatable.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+/// What the load can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SwarmArgs {
+    /// The API, without /v1. Without it `ferric serve` and `ferric sim` are started on a temporary folder and ended with
+    /// the load.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// A token for X-Auth-Token; better from the environment, as others can read command lines.
+    #[arg(long, env = "OS_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub(crate) token: Option<Secret<String>>,
+    /// User name for HTTP basic; the password comes from the environment, OS_PASSWORD.
+    #[arg(long, env = "OS_USERNAME", hide_env_values = true)]
+    pub(crate) user: Option<String>,
+    /// Certificates (PEM) to trust, for https; without it those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Hardware type of the nodes: fake-hardware needs no machines; for others --enroll-file says where they are, or
+    /// (without --endpoint) they are simulated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) driver: Option<String>,
+    /// Nodes and ports, as `ferric sim --enroll-file` writes them.
+    #[arg(long, value_name = "FILE", requires = "endpoint")]
+    pub(crate) enroll_file: Option<PathBuf>,
+    /// A field that every node is enrolled with besides, as in inspect_interface=fake; the value is JSON or text.
+    /// Repeatable.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) field: Vec<String>,
+    /// How many nodes [default: 100, or all of the file].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub(crate) nodes: Option<u32>,
+    /// What is done, in this order; what the endpoint does not have is told and skipped.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "enrol,manage,inspect,provide,deploy,power,patch,list,undeploy,delete"
+    )]
+    pub(crate) phases: Vec<ferric_swarm::Phase>,
+    /// Nodes of a phase that are begun and settled before the next; 0 takes all at once.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) wave: usize,
+    /// Connections; in the closed loop as many requests are under way.
+    #[arg(long, value_name = "C", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: u16,
+    /// Open loop: so many nodes per second are begun, and latency counts from the planned moment.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Seconds that a node may take from asked to its goal.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800.0, value_parser = rate)]
+    pub(crate) timeout: f64,
+    /// Least seconds between two looks at the states.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.2, value_parser = rate)]
+    pub(crate) poll: f64,
+    /// The same seed gives the same names, addresses, image and simulated machines.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The image that is deployed where the driver wants one; without it, one is served on loopback.
+    #[arg(long, value_name = "URL", requires = "checksum")]
+    pub(crate) image: Option<String>,
+    /// Its SHA-256 or SHA-512.
+    #[arg(long, value_name = "HEX", requires = "image")]
+    pub(crate) checksum: Option<String>,
+    /// Size of the image that is served on loopback.
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10)]
+    pub(crate) image_bytes: usize,
+    /// Write the report here (JSON; docs/swarm.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Draw it here (SVG).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+    /// Processes whose processor time and memory go into the report, as in 4711 or ironic=4711.
+    #[arg(long, value_name = "[NAME=]PID", value_delimiter = ',')]
+    pub(crate) pids: Vec<String>,
+    /// What goes wrong in the fleet that is started here (see README).
+    #[arg(long, value_name = "FILE", conflicts_with = "endpoint")]
+    pub(crate) faults: Option<PathBuf>,
+    /// Sets an option of the server and the fleet that are started here. Repeatable.
+    #[arg(long, value_name = "SECTION.KEY=VALUE", conflicts_with = "endpoint")]
+    pub(crate) set: Vec<String>,
+}
+
+fn secret(text: &str) -> Result<Secret<String>, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// A number above zero.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value < 1e9 => Ok(value),
+        Ok(_) | Err(_) => Err("give a number above 0".to_owned()),
+    }
 }
 
 /// `ferric ramdisk …`

@@ -27,7 +27,8 @@ pub(crate) fn start(cli: &Cli) {
         | Command::States { .. }
         | Command::Db(_)
         | Command::Doctor(_)
-        | Command::Config(_) => "warn",
+        | Command::Config(_)
+        | Command::Swarm(_) => "warn",
     };
     let filter = EnvFilter::new(cli.log.log.as_deref().unwrap_or(quiet));
     let lines = tracing_subscriber::fmt()

@@ -21,6 +21,7 @@ mod log;
 #[allow(unreachable_pub)] // written to be usable as a module of other programs
 mod ramdisk;
 mod simulate;
+mod swarm;
 mod wire;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Demo(args) => return on_actix(|io| demo::run(args, io)),
         Command::Sim(args) => on_actix(|io| simulate::run(args, io))?,
+        Command::Swarm(args) => return swarm::run(*args),
         Command::Ramdisk(RamdiskCommand::Build(args)) => build_ramdisk(args)?,
         Command::States { format } => {
             let text = match format {

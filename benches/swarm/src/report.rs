@@ -358,7 +358,7 @@ impl Report {
         phases: Vec<PhaseReport>,
         interrupted: bool,
     ) -> Self {
-        let took = swarm.recorder.began().elapsed().as_secs_f64();
+        let took = phases.last().map_or(0.0, |phase| phase.began + phase.seconds);
         let (answered, turned_away, failed) = swarm.recorder.totals();
         let inner = swarm.fleet.inner();
         let lost =

@@ -178,6 +178,10 @@ fn keep_time(swarm: &Swarm, show: &dyn Show, now: &Mutex<Now>, ended: &mpsc::Rec
     let mut next = Instant::now() + TICK;
     loop {
         let waited = ended.recv_timeout(next.saturating_duration_since(Instant::now()));
+        if waited != Err(mpsc::RecvTimeoutError::Timeout) {
+            // a moment that is cut short would make rates of its last few answers that nobody has seen
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
         next += TICK;
         let mut samples = processes::all(&swarm.options.watched);
         samples.push(processes::this());
