@@ -324,8 +324,8 @@ def tftp_all(found, pids, load, turns):
     for habit in HABITS:
         job = lambda address: lambda: tftp(load, address, "kernel", 1, habit)
         found[f"kernel, {habit}"] = in_turns(turns, "mb_per_s", {name: (pids[name], job(at)) for name, at in servers.items()})
-    # a warm-up of nothing: each client fetches 20 scripts, all of them different ones in turn
-    job = lambda address: lambda: tftp(load, address, "scripts/0.ipxe", 20, "ipxe")
+    # each client fetches a script so many times
+    job = lambda address: lambda: tftp(load, address, "scripts/0.ipxe", 100, "ipxe")
     found["scripts, ipxe"] = in_turns(turns, "per_s", {name: (pids[name], job(at)) for name, at in servers.items()})
 
 

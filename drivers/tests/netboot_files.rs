@@ -197,3 +197,135 @@ async fn stop_lets_a_transfer_finish() {
     assert!(curl.wait_with_output().await.unwrap().status.success());
     same(&out, &content);
 }
+
+/// A client of TFTP by hand, for what the programs do not do.
+struct ByHand {
+    socket: tokio::net::UdpSocket,
+    server: std::net::SocketAddr,
+}
+
+impl ByHand {
+    async fn new(server: std::net::SocketAddr) -> ByHand {
+        ByHand { socket: tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap(), server }
+    }
+
+    async fn ask(&self, request: &[u8]) -> (Vec<u8>, std::net::SocketAddr) {
+        self.socket.send_to(request, self.server).await.unwrap();
+        self.next().await
+    }
+
+    async fn next(&self) -> (Vec<u8>, std::net::SocketAddr) {
+        let mut buffer = vec![0; 2000];
+        let received =
+            tokio::time::timeout(std::time::Duration::from_secs(20), self.socket.recv_from(&mut buffer));
+        let (len, from) = received.await.expect("an answer").unwrap();
+        buffer.truncate(len);
+        (buffer, from)
+    }
+}
+
+#[tokio::test]
+async fn tftp_answers_from_the_address_that_was_asked_in_windows_and_again_after_a_loss() {
+    let (_dir, root, content) = root();
+    let listen = "0.0.0.0:0".parse().unwrap();
+    let server = tftp::start(&tftp::TftpSettings { listen, root }).await.unwrap();
+    let asked = std::net::SocketAddr::from(([127, 108, 7, 9], server.address().port()));
+    let client = ByHand::new(asked).await;
+    let (oack, from) =
+        client.ask(b"\0\x01node/kernel\0octet\0tsize\x000\0blksize\x001000\0windowsize\x004\0").await;
+    assert_eq!(from.ip(), asked.ip());
+    assert_eq!(oack, b"\0\x06tsize\x003000017\0blksize\x001000\0windowsize\x004\0");
+    let send = async |ack: u16| {
+        let ack = ack.to_be_bytes();
+        client.socket.send_to(&[0, 4, ack[0], ack[1]], from).await.unwrap();
+    };
+    let window = async |first: u16| {
+        for number in first..first + 4 {
+            let (packet, of) = client.next().await;
+            let at = usize::from(number - 1) * 1000;
+            assert_eq!((&packet[..4], of), (&[0, 3, (number >> 8) as u8, number as u8][..], from));
+            assert!(packet[4..] == content[at..at + 1000], "block {number}");
+        }
+    };
+    send(0).await;
+    window(1).await;
+    // as if the third block had been lost
+    send(2).await;
+    window(3).await;
+    send(6).await;
+    window(7).await;
+    // nobody answers: it is sent again after a second
+    window(7).await;
+    send(10).await;
+    window(11).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tftp_probes_that_break_off_leave_nothing_behind_even_from_one_port() {
+    let (_dir, root, content) = root();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = tftp::start(&tftp::TftpSettings { listen, root }).await.unwrap();
+    let client = ByHand::new(server.address()).await;
+    let (oack, first) = client.ask(b"\0\x01node/kernel\0octet\0tsize\x000\0").await;
+    assert_eq!(oack, b"\0\x06tsize\x003000017\0");
+    client.socket.send_to(b"\0\x05\0\x08enough\0", first).await.unwrap();
+    let (oack, second) = client.ask(b"\0\x01node/kernel\0octet\0blksize\x001468\0").await;
+    assert_eq!(oack, b"\0\x06blksize\x001468\0");
+    assert_ne!(first, second);
+    client.socket.send_to(&[0, 4, 0, 0], second).await.unwrap();
+    let (block, from) = client.next().await;
+    assert!(from == second && block[..4] == [0, 3, 0, 1] && block[4..] == content[..1468]);
+    // a third one from the same port, in the middle of the second
+    let (block, third) = client.ask(b"\0\x01node/kernel\0OCTET\0").await;
+    assert!(third != second && block[..4] == [0, 3, 0, 1] && block[4..] == content[..512]);
+    for (request, code) in [
+        (&b"\0\x01node/kernel\0netascii\0"[..], 0),
+        (b"\0\x02node/kernel\0octet\0", 2),
+        (b"\0\x01../secret\0octet\0", 2),
+        (b"\0\x01nothing\0octet\0", 1),
+    ] {
+        let other = ByHand::new(server.address()).await;
+        let (answer, _) = other.ask(request).await;
+        assert_eq!(answer[..4], [0, 5, 0, code], "{}", String::from_utf8_lossy(request));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn http_closes_cleanly_and_answers_requests_that_come_together_or_in_pieces() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (_dir, root, content) = root();
+    fs::write(root.join("script"), "#!ipxe\n").unwrap();
+    let settings = http::HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), root };
+    let server = http::start(&settings).await.unwrap();
+    let talk = async |parts: &[&[u8]]| {
+        let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        for part in parts {
+            stream.write_all(part).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut all = Vec::new();
+        let read = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_to_end(&mut all));
+        read.await.expect("the server closes").expect("no reset");
+        all
+    };
+    let all =
+        talk(&[b"GET /script HTTP/1.1\r\n\r\nHEAD /script HTTP/1.1\r\n\r\nGET /script HTTP/1.0\r\n\r\n"])
+            .await;
+    let text = String::from_utf8(all).unwrap();
+    assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 3, "{text}");
+    assert_eq!(text.matches("content-length: 7\r\n").count(), 3, "{text}");
+    assert_eq!(text.matches("#!ipxe\n").count(), 2, "{text}");
+    let all = talk(&[b"GET /node/ker", b"nel HTTP/1.1\r\nConn", b"ection: close\r\n\r\n"]).await;
+    assert!(all.ends_with(&content) && all.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    let body = vec![b'x'; 300_000];
+    let all = talk(&[b"PUT /node/kernel HTTP/1.1\r\nContent-Length: 300000\r\n\r\n", &body]).await;
+    assert!(all.starts_with(b"HTTP/1.1 405 "), "{}", String::from_utf8_lossy(&all));
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000));
+    for (nonsense, code) in [(&b"\x16\x03\x01nonsense\r\n\r\n"[..], "400"), (long.as_bytes(), "431")] {
+        let all = talk(&[nonsense]).await;
+        assert!(all.starts_with(format!("HTTP/1.1 {code} ").as_bytes()), "{}", String::from_utf8_lossy(&all));
+    }
+    server.stop().await;
+}

@@ -1,6 +1,6 @@
 //! Which address belongs to whom: one address per port for good, as long as the pool lasts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,12 +25,29 @@ pub struct Lease {
 }
 
 /// All leases. Pure: time is an argument, and what has to be written is collected in [`Leases::take_changes`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Leases {
     by_mac: HashMap<Mac, Lease>,
     by_address: HashMap<Ipv4Addr, Mac>,
+    /// Who loses its address first: with a full pool that must not take a look at all of them.
+    by_expiry: BTreeSet<(Timestamp, Mac)>,
+    /// No address of this pool is free below the third.
+    free_from: (Ipv4Addr, Ipv4Addr, u32),
     declined: HashMap<Ipv4Addr, Timestamp>,
     changes: String,
+}
+
+impl Default for Leases {
+    fn default() -> Leases {
+        Leases {
+            by_mac: HashMap::new(),
+            by_address: HashMap::new(),
+            by_expiry: BTreeSet::new(),
+            free_from: (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, 0),
+            declined: HashMap::new(),
+            changes: String::new(),
+        }
+    }
 }
 
 impl Leases {
@@ -67,16 +84,9 @@ impl Leases {
             }
             return Some(lease.address);
         }
-        self.declined.retain(|_, until| *until > now);
-        let free = |address: &Ipv4Addr| {
-            settings.in_pool(*address)
-                && !self.by_address.contains_key(address)
-                && !self.declined.contains_key(address)
-        };
-        let range = settings.range_start.to_bits()..=settings.range_end.to_bits();
         let address = wish
-            .filter(|address| free(address))
-            .or_else(|| range.map(Ipv4Addr::from_bits).find(|address| free(address)))
+            .filter(|address| settings.in_pool(*address) && self.is_free(*address, now))
+            .or_else(|| self.first_free(settings, now))
             .or_else(|| self.take_oldest(settings, now))?;
         self.put(mac, Lease { address, expires: now + OFFER, bound: false });
         Some(address)
@@ -160,25 +170,66 @@ impl Leases {
         leases
     }
 
+    fn is_free(&self, address: Ipv4Addr, now: Timestamp) -> bool {
+        !self.by_address.contains_key(&address)
+            && self.declined.get(&address).is_none_or(|until| *until <= now)
+    }
+
+    /// The first address of the pool that nobody has; looks only where one may be.
+    fn first_free(&mut self, settings: &DhcpSettings, now: Timestamp) -> Option<Ipv4Addr> {
+        let over: Vec<Ipv4Addr> =
+            self.declined.iter().filter(|(_, until)| **until <= now).map(|(address, _)| *address).collect();
+        for address in over {
+            self.declined.remove(&address);
+            self.freed(address);
+        }
+        let (start, end) = (settings.range_start, settings.range_end);
+        if (self.free_from.0, self.free_from.1) != (start, end) {
+            self.free_from = (start, end, start.to_bits());
+        }
+        let mut range = self.free_from.2..=end.to_bits();
+        let found = range.find(|address| {
+            let address = Ipv4Addr::from_bits(*address);
+            settings.in_pool(address) && self.is_free(address, now)
+        });
+        self.free_from.2 = found.unwrap_or(end.to_bits().saturating_add(1));
+        found.map(Ipv4Addr::from_bits)
+    }
+
+    fn freed(&mut self, address: Ipv4Addr) {
+        self.free_from.2 = self.free_from.2.min(address.to_bits().max(self.free_from.0.to_bits()));
+    }
+
     fn put(&mut self, mac: Mac, lease: Lease) {
         // an address has one owner: whoever had it before loses it
-        if let Some(loser) = self.by_address.insert(lease.address, mac).filter(|owner| *owner != mac) {
-            self.by_mac.remove(&loser);
+        if let Some(loser) = self.by_address.insert(lease.address, mac).filter(|owner| *owner != mac)
+            && let Some(lost) = self.by_mac.remove(&loser)
+        {
+            self.by_expiry.remove(&(lost.expires, loser));
         }
-        if let Some(old) = self.by_mac.insert(mac, lease).filter(|old| old.address != lease.address) {
+        self.by_expiry.insert((lease.expires, mac));
+        let Some(old) = self.by_mac.insert(mac, lease) else { return };
+        if old.expires != lease.expires {
+            self.by_expiry.remove(&(old.expires, mac));
+        }
+        if old.address != lease.address {
             self.by_address.remove(&old.address);
+            self.freed(old.address);
         }
     }
 
     fn forget(&mut self, mac: Mac) {
         if let Some(lease) = self.by_mac.remove(&mac) {
             self.by_address.remove(&lease.address);
+            self.by_expiry.remove(&(lease.expires, mac));
+            self.freed(lease.address);
         }
     }
 
     fn take_oldest(&mut self, settings: &DhcpSettings, now: Timestamp) -> Option<Ipv4Addr> {
-        let over = self.by_mac.iter().filter(|(_, l)| l.expires <= now && settings.in_pool(l.address));
-        let (mac, lease) = over.min_by_key(|(mac, lease)| (lease.expires, **mac)).map(|(m, l)| (*m, *l))?;
+        let over = self.by_expiry.iter().take_while(|(expires, _)| *expires <= now);
+        let mut over = over.filter_map(|(_, mac)| Some((*mac, self.get(*mac)?)));
+        let (mac, lease) = over.find(|(_, lease)| settings.in_pool(lease.address))?;
         self.forget(mac);
         self.changes.push_str(&format!("{mac} -\n"));
         Some(lease.address)

@@ -8,6 +8,7 @@ mod lease_file;
 mod leases;
 mod mac;
 mod ports;
+mod queue;
 mod ra;
 mod request;
 mod server;

@@ -1,4 +1,4 @@
-//! The sockets: one task that owns the leases and answers packet after packet.
+//! The sockets: one task that owns the leases, takes what has come, and answers known machines first.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::answer::{Reply, Silence, answer, answer_boot_server};
+use super::queue::{Queue, Waiting};
 use super::{DhcpMode, DhcpSettings, LeaseFile, Leases, Mac, PortIndex, Request, ra};
 use crate::DriverError;
 
@@ -25,6 +26,14 @@ pub type OnUnknown = Arc<dyn Fn(Mac) + Send + Sync>;
 const LOG_EVERY: Duration = Duration::from_secs(300);
 /// So many addresses are remembered for that; a forged flood must not fill the memory.
 const REMEMBERED: usize = 1024;
+/// And when they are that many, those that are due are looked for so often.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Packets that are taken from a socket before some are answered.
+const TAKEN: usize = 256;
+/// Requests that are answered together.
+const TOGETHER: usize = 64;
+/// A rack that is switched on at once must not overflow the socket.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -37,6 +46,8 @@ pub struct DhcpStats {
     pub malformed: AtomicU64,
     /// Requests for which no address was left.
     pub exhausted: AtomicU64,
+    /// Requests that were passed over because too many came at once.
+    pub dropped: AtomicU64,
 }
 
 /// A running server. Dropping it stops the server too, without waiting.
@@ -109,7 +120,7 @@ pub async fn start(
     };
     let main = bind(&interface, 67)?;
     handle.addresses.push(local(&main));
-    let unknown = UnknownLog { seen: HashMap::new(), on_unknown };
+    let unknown = UnknownLog { seen: HashMap::new(), swept: None, on_unknown };
     let settings = Arc::new(settings);
     let mut server = Server { settings, ports, leases, file, stats, unknown };
     if server.settings.mode == DhcpMode::Proxy {
@@ -147,48 +158,86 @@ impl Server {
         second: Option<&UdpSocket>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let (mut packet, mut packet2) = ([0; 1500], [0; 1500]);
+        let mut queue = Queue::default();
         loop {
-            let received_second = async {
-                match second {
-                    Some(socket) => socket.recv_from(&mut packet2).await,
-                    None => std::future::pending().await,
+            if queue.is_empty() {
+                let second_ready = async {
+                    match second {
+                        Some(socket) => socket.readable().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = stopped.changed() => return,
+                    _ = main.readable() => {}
+                    _ = second_ready => {}
                 }
-            };
-            tokio::select! {
-                _ = stopped.changed() => return,
-                received = main.recv_from(&mut packet) => match received {
-                    Ok((len, _)) => self.handle(main, &packet[..len], None).await,
-                    Err(error) => failed("receive", &error).await,
-                },
-                received = received_second => match (received, second) {
-                    (Ok((len, from)), Some(socket)) => self.handle(socket, &packet2[..len], Some(from)).await,
-                    (Err(error), _) => failed("receive", &error).await,
-                    (Ok(_), None) => {}
-                },
+            } else if stopped.has_changed().unwrap_or(true) {
+                return;
+            } else {
+                // other tasks have their turn between two batches of a storm
+                tokio::task::yield_now().await;
             }
+            let taken = self.take(main, false, &mut queue);
+            let taken =
+                taken.and_then(|()| second.map_or(Ok(()), |socket| self.take(socket, true, &mut queue)));
+            if let Err(error) = taken {
+                failed("receive", &error).await;
+            }
+            self.answer(main, second, &mut queue).await;
         }
     }
 
-    /// `boot_client` is the sender of a packet to port 4011.
-    async fn handle(&mut self, socket: &UdpSocket, packet: &[u8], boot_client: Option<SocketAddr>) {
-        let request = match Request::parse(packet) {
-            Ok(request) => request,
-            Err(reason) => {
-                self.stats.malformed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%reason, "not a DHCP request");
-                return;
+    /// Takes what has come: the kernel's own queue would keep the oldest and drop the newest.
+    fn take(&mut self, socket: &UdpSocket, boot_server: bool, queue: &mut Queue) -> io::Result<()> {
+        let mut packet = [0; 1500];
+        for _ in 0..TAKEN {
+            let (len, from) = match socket.try_recv_from(&mut packet) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let request = match Request::parse(&packet[..len]) {
+                Ok(request) => request,
+                Err(reason) => {
+                    self.stats.malformed.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%reason, "not a DHCP request");
+                    continue;
+                }
+            };
+            let known = self.ports.get(request.mac).is_some();
+            if !known && self.settings.known_only {
+                self.silent(Silence::UnknownMac(request.mac));
+            } else if queue.push(Waiting { request, boot_client: boot_server.then_some(from) }, known) {
+                self.stats.dropped.fetch_add(1, Ordering::Relaxed);
             }
-        };
-        let decided = match boot_client {
-            Some(SocketAddr::V4(from)) => answer_boot_server(&request, from, &self.settings, &self.ports),
-            Some(SocketAddr::V6(_)) => return,
-            None => answer(&request, &self.settings, &self.ports, &mut self.leases, now()),
-        };
+        }
+        Ok(())
+    }
+
+    /// Answers some of what waits. Their leases reach the disk by one write: a rack that is switched on at once
+    /// does not wait for one after the other.
+    async fn answer(&mut self, main: &UdpSocket, second: Option<&UdpSocket>, queue: &mut Queue) {
+        let mut decided = Vec::new();
+        while let Some(Waiting { request, boot_client }) = queue.pop() {
+            let (socket, answer) = match (boot_client, second) {
+                (None, _) => (main, answer(&request, &self.settings, &self.ports, &mut self.leases, now())),
+                (Some(SocketAddr::V4(from)), Some(second)) => {
+                    (second, answer_boot_server(&request, from, &self.settings, &self.ports))
+                }
+                (Some(_), _) => continue,
+            };
+            decided.push((socket, request, answer));
+            if decided.len() == TOGETHER {
+                break;
+            }
+        }
         self.save().await;
-        match decided {
-            Ok(reply) => self.send(socket, &request, &reply).await,
-            Err(silence) => self.silent(silence),
+        for (socket, request, answer) in decided {
+            match answer {
+                Ok(reply) => self.send(socket, &request, &reply).await,
+                Err(silence) => self.silent(silence),
+            }
         }
     }
 
@@ -242,6 +291,7 @@ impl Server {
 
 struct UnknownLog {
     seen: HashMap<Mac, Instant>,
+    swept: Option<Instant>,
     on_unknown: Option<OnUnknown>,
 }
 
@@ -254,6 +304,11 @@ impl UnknownLog {
             return;
         }
         if self.seen.len() >= REMEMBERED {
+            // not at each packet of a flood
+            if self.swept.is_some_and(|last| now.duration_since(last) < SWEEP_EVERY) {
+                return;
+            }
+            self.swept = Some(now);
             self.seen.retain(|_, last| now.duration_since(*last) < LOG_EVERY);
             if self.seen.len() >= REMEMBERED {
                 return;
@@ -288,6 +343,8 @@ fn bind(interface: &str, port: u16) -> Result<UdpSocket, DriverError> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_broadcast(true)?;
         socket.set_nonblocking(true)?;
+        // the kernel caps it at net.core.rmem_max and does not complain
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
         UdpSocket::from_std(socket.into())

@@ -1,19 +1,22 @@
 //! The sockets: one thread hears requests, all of them serve transfers.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::uio::preadv;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::packet::{ErrorCode, Packet, Request, error, parse};
+use super::packet::{ErrorCode, Packet, Request, WINDOW, error, parse};
 use super::sessions::{Place, Sessions};
 use super::socket;
 use super::transfer::{Step, Transfer};
@@ -23,7 +26,7 @@ use crate::protocol::jail::Jail;
 use crate::protocol::threads::{self, Threads};
 
 /// Read from the disk at once.
-const AHEAD: usize = 32 * 1024;
+const AHEAD: usize = 16 * 1024;
 /// Requests that wait for a thread; clients ask again when there are more.
 const QUEUE: usize = 1024;
 /// The longest packet that is read; no client sends longer ones (RFC 2347 §2).
@@ -193,9 +196,7 @@ async fn one(asked: Asked, jail: &Jail) -> io::Result<()> {
             METRICS.boot_file(BootProtocol::Tftp);
             tracing::debug!(%client, file = request.file, "TFTP read");
             let mut sending = Sending::new(file, about.len(), &request, socket);
-            let ended = sending.run(place).await;
-            METRICS.boot_read(BootProtocol::Tftp, sending.read);
-            ended
+            sending.run(place).await
         }
         Err(error) => {
             tracing::debug!(%client, file = request.file, %error, "TFTP read refused");
@@ -215,14 +216,15 @@ struct Sending {
     oack: Vec<u8>,
     file: File,
     socket: UdpSocket,
-    /// Part of the file, from `ahead_at` on.
-    ahead: Vec<u8>,
-    ahead_at: u64,
+    /// Packets of the blocks `laid`, one behind the other.
     packets: Vec<u8>,
+    laid: Range<u64>,
     /// Of each packet but the last.
     packet_size: usize,
+    /// The kernel takes many packets at once.
     together: bool,
-    read: u64,
+    /// One packet is on the way at a time, and one answer.
+    lockstep: bool,
 }
 
 impl Sending {
@@ -233,12 +235,11 @@ impl Sending {
             oack: oack.unwrap_or_default(),
             file,
             socket,
-            ahead: Vec::new(),
-            ahead_at: 0,
             packets: Vec::new(),
+            laid: 0..0,
             packet_size: usize::from(agreed.blksize) + 4,
             together: true,
-            read: 0,
+            lockstep: agreed.window == 1,
         }
     }
 
@@ -251,7 +252,7 @@ impl Sending {
         loop {
             match step {
                 Step::Options => drop(self.socket.send(&self.oack).await?),
-                Step::Blocks(blocks) => self.send(blocks.start, blocks.end).await?,
+                Step::Blocks(blocks) => self.send(blocks).await?,
                 Step::Wait => {}
                 Step::Done => return Ok(()),
                 Step::GiveUp => return Err(io::ErrorKind::TimedOut.into()),
@@ -269,7 +270,12 @@ impl Sending {
                             match self.transfer.ack(number) {
                                 // it lives, but only progress puts off the repetition
                                 Step::Wait => {}
-                                step => break step,
+                                step => {
+                                    if self.lockstep {
+                                        self.heard_all();
+                                    }
+                                    break step;
+                                }
                             }
                         }
                         Some(Packet::Error { code }) => {
@@ -293,46 +299,60 @@ impl Sending {
         }
     }
 
-    async fn send(&mut self, first: u64, end: u64) -> io::Result<()> {
-        let mut block = first;
-        while block < end {
-            let until = end.min(block + socket::TOGETHER as u64);
-            self.packets.clear();
-            for number in block..until {
-                let (offset, len) = self.transfer.place(number);
-                self.packets.extend_from_slice(&[0, 3]);
-                // counted modulo 65,536, as all servers and clients do for large files
-                self.packets.extend_from_slice(&(number as u16).to_be_bytes());
-                self.block(offset, len)?;
-            }
-            socket::send(&self.socket, &self.packets, self.packet_size, &mut self.together).await?;
-            block = until;
+    /// Takes it that the answer just read was the only one there, which saves one system call in three: tokio
+    /// asks a socket again before it waits. What did come meanwhile is read with the next answer, or when
+    /// the silence is over.
+    fn heard_all(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = self.socket.try_io(Interest::READABLE, nothing);
+    }
+
+    async fn send(&mut self, blocks: Range<u64>) -> io::Result<()> {
+        if blocks.start < self.laid.start || self.laid.end < blocks.end {
+            self.lay_out(&blocks)?;
+        }
+        let place = |block: u64| {
+            let packets = usize::try_from(block - self.laid.start).expect("so many are laid out");
+            (packets * self.packet_size).min(self.packets.len())
+        };
+        let due = &self.packets[place(blocks.start)..place(blocks.end)];
+        for group in due.chunks(self.packet_size * socket::TOGETHER) {
+            socket::send(&self.socket, group, self.packet_size, &mut self.together).await?;
         }
         Ok(())
     }
 
-    /// Puts a block behind its header, from what was read ahead.
-    fn block(&mut self, offset: u64, len: usize) -> io::Result<()> {
-        let within = |at: u64, have: usize| offset >= at && offset + len as u64 <= at + have as u64;
-        if !within(self.ahead_at, self.ahead.len()) {
-            self.ahead.resize(AHEAD, 0);
-            let mut filled = 0;
-            while filled < AHEAD {
-                match self.file.read_at(&mut self.ahead[filled..], offset + filled as u64) {
-                    Ok(0) => break,
-                    Ok(bytes) => filled += bytes,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            self.ahead.truncate(filled);
-            self.ahead_at = offset;
-            self.read += filled as u64;
+    /// Reads the blocks that are due, and some that will be, each behind the room for its header.
+    fn lay_out(&mut self, due: &Range<u64>) -> io::Result<()> {
+        let ahead = due.start + (AHEAD / self.packet_size).clamp(1, WINDOW.into()) as u64;
+        let until = due.end.max(ahead.min(self.transfer.blocks() + 1));
+        self.laid = 0..0;
+        self.packets.resize(self.packet_size * usize::try_from(until - due.start).expect("a window fits"), 0);
+        let (mut parts, mut wanted) = (Vec::with_capacity(usize::from(WINDOW)), 0);
+        for (block, packet) in (due.start..until).zip(self.packets.chunks_exact_mut(self.packet_size)) {
+            let (_, len) = self.transfer.place(block);
+            let (header, data) = packet.split_at_mut(4);
+            // counted modulo 65,536, as all servers and clients do for large files
+            header.copy_from_slice(&[0, 3, (block >> 8) as u8, block as u8]);
+            parts.push(IoSliceMut::new(&mut data[..len]));
+            wanted += len;
         }
-        let start = usize::try_from(offset - self.ahead_at).map_err(io::Error::other)?;
-        // a file that became shorter meanwhile: its length has been told
-        let bytes = self.ahead.get(start..start + len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        self.packets.extend_from_slice(bytes);
+        let (offset, _) = self.transfer.place(due.start);
+        let from = i64::try_from(offset).map_err(io::Error::other)?;
+        let mut read = if wanted == 0 { 0 } else { preadv(&self.file, &mut parts, from)? };
+        if read < wanted {
+            // interrupted, or the file became shorter, which is an error: its length has been told
+            let mut offset = offset;
+            for part in &mut parts {
+                self.file.read_exact_at(part, offset)?;
+                offset += part.len() as u64;
+            }
+            read = wanted;
+        }
+        let last = self.packet_size - 4 - parts.last().map_or(0, |part| part.len());
+        self.packets.truncate(self.packets.len() - last);
+        METRICS.boot_read(BootProtocol::Tftp, read as u64);
+        self.laid = due.start..until;
         Ok(())
     }
 }

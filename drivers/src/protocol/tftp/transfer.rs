@@ -101,8 +101,9 @@ impl Transfer {
         (offset, usize::try_from(len).expect("a block is below 64 KiB"))
     }
 
-    /// The last block is shorter than the others, and be it empty.
-    fn blocks(&self) -> u64 {
+    /// How many blocks there are. The last one is shorter than the others, and be it empty.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
         self.size / u64::from(self.agreed.blksize) + 1
     }
 
