@@ -14,9 +14,10 @@ use crate::context::Context;
 use crate::error::{ApiError, Result};
 use crate::gates::LOOKUP_TOKEN;
 use crate::mask;
+use crate::query;
 use crate::routes::asked::Asked;
 use crate::routes::at;
-use crate::routes::found::find;
+use crate::routes::found::{find, missing};
 use crate::server::{WebSettings, WebState};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -137,8 +138,15 @@ async fn heartbeat(
         agent_status_message: text(&body, "agent_status_message")?,
     };
     check(&message, state.settings.require_agent_tls)?;
-    let node = find(&state, &context, &ident).await?;
-    state.directory.ask(node.uuid, message).await?;
+    // agents call by id, all of them again and again: the node's own actor knows best whether it is there
+    let node = match query::parse_uuid(&ident) {
+        Some(node) => node,
+        None => find(&state, &context, &ident).await?.uuid,
+    };
+    state.directory.ask(node, message).await.map_err(|error| match error {
+        NodeError::NotFound { .. } => missing(&context, &ident),
+        error => error.into(),
+    })?;
     Ok(HttpResponse::Accepted().finish())
 }
 

@@ -1,7 +1,7 @@
 //! Images of instances on the conductor's disk (deploy.md §A.1 row 2, §B.7): fetched and verified once, however many
 //! nodes want them, and linked into a folder per node for as long as one is deployed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -24,6 +24,12 @@ use crate::interface::{Asks, NodeView, Progress, Progressed, Result};
 
 /// Between two words about how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// A file that was written so lately may be written again without its time showing it.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Local images remembered as verified at most.
+const MOST_VERIFIED: usize = 256;
 
 /// A server that sends nothing for so long has gone.
 const STALLS: Duration = Duration::from_secs(60);
@@ -63,11 +69,23 @@ pub(super) struct Cache {
     settings: CacheSettings,
     http: reqwest::Client,
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Local images as they were when they were verified.
+    verified: Mutex<HashSet<(Identity, String)>>,
+}
+
+/// What tells that a file is still what it was, without reading it: device, inode, size, and when it was written.
+type Identity = (u64, u64, u64, i64, i64);
+
+/// `None` while the file is too young to tell.
+fn identity(about: &Metadata) -> Option<Identity> {
+    let age = SystemTime::now().duration_since(about.modified().ok()?).ok()?;
+    let of = (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec());
+    (age >= SETTLED).then_some(of)
 }
 
 impl Cache {
     pub(super) fn new(settings: CacheSettings, http: reqwest::Client) -> Cache {
-        Cache { settings, http, busy: Mutex::default() }
+        Cache { settings, http, busy: Mutex::default(), verified: Mutex::default() }
     }
 
     /// Where the node's image is, once [`Cache::provide`] has put it there.
@@ -174,8 +192,8 @@ impl Cache {
         .await
     }
 
-    /// A file of this host gets a second name, where that is possible, and is verified each time: somebody else may
-    /// change it. False where it is not possible.
+    /// A file of this host gets a second name, where that is possible, and is verified unless it is still what it was
+    /// when it last was: somebody else may change it. False where it is not possible.
     async fn take_link(
         &self,
         url: &Url,
@@ -186,11 +204,31 @@ impl Cache {
     ) -> Result<bool> {
         let part = temporary(place);
         let (from, to) = (own.to_owned(), part.clone());
-        if blocking(move || Ok(fs::hard_link(&from, &to).is_err())).await? {
-            return Ok(false);
-        }
+        let linked = blocking(move || match fs::hard_link(&from, &to) {
+            Ok(()) => Ok(Some(fs::metadata(&to).map_err(|error| io_error(&to, &error))?)),
+            Err(_) => Ok(None),
+        });
+        let Some(before) = linked.await? else { return Ok(false) };
         let keep = Keep { part: part.clone(), target: place.to_owned(), writes: false };
-        self.read(url, sum, part, keep, asks).await.map(|()| true)
+        let sum_text = format!("{}:{}", sum.algorithm, sum.value);
+        let known = identity(&before).map(|identity| (identity, sum_text));
+        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| verified().contains(known)) {
+            let moved =
+                move || fs::rename(&keep.part, &keep.target).map_err(|error| io_error(&keep.target, &error));
+            return blocking(moved).await.map(|()| true);
+        }
+        self.read(url, sum, part, keep, asks).await?;
+        let read = place.to_owned();
+        let after = blocking(move || fs::metadata(&read).map_err(|error| io_error(&read, &error))).await?;
+        if let Some(known) = known.filter(|(before, _)| identity(&after) == Some(*before)) {
+            let mut verified = verified();
+            if verified.len() >= MOST_VERIFIED {
+                verified.clear();
+            }
+            verified.insert(known);
+        }
+        Ok(true)
     }
 
     async fn read(&self, url: &Url, sum: &Sum, from: PathBuf, keep: Keep, asks: &dyn Asks) -> Result<()> {

@@ -172,7 +172,7 @@ async fn one_download_serves_all_nodes_and_nothing_half_is_ever_used() {
 }
 
 #[tokio::test]
-async fn a_local_image_comes_from_allowed_folders_and_is_verified_each_time() {
+async fn a_local_image_comes_from_allowed_folders_and_is_verified_whenever_it_has_changed() {
     let bench = Bench::new();
     std::fs::create_dir_all(bench.path("own")).unwrap();
     let file = bench.path("own/disk.img");
@@ -183,9 +183,23 @@ async fn a_local_image_comes_from_allowed_folders_and_is_verified_each_time() {
     let (node, journal) = (node(), Journal::default());
     cache.provide(&node, &url, &sum(b"image"), &journal).await.unwrap();
     assert_eq!(std::fs::read(cache.place(node.uuid)).unwrap(), b"image");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let set_time =
+        |time| std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    // from now on it is known: what it holds is not read again as long as its time stays, which only this test does
+    set_time(old);
+    cache.provide(&node, &url, &sum(b"image"), &journal).await.unwrap();
+    std::fs::write(&file, "imagf").unwrap();
+    set_time(old);
+    cache.provide(&node, &url, &sum(b"image"), &journal).await.unwrap();
+    let error = cache.provide(&node, &url, &sum(b"other"), &journal).await.unwrap_err().to_string();
+    assert!(error.contains("sha256"), "verified against one sum is not verified against another: {error}");
     std::fs::write(&file, "changed").unwrap();
-    let error = cache.provide(&node, &url, &sum(b"image"), &journal).await.unwrap_err().to_string();
-    assert!(error.contains("sha256"), "{error}");
+    for time in [std::time::SystemTime::now(), old + std::time::Duration::from_secs(1)] {
+        set_time(time);
+        let error = cache.provide(&node, &url, &sum(b"image"), &journal).await.unwrap_err().to_string();
+        assert!(error.contains("sha256"), "{error}");
+    }
     let secret = Url::from_file_path(bench.path("secret")).unwrap();
     let error = cache.check(&secret).unwrap_err().to_string();
     assert!(error.contains("file_url_allowed_paths"), "{error}");
