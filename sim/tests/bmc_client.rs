@@ -309,6 +309,34 @@ async fn idle_sessions_are_closed_and_shutdown_closes_the_rest() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_soon_to_be_used_again_is_kept_open_until_nobody_comes() {
+    let kept = Duration::from_millis(1500);
+    let keeping = IpmiSettings { session_idle: Duration::from_millis(60), session_kept: kept, ..settings() };
+    let rig = Rig::with(BmcConfig::default(), keeping.clone());
+    rig.client.run(&rig.target(), GetChassisStatus).await.unwrap();
+    let asked = rig.bmc.stats().commands;
+    until("it is kept open", || rig.bmc.stats().commands >= asked + 3).await;
+    assert_eq!((rig.bmc.stats().sessions, rig.bmc.stats().opened), (1, 1));
+    until("nobody came", || rig.bmc.stats().sessions == 0).await;
+
+    // what keeps it open is no sign of that somebody will come; and a BMC that forgot it is no reason to insist
+    let rig = Rig::with(BmcConfig::default(), keeping.clone());
+    rig.client.run(&rig.target(), GetChassisStatus).await.unwrap();
+    rig.bmc.forget_sessions();
+    until("the client has noticed", || ferric_drivers::metrics::METRICS.ipmi_retransmissions.get() > 0).await;
+    let status = rig.client.run(&rig.target(), GetChassisStatus).await.unwrap();
+    assert!(!status.power && rig.bmc.stats().opened == 2);
+
+    // a controller that cannot bear it is not bothered
+    let slow = IpmiSettings { min_command_interval: Duration::from_millis(1), ..keeping };
+    let rig = Rig::with(BmcConfig::default(), slow);
+    rig.client.run(&rig.target(), GetChassisStatus).await.unwrap();
+    let asked = rig.bmc.stats().commands;
+    until("the idle session is closed", || rig.bmc.stats().sessions == 0).await;
+    assert!(rig.bmc.stats().commands <= asked + 1, "nothing but Close Session");
+}
+
+#[tokio::test]
 async fn a_command_waits_for_the_session_that_a_killed_process_left_behind() {
     let quick = IpmiSettings { retransmit_max: Duration::from_millis(50), ..settings() };
     let rig = Rig::with(BmcConfig { max_sessions: 1, ..BmcConfig::default() }, quick);
