@@ -1,16 +1,20 @@
 //! What every request carries: its negotiated version, its id, the address it was sent to; and the headers of every
 //! response.
 
+use std::cell::RefCell;
 use std::future::{Ready, ready};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::Uri;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
 use ferric_actors::metrics::METRICS;
+use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::gates::{Arg, NO_ARGS};
@@ -79,10 +83,91 @@ fn base(request: &ServiceRequest, state: &WebState) -> String {
     format!("{scheme}://{}", host.unwrap_or_else(|| request.app_config().host()))
 }
 
-fn put(headers: &mut HeaderMap, name: &'static str, value: String) {
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(HeaderName::from_static(name), value);
+/// A version in the words of the two headers that tell it.
+struct Told {
+    /// `1.N`.
+    bare: HeaderValue,
+    /// `baremetal 1.N`.
+    named: HeaderValue,
+}
+
+/// By minor version.
+static TOLD: LazyLock<Vec<Told>> = LazyLock::new(|| {
+    let value = |text: String| HeaderValue::try_from(text).expect("digits and letters");
+    let told = |version: Version| Told {
+        bare: value(version.to_string()),
+        named: value(format!("baremetal {version}")),
+    };
+    (0..=Version::MAX.0).map(|minor| told(Version(minor))).collect()
+});
+
+fn told(version: Version) -> &'static Told {
+    &TOLD[usize::from(version.0.min(Version::MAX.0))]
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: HeaderValue) {
+    headers.insert(HeaderName::from_static(name), value);
+}
+
+/// The id under which a request is found in the log.
+struct Id(HeaderValue);
+
+impl Id {
+    /// One that no other request has. Randomness is fetched for many at a time: the ids are no secrets.
+    fn new() -> Id {
+        const AT_ONCE: usize = 128;
+        thread_local! {
+            static LEFT: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+        }
+        let taken = LEFT.with_borrow_mut(|left| {
+            if left.is_empty() {
+                let mut fresh = [[0; 16]; AT_ONCE];
+                if getrandom::fill(fresh.as_flattened_mut()).is_ok() {
+                    left.extend(fresh);
+                }
+            }
+            left.pop()
+        });
+        let id = taken.map_or_else(Uuid::new_v4, |bytes| uuid::Builder::from_random_bytes(bytes).into_uuid());
+        let mut text = *b"req-00000000-0000-0000-0000-000000000000";
+        id.hyphenated().encode_lower(&mut text[4..]);
+        Id(HeaderValue::from_bytes(&text).expect("hexadecimal digits"))
     }
+
+    fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    fn put(self, headers: &mut HeaderMap) {
+        put(headers, "openstack-request-id", self.0.clone());
+        put(headers, "x-openstack-request-id", self.0);
+    }
+}
+
+/// Takes slashes from the end of the path, and those that follow another.
+fn tidy(request: &mut ServiceRequest) {
+    let path = request.uri().path();
+    if !(path.contains("//") || path.len() > 1 && path.ends_with('/')) {
+        return;
+    }
+    let mut tidied = String::with_capacity(path.len());
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        tidied.push('/');
+        tidied.push_str(part);
+    }
+    if tidied.is_empty() {
+        tidied.push('/');
+    }
+    if let Some(query) = request.uri().query() {
+        tidied.push('?');
+        tidied.push_str(query);
+    }
+    let mut parts = request.uri().clone().into_parts();
+    let Ok(path_and_query) = tidied.parse() else { return };
+    parts.path_and_query = Some(path_and_query);
+    let Ok(uri) = Uri::from_parts(parts) else { return };
+    request.match_info_mut().get_mut().update(&uri);
+    request.head_mut().uri = uri;
 }
 
 /// A line of the log for what changed something or was refused, under the id that the client was given. What only
@@ -90,6 +175,10 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: String) {
 fn tell<B>(response: &ServiceResponse<B>, id: &str, user: Option<&str>, peer: Option<IpAddr>) {
     let (method, path) = (response.request().method(), response.request().path());
     let status = response.status();
+    let quiet = method.is_safe() && !status.is_server_error();
+    if quiet && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
     let error = response.response().error().map(ToString::to_string).unwrap_or_default();
     let often = method.is_safe() || path.contains("/heartbeat/");
     let peer = peer.map(|peer| peer.to_string());
@@ -113,13 +202,14 @@ fn method_of(request: &ServiceRequest) -> &'static str {
 
 /// Negotiates, gives the request its id, and puts the headers on the response.
 pub(crate) async fn layer<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let state = request.app_data::<web::Data<WebState>>().cloned();
     let state = state.ok_or_else(|| ApiError::internal("the API was started without its state"))?;
     let max = state.settings.max_version();
-    let id = format!("req-{}", uuid::Uuid::new_v4());
+    tidy(&mut request);
+    let id = Id::new();
     let (method, begun) = (method_of(&request), Instant::now());
     let peer = request.peer_addr().map(|addr| addr.ip());
     let caller = match state
@@ -132,8 +222,7 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
         Err(denial) => {
             let mut response = request.into_response(denial.response()).map_into_right_body();
             METRICS.answered(method, "", response.status().as_u16(), begun.elapsed());
-            put(response.headers_mut(), "openstack-request-id", id.clone());
-            put(response.headers_mut(), "x-openstack-request-id", id);
+            id.put(response.headers_mut());
             return Ok(response);
         }
     };
@@ -170,18 +259,84 @@ pub(crate) async fn layer<B: MessageBody + 'static>(
             (request.into_response(response).map_into_right_body(), None)
         }
     };
-    tell(&response, &id, who.as_deref(), peer);
+    tell(&response, id.as_str(), who.as_deref(), peer);
     let route = response.request().extensions().get::<Context>().and_then(|context| context.operation);
     let route = route.map_or("", |row| row.path);
     METRICS.answered(method, route, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();
-    put(headers, version::MIN_HEADER, Version::MIN.to_string());
-    put(headers, version::MAX_HEADER, max.to_string());
+    put(headers, version::MIN_HEADER, told(Version::MIN).bare.clone());
+    put(headers, version::MAX_HEADER, told(max).bare.clone());
     if let Some(version) = shown {
-        put(headers, version::IRONIC_HEADER, version.to_string());
-        put(headers, version::OPENSTACK_HEADER, format!("baremetal {version}"));
+        put(headers, version::IRONIC_HEADER, told(version).bare.clone());
+        put(headers, version::OPENSTACK_HEADER, told(version).named.clone());
     }
-    put(headers, "openstack-request-id", id.clone());
-    put(headers, "x-openstack-request-id", id);
+    id.put(headers);
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use actix_web::middleware::{NormalizePath, from_fn};
+    use actix_web::test::{TestRequest, call_and_read_body, init_service};
+    use actix_web::{App, HttpRequest};
+
+    use super::*;
+
+    async fn own<B: MessageBody>(
+        mut request: ServiceRequest,
+        next: Next<B>,
+    ) -> Result<ServiceResponse<B>, actix_web::Error> {
+        tidy(&mut request);
+        next.call(request).await
+    }
+
+    /// What a handler and its router see.
+    async fn shown(request: HttpRequest) -> String {
+        format!("{} {:?}", request.uri(), request.match_info().get("name"))
+    }
+
+    #[actix_web::test]
+    async fn paths_are_tidied_as_by_the_crates_own_middleware() {
+        let app = || App::new().route("/a/{name}", web::to(shown)).default_service(web::to(shown));
+        let theirs = init_service(app().wrap(NormalizePath::trim())).await;
+        let ours = init_service(app().wrap(from_fn(own))).await;
+        for uri in [
+            "/",
+            "//",
+            "///",
+            "/a",
+            "/a/",
+            "/a//",
+            "//a",
+            "/a/b",
+            "/a//b/",
+            "/a/b//?x=/y//",
+            "/?x=1",
+            "//?x=%2F",
+            "/a/b%2F/",
+            "/a/%20b//",
+            "/a/./b/",
+            "/a/b?",
+            "/a/b/?",
+            "/v1/nodes/",
+            "/a/ü/",
+        ] {
+            let Ok(uri) = uri.parse::<Uri>() else { continue };
+            let request = || TestRequest::with_uri(&uri.to_string()).to_request();
+            let expected = call_and_read_body(&theirs, request()).await;
+            assert_eq!(call_and_read_body(&ours, request()).await, expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn ids_are_of_their_form_and_none_is_given_twice() {
+        let ids: HashSet<String> = (0..1000).map(|_| Id::new().as_str().to_owned()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            let uuid = Uuid::try_parse(id.strip_prefix("req-").expect("the prefix")).expect("a UUID");
+            assert_eq!(uuid.get_version_num(), 4);
+        }
+    }
 }

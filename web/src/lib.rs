@@ -4,6 +4,7 @@
 //! wire; `routes/` a file per noun. The wire itself is described in `docs/` of the project's shared notes
 //! (`ironic/api.md`, `ironic/microversions.md`).
 
+mod answers;
 pub mod auth;
 mod body;
 mod check;

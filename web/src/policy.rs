@@ -5,6 +5,7 @@
 
 mod language;
 mod load;
+mod sight;
 mod table;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use crate::error::{ApiError, Result};
 pub use language::BadCheck;
 use language::Facts;
 pub use load::{Policy, PolicyError};
+pub(crate) use sight::{Part, Sight};
 pub use table::Rule;
 use table::Scope;
 

@@ -13,7 +13,7 @@ use crate::gates::{
     AVAILABLE_NAMED, Field, INSPECT_WAIT_NAMED, NodeField, PortField, VTEP_KEYS, VTEP_SINCE, VTEP_UNTIL,
 };
 use crate::mask;
-use crate::policy::{Rule, Target};
+use crate::policy::{Part, Target};
 use crate::version::Version;
 
 /// A moment as ISO 8601 with offset; microseconds when there are any.
@@ -117,14 +117,9 @@ impl Serialize for NodeView<'_> {
 }
 
 impl NodeView<'_> {
-    /// Whether a field is not for this caller. Who may see everything is asked one question and not one for each.
-    fn hides(&self, rule: Rule) -> bool {
-        let target = Target::node(self.node);
-        !self.context.may(Rule::NodeGetFilterThreshold, target) && !self.context.may(rule, target)
-    }
-
-    fn shows_secrets(&self, rule: Rule) -> bool {
-        self.context.may_see_secrets(rule, Target::node(self.node))
+    /// Whether a part is not for this caller. What else depends on the caller must be a part too: answers are kept.
+    fn hides(&self, part: Part) -> bool {
+        !self.context.sees(part, Target::node(self.node))
     }
 
     fn value<M: SerializeMap>(&self, field: NodeField, m: &mut M) -> Result<(), M::Error> {
@@ -152,17 +147,17 @@ impl NodeView<'_> {
             F::Description => m.serialize_value(&n.description),
             F::DisablePowerOff => m.serialize_value(&n.disable_power_off),
             F::Driver => m.serialize_value(&n.driver),
-            F::DriverInfo if self.hides(Rule::NodeGetDriverInfo) => m.serialize_value(&Redacted {
+            F::DriverInfo if self.hides(Part::DriverInfo) => m.serialize_value(&Redacted {
                 content: "** Redacted - requires baremetal:node:get:driver_info permission. **",
             }),
-            F::DriverInfo if self.shows_secrets(Rule::ShowPassword) => m.serialize_value(&n.driver_info),
+            F::DriverInfo if !self.hides(Part::Passwords) => m.serialize_value(&n.driver_info),
             F::DriverInfo => m.serialize_value(&Masked(&n.driver_info)),
-            F::DriverInternalInfo if self.hides(Rule::NodeGetDriverInternalInfo) => {
+            F::DriverInternalInfo if self.hides(Part::DriverInternalInfo) => {
                 m.serialize_value(&Redacted {
                     content: "** Redacted - Requires baremetal:node:get:driver_internal_info permission. **",
                 })
             }
-            F::DriverInternalInfo if self.shows_secrets(Rule::ShowPassword) => {
+            F::DriverInternalInfo if !self.hides(Part::Passwords) => {
                 m.serialize_value(&n.driver_internal_info)
             }
             F::DriverInternalInfo => m.serialize_value(&Masked(&n.driver_internal_info)),
@@ -173,13 +168,13 @@ impl NodeView<'_> {
             F::InspectInterface => m.serialize_value(&n.inspect_interface),
             F::InspectionFinishedAt => m.serialize_value(&n.inspection_finished_at.map(Iso)),
             F::InspectionStartedAt => m.serialize_value(&n.inspection_started_at.map(Iso)),
-            F::InstanceInfo if self.shows_secrets(Rule::ShowInstanceSecrets) => {
+            F::InstanceInfo if !self.hides(Part::InstanceSecrets) => {
                 m.serialize_value(&n.instance_info)
             }
             F::InstanceInfo => m.serialize_value(&Masked(&n.instance_info)),
             F::InstanceName => m.serialize_value(&n.instance_name),
             F::InstanceUuid => m.serialize_value(&n.instance_uuid),
-            F::LastError if self.hides(Rule::NodeGetLastError) => {
+            F::LastError if self.hides(Part::LastError) => {
                 m.serialize_value("** Value Redacted - Requires baremetal:node:get:last_error permission. **")
             }
             F::LastError => m.serialize_value(&n.last_error),
@@ -202,7 +197,7 @@ impl NodeView<'_> {
             F::RaidConfig => m.serialize_value(&n.raid_config),
             F::RaidInterface => m.serialize_value(&n.raid_interface),
             F::RescueInterface => m.serialize_value(&n.rescue_interface),
-            F::Reservation if self.hides(Rule::NodeGetReservation) => {
+            F::Reservation if self.hides(Part::Reservation) => {
                 m.serialize_value("** Redacted - requires baremetal:node:get:reservation permission. **")
             }
             F::Reservation => m.serialize_value(&n.reservation),

@@ -1,6 +1,8 @@
 //! A path with its methods, as the table of operations has them: whoever registers a handler that has no row there
 //! finds out at the start.
 
+use std::rc::Rc;
+
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
@@ -24,6 +26,12 @@ pub(super) struct At {
 /// A path of Ironic's; it answers with `/v1` before it and without.
 pub(super) fn at(path: &'static str) -> At {
     At { path, rows: of_path(path), resource: web::resource([format!("/v1{path}"), path.to_owned()]) }
+}
+
+/// As [`at`], for one of the two: `prefix` is `/v1` or nothing. Whoever registers both costs a request less than one
+/// path with two faces, whose patterns are tried together and then one by one.
+pub(super) fn under(prefix: &str, path: &'static str) -> At {
+    At { path, rows: of_path(path), resource: web::resource(format!("{prefix}{path}")) }
 }
 
 /// A path that answers just so.
@@ -60,8 +68,8 @@ impl At {
 
 impl HttpServiceFactory for At {
     fn register(self, config: &mut AppService) {
-        let rows = self.rows;
-        let others = rows.clone();
+        let rows: Rc<[&'static Operation]> = self.rows.into();
+        let others = Rc::clone(&rows);
         let no_method = move |context: Context| {
             let refusal = match hidden(&others, context.version) {
                 Some(since) => ApiError::path_too_new(since, context.version),
@@ -69,7 +77,7 @@ impl HttpServiceFactory for At {
             };
             async move { Err::<HttpResponse, ApiError>(refusal) }
         };
-        let gated = from_fn(move |request, next| gate(rows.clone(), request, next));
+        let gated = from_fn(move |request, next| gate(Rc::clone(&rows), request, next));
         self.resource.default_service(web::to(no_method)).wrap(gated).register(config);
     }
 }
@@ -91,7 +99,7 @@ fn allowed(rows: &[&'static Operation], version: Version) -> String {
 
 /// Refuses what is newer than the version, and tells the handler which row it answers for.
 async fn gate<B: MessageBody + 'static>(
-    rows: Vec<&'static Operation>,
+    rows: Rc<[&'static Operation]>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> std::result::Result<ServiceResponse<actix_web::body::EitherBody<B>>, actix_web::Error> {

@@ -1,6 +1,7 @@
 //! What every noun asks for: the node that a client names, whether a body has keys that there are, where a page begins.
 
-use ferric_schema::{Node, nodes};
+use ferric_schema::changes::Stamp;
+use ferric_schema::{Conn, Node, StoreError, nodes};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -14,23 +15,88 @@ use crate::query;
 use crate::routes::{read, without_json_suffix};
 use crate::server::WebState;
 
-/// The node that a client calls `ident`, if there is one: a UUID, or a name since 1.5. What can be no name is nobody's.
-/// Errors are the database's alone.
-pub(super) async fn find_maybe(state: &WebState, context: &Context, ident: &str) -> Result<Option<Node>> {
+/// Under what a client's `ident` is looked for, in this order. What can be no name is nobody's.
+fn candidates(context: &Context, ident: &str) -> Vec<String> {
     if !check::is_logical_name(ident) {
-        return Ok(None);
+        return Vec::new();
     }
     let by_name = context.version.has(NODE_NAME_IN_PATH);
-    let candidates: Vec<String> = [Some(ident), without_json_suffix(ident, context)]
+    [Some(ident), without_json_suffix(ident, context)]
         .into_iter()
         .flatten()
         .filter(|ident| by_name || query::parse_uuid(ident).is_some())
         .map(str::to_owned)
-        .collect();
+        .collect()
+}
+
+/// The node that a client calls `ident`, if there is one: a UUID, or a name since 1.5. What can be no name is nobody's.
+/// Errors are the database's alone.
+pub(super) async fn find_maybe(state: &WebState, context: &Context, ident: &str) -> Result<Option<Node>> {
+    let candidates = candidates(context, ident);
+    if candidates.is_empty() {
+        return Ok(None);
+    }
     read(state, move |conn| {
         for ident in candidates {
             if let Some(node) = nodes::find(conn, &ident)? {
                 return Ok(Some(node));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// A node with what belongs to it, and the state of both where that can be told.
+pub(super) struct Stamped<T> {
+    pub(super) node: Node,
+    pub(super) besides: T,
+    /// Taken before anything was read; `None` too when a client would find another node by the same name as soon as
+    /// there is one.
+    pub(super) stamp: Option<Stamp>,
+}
+
+/// As [`find_maybe`], with what else `besides` reads of the node in the same go.
+pub(super) async fn stamped<T, F>(
+    state: &WebState,
+    context: &Context,
+    ident: &str,
+    besides: F,
+) -> Result<Option<Stamped<T>>>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Conn, &Node) -> std::result::Result<T, StoreError> + Send + 'static,
+{
+    let candidates = candidates(context, ident);
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let counters = state.answers.counters(state.directory.store());
+    read(state, move |conn| {
+        let stamp = |id: Uuid| counters.as_ref().and_then(|counters| counters.stamp(id));
+        for (place, ident) in candidates.into_iter().enumerate() {
+            // as the store tells ids from names
+            let (node, stamp) = match Uuid::try_parse(&ident) {
+                Ok(id) => {
+                    let stamp = stamp(id);
+                    (nodes::get(conn, id)?, stamp)
+                }
+                Err(_) => match nodes::find(conn, &ident)? {
+                    Some(node) if counters.is_some() => {
+                        // only now it is known whose counter counts: what is kept must be read after that
+                        let stamp = stamp(node.uuid);
+                        let again = nodes::get(conn, node.uuid)?;
+                        match again.filter(|again| again.name == node.name) {
+                            Some(again) => (Some(again), stamp),
+                            None => (Some(node), None),
+                        }
+                    }
+                    found => (found, None),
+                },
+            };
+            if let Some(node) = node {
+                let besides = besides(conn, &node)?;
+                return Ok(Some(Stamped { node, besides, stamp: stamp.filter(|_| place == 0) }));
             }
         }
         Ok(None)

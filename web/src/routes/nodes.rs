@@ -23,15 +23,18 @@ use crate::policy::{Rule, Target};
 use crate::query::{self, Args, Paging};
 use crate::routes::edit::{self, Rules};
 use crate::routes::found::{check_keys, find_for, marker, seen};
-use crate::routes::{at, read};
+use crate::routes::at::under;
+use crate::routes::read;
 use crate::server::WebState;
 use crate::views::{Collection, NodeView};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(at("/nodes").get(list).post(create))
-        .service(at("/nodes/detail").get(list_detail))
-        .service(at("/nodes/validate").get(super::management::validate_by_query))
-        .service(at("/nodes/{ident}").get(show).patch(change).delete(delete));
+    for prefix in ["/v1", ""] {
+        cfg.service(under(prefix, "/nodes").get(list).post(create))
+            .service(under(prefix, "/nodes/detail").get(list_detail))
+            .service(under(prefix, "/nodes/validate").get(super::management::validate_by_query))
+            .service(under(prefix, "/nodes/{ident}").get(super::node::show).patch(change).delete(delete));
+    }
 }
 
 /// Nodes with what is not in their rows.
@@ -238,28 +241,6 @@ fn fault(text: &str) -> Result<Fault> {
     })
 }
 
-async fn show(
-    request: HttpRequest,
-    ident: Path<String>,
-    context: Context,
-    state: Data<WebState>,
-) -> Result<HttpResponse> {
-    let args = context.args(&request)?;
-    let fields = query::item_fields::<NodeField>(&args, context.version).map_err(one_field)?;
-    let node = find_for(&state, &context, &ident, Rule::NodeGet).await?;
-    answer(&state, &context, node, &fields, HttpResponse::Ok()).await
-}
-
-/// An unknown field of one node is told in other words than one of a list.
-fn one_field(error: ApiError) -> ApiError {
-    let text = error.to_string();
-    let field = text.strip_prefix("Field(s) \"").and_then(|rest| rest.split(['"', ',']).next());
-    match field {
-        Some(field) => ApiError::bad_request(format!("Field {field} is not a valid field. {text}.")),
-        None => error,
-    }
-}
-
 /// What clients are told whose node has what another has already.
 fn taken(state: &WebState, error: NodeError, node: Uuid) -> ApiError {
     if let NodeError::NoValidHost { driver, .. } = &error {
@@ -296,18 +277,6 @@ async fn name_parent(state: &WebState, context: &Context, parent: &mut Value) ->
     })?;
     *parent = Value::String(found.uuid.to_string());
     Ok(())
-}
-
-/// `GET /nodes/{ident}/{field}`, which shows that field.
-pub(super) async fn show_fields(
-    state: &WebState,
-    context: &Context,
-    ident: &str,
-    list: &str,
-) -> Result<HttpResponse> {
-    let fields = query::chosen::<NodeField>(list, context.version).map_err(one_field)?;
-    let node = find_for(state, context, ident, Rule::NodeGet).await?;
-    answer(state, context, node, &fields, HttpResponse::Ok()).await
 }
 
 async fn answer(
