@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use ferric_sim::{BootSource, Faults, Fleet, FleetError, FleetOptions, Ramdisk};
+use ferric_sim::{BootSource, Faults, Fleet, FleetError, FleetOptions, Ramdisk, Transfer};
 
 use crate::Failure;
 use crate::cli::SimArgs;
-use crate::config::value::{SimBmc, SimRamdisk};
+use crate::config::value::{SimBmc, SimImages, SimRamdisk};
 use crate::config::{Config, Loaded};
 
 /// Runs the fleet until SIGINT or SIGTERM.
@@ -73,7 +73,10 @@ pub(crate) async fn start_fleet(
              with sim.bmc_address or sim.bmc_port (--set sim.bmc_port=0 takes free ones), or stop what uses them \
              (ss -ulnp names it)"
         )),
-        FleetError::Bind { .. } | FleetError::Files { .. } | FleetError::Client(_) => error.into(),
+        FleetError::Bind { .. }
+        | FleetError::Files { .. }
+        | FleetError::Storm { .. }
+        | FleetError::Client(_) => error.into(),
     })
 }
 
@@ -107,6 +110,11 @@ pub(crate) fn fleet_options(
             SimRamdisk::Agent => Ramdisk::Agent,
             SimRamdisk::Bash => Ramdisk::Bash,
         },
+        images: match of.images {
+            SimImages::Auto => Transfer::Auto,
+            SimImages::Bytes => Transfer::Bytes,
+            SimImages::Counted => Transfer::Counted,
+        },
         redfish_port: match of.bmc_protocol {
             SimBmc::Ipmi => None,
             SimBmc::Redfish => Some(of.redfish_port),
@@ -120,20 +128,41 @@ fn read_faults(path: &Path, nodes: u32) -> Result<Faults, Failure> {
     let remedy = "a fault file is TOML such as slower = 0.1 and [machines.sim-0001] clean_step_error = 1, or the same as \
                   JSON";
     let text = std::fs::read_to_string(path).map_err(|error| unusable(path, &error, remedy))?;
-    let faults: Faults = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text).map_err(|error| unusable(path, &error, remedy))?
-    } else {
-        toml::from_str(&text).map_err(|error| unusable(path, &error, remedy))?
-    };
-    let names: BTreeSet<String> = (0..nodes as usize).map(machine_name).collect();
-    match faults.machines.keys().find(|name| !names.contains(*name)) {
+    let faults = parse_faults(&text).map_err(|error| unusable(path, &error, remedy))?;
+    let names: Vec<String> = (0..nodes as usize).map(machine_name).collect();
+    match faults.stranger(&names.iter().map(String::as_str).collect::<BTreeSet<_>>()) {
         None => Ok(faults),
         Some(stranger) => {
             let range = format!("sim-0001 to {}", machine_name(nodes.saturating_sub(1) as usize));
             let remedy = format!("the machines are {range}; name one of them, or raise --nodes");
-            Err(unusable(path, &format!("there is no machine '{stranger}'"), &remedy))
+            Err(unusable(path, &stranger, &remedy))
         }
     }
+}
+
+/// A fault file's text; the error names the key that was meant, where one is near.
+fn parse_faults(text: &str) -> Result<Faults, String> {
+    let parsed = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        toml::from_str(text).map_err(|error| error.to_string())
+    };
+    parsed.map_err(|error| match meant(&error) {
+        Some(name) => format!("{}\ndid you mean '{name}'?", error.trim_end()),
+        None => error,
+    })
+}
+
+/// The known name that is nearest to the one that serde does not know; both stand in its words.
+fn meant(error: &str) -> Option<&str> {
+    let (_, told) = error.split_once("unknown field `").or_else(|| error.split_once("unknown variant `"))?;
+    let (word, known) = told.split_once('`')?;
+    let names = known.split('`').skip(1).step_by(2);
+    names
+        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
 }
 
 /// The name of the machine at `index` in a fleet.
@@ -143,4 +172,43 @@ fn machine_name(index: usize) -> String {
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display, remedy: &str) -> Failure {
     Failure(format!("{}: {error}; {remedy}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_faults;
+
+    /// The TOML blocks of the page about the simulator that are fault files.
+    fn examples() -> Vec<String> {
+        let page = include_str!("../docs/simulator.md");
+        let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_are_valid() {
+        let examples = examples();
+        assert!(!examples.is_empty());
+        let mut kinds = std::collections::BTreeSet::new();
+        for example in examples {
+            let faults = parse_faults(&example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+            kinds.extend(faults.happens.iter().map(|one| one.kind.name()));
+        }
+        assert_eq!(kinds.len(), 9, "each kind has an example: {kinds:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_told_with_the_one_that_was_meant() {
+        for (text, meant) in [
+            ("slwer = 0.1", "slower"),
+            ("[machines.sim-0001]\nsilent_bcm = true", "silent_bmc"),
+            ("[[happens]]\nfault = \"silent_bmc\"\nrate_per_our = 3", "rate_per_hour"),
+            ("[[happens]]\nfault = \"rack_powr\"", "rack_power"),
+            ("{\"hapens\": []}", "happens"),
+        ] {
+            let error = parse_faults(text).expect_err(text);
+            assert!(error.contains(&format!("did you mean '{meant}'?")), "{error}");
+        }
+        assert!(parse_faults("xyzzy = 1").is_err_and(|error| !error.contains("did you mean")));
+    }
 }

@@ -13,9 +13,8 @@ use tokio::task::AbortHandle;
 use crate::commands::{self, Trouble};
 use crate::firmware::KernelLine;
 use crate::inventory::inspection_data;
+use crate::network::{Call, Reply};
 use crate::world::{Machine, World};
-
-const VERSION_HEADER: &str = "X-OpenStack-Ironic-API-Version";
 
 /// What the simulated agent calls itself.
 const AGENT_VERSION: &str = concat!("ferric-sim ", env!("CARGO_PKG_VERSION"));
@@ -119,25 +118,25 @@ impl Agent {
         let error = machine
             .goes_wrong(|left| &mut left.inspection_error)
             .then_some("a simulated failure of the inspection");
-        let body = inspection_data(machine, error);
+        let body = serde_json::to_value(inspection_data(machine, error)).ok()?;
         let deadline = tokio::time::Instant::now() + LOOKUP_TIMEOUT;
         let mut wait = Duration::from_millis(250);
         while tokio::time::Instant::now() < deadline {
-            match machine.world.http.post(url).json(&body).send().await {
-                Ok(answer) if answer.status().is_success() => {
-                    let told: serde_json::Value = answer.json().await.unwrap_or_default();
+            let call = Call { url: url.to_owned(), version: None, body: Some(body.clone()) };
+            match machine.world.network.call(call).await {
+                Ok(answer) if answer.is_success() => {
+                    let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                     return told.get("uuid").and_then(|id| id.as_str()).map(str::to_owned);
                 }
-                Ok(answer) if answer.status().is_client_error() && answer.status().as_u16() != 409 => {
-                    let status = answer.status();
-                    tracing::warn!(machine = machine.name, %status, "its inspection was refused");
+                Ok(Reply { status, .. }) if (400..500).contains(&status) && status != 409 => {
+                    tracing::warn!(machine = machine.name, status, "its inspection was refused");
                     return None;
                 }
-                Ok(answer) => {
-                    tracing::debug!(machine = machine.name, status = %answer.status(), "inspection not taken");
+                Ok(Reply { status, .. }) => {
+                    tracing::debug!(machine = machine.name, status, "inspection not taken");
                 }
-                Err(error) => {
-                    tracing::debug!(machine = machine.name, reason = chain(&error), "inspection not sent");
+                Err(reason) => {
+                    tracing::debug!(machine = machine.name, reason, "inspection not sent");
                 }
             }
             tokio::time::sleep(wait.mul_f64(machine.chance(|chance| 0.5 + chance.unit()))).await;
@@ -178,12 +177,12 @@ impl Agent {
 
     async fn look_up_once(&self, machine: &Arc<Machine>, url: &str) -> Result<LookupResponse, String> {
         let (major, minor) = LOOKUP_VERSION;
-        let request = machine.world.http.get(url).header(VERSION_HEADER, format!("{major}.{minor}"));
-        let answer = request.send().await.map_err(|error| chain(&error))?;
-        if !answer.status().is_success() {
-            return Err(answer.status().to_string());
+        let call = Call { url: url.to_owned(), version: Some(format!("{major}.{minor}")), body: None };
+        let answer = machine.world.network.call(call).await?;
+        if !answer.is_success() {
+            return Err(answer.words());
         }
-        answer.json().await.map_err(|error| chain(&error))
+        serde_json::from_slice(&answer.body).map_err(|error| chain(&error))
     }
 
     async fn heartbeat(
@@ -203,19 +202,16 @@ impl Agent {
             ..Heartbeat::default()
         };
         let (major, minor) = HEARTBEAT_VERSION;
-        let answer = world
-            .http
-            .post(format!("{api}/v1/heartbeat/{}", found.node.uuid))
-            .header(VERSION_HEADER, format!("{major}.{minor}"))
-            .json(&body)
-            .send()
-            .await
-            .map_err(|error| chain(&error))?;
-        if answer.status().is_success() {
+        let call = Call {
+            url: format!("{api}/v1/heartbeat/{}", found.node.uuid),
+            version: Some(format!("{major}.{minor}")),
+            body: Some(serde_json::to_value(&body).map_err(|error| chain(&error))?),
+        };
+        let answer = world.network.call(call).await?;
+        if answer.is_success() {
             return Ok(());
         }
-        let status = answer.status();
-        Err(format!("{status}: {}", answer.text().await.unwrap_or_default()))
+        Err(format!("{}: {}", answer.words(), String::from_utf8_lossy(&answer.body)))
     }
 
     /// Refuses callers without this agent's token.

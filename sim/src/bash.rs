@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::agent::chain;
 use crate::firmware::KernelLine;
 use crate::iscsi::{Target, TargetFaults, TargetOptions};
+use crate::network::Call;
 use crate::world::Machine;
 
 /// Where it waits for the go-ahead.
@@ -126,18 +126,19 @@ async fn go_ahead(listener: &TcpListener) {
 async fn call(machine: &Machine, boot: u64, url: &str, body: &Value) -> bool {
     let mut wait = Duration::from_millis(250);
     for _ in 0..CALLS {
-        let reason = match machine.world.http.post(url).json(body).send().await {
-            Ok(answer) if answer.status().is_success() => {
+        let request = Call { url: url.to_owned(), version: None, body: Some(body.clone()) };
+        let reason = match machine.world.network.call(request).await {
+            Ok(answer) if answer.is_success() => {
                 machine.complain(boot, None);
                 return true;
             }
-            Ok(answer) if answer.status().is_client_error() && answer.status().as_u16() != 409 => {
-                let text = answer.text().await.unwrap_or_default();
+            Ok(answer) if (400..500).contains(&answer.status) && answer.status != 409 => {
+                let text = String::from_utf8_lossy(&answer.body);
                 machine.complain(boot, Some(&format!("{url}: {text}")));
                 return false;
             }
-            Ok(answer) => answer.status().to_string(),
-            Err(error) => chain(&error),
+            Ok(answer) => answer.words(),
+            Err(reason) => reason,
         };
         machine.complain(boot, Some(&format!("{url}: {reason}")));
         tokio::time::sleep(wait.mul_f64(machine.chance(|chance| 0.5 + chance.unit()))).await;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use ferric_agent_wire::error_type;
-
 use sha2::Digest as _;
 
+use crate::images::Known;
 use crate::iscsi::{Pool, Store, TargetStats};
 
 /// What a disk holds.
@@ -38,6 +38,9 @@ pub struct Partitions {
     pub boot_loader: bool,
 }
 
+/// Beginnings of writes that a disk remembers.
+const MOST_STARTS: usize = 256;
+
 /// What erasing the metadata overwrites at both ends, bytes.
 const EDGE: u64 = 1 << 20;
 
@@ -65,7 +68,7 @@ pub struct Disk {
     pub content: bool,
     /// Complete writes in its life.
     pub writes: u64,
-    /// Every beginning of a write in its life.
+    /// The beginnings of writes in its life, the latest of them when there were very many.
     pub starts: Vec<WriteStart>,
     /// Complete erasures of its metadata in its life.
     pub metadata_erased: u64,
@@ -125,6 +128,14 @@ impl Disk {
         self.starts.iter().filter(|start| start.offset == 0).count()
     }
 
+    /// A write begins.
+    pub(crate) fn begins(&mut self, start: WriteStart) {
+        if self.starts.len() >= MOST_STARTS {
+            self.starts.drain(..MOST_STARTS / 2);
+        }
+        self.starts.push(start);
+    }
+
     /// Somebody begins to write; answers who, for [`Disk::writer_ends`].
     pub(crate) fn writer_begins(&mut self) -> u64 {
         if !self.writers.is_empty() {
@@ -167,7 +178,7 @@ impl Disk {
         }
         let url = format!("iscsi:{iqn}");
         (self.written, self.partition_table, self.content) = (None, true, true);
-        self.starts.push(WriteStart { url: url.clone(), offset: 0, boot });
+        self.begins(WriteStart { url: url.clone(), offset: 0, boot });
         if seen.unflushed || seen.logged_in > 0 {
             return;
         }
@@ -204,6 +215,28 @@ impl Digests {
         }
     }
 
+    /// What is to be known of an image whose bytes are here.
+    pub(crate) fn all_of(content: &[u8]) -> Known {
+        let digests = [
+            ("sha256", sha256_hex(content)),
+            ("sha512", hex(&sha2::Sha512::digest(content))),
+            ("md5", hex(&md5::Md5::digest(content))),
+        ];
+        let digests = digests.into_iter().map(|(name, digest)| (name.to_owned(), digest)).collect();
+        Known { bytes: content.len() as u64, tag: None, digests }
+    }
+
+    /// Nothing was hashed: the image is one that is known, or was when it had been `damaged` on its way.
+    pub(crate) fn counted(declared: Option<(String, String)>, known: &Known, damaged: bool) -> Checked {
+        let of = |name: &str| {
+            let digest = known.digests.get(name)?;
+            Some(if damaged { sha256_hex(digest.as_bytes()) } else { digest.clone() })
+        };
+        let sha256 = of("sha256").unwrap_or_default();
+        let Some((algorithm, expected)) = declared else { return Ok((sha256, None)) };
+        check(sha256, &algorithm, of(&algorithm), &expected)
+    }
+
     pub(crate) fn update(&mut self, chunk: &[u8]) {
         self.sha256.update(chunk);
         if let Some(hash) = &mut self.sha512 {
@@ -214,26 +247,33 @@ impl Digests {
         }
     }
 
-    /// The sha256; or the kind of error and its words when the declared hash is another.
-    pub(crate) fn finish(self) -> Result<String, (&'static str, String)> {
+    /// The sha256, and the declared hash; or the kind of error and its words when it is another.
+    pub(crate) fn finish(self) -> Checked {
         let sha256 = hex(&self.sha256.finalize());
-        let Some((algorithm, expected)) = self.declared else { return Ok(sha256) };
+        let Some((algorithm, expected)) = self.declared else { return Ok((sha256, None)) };
         let actual = match (algorithm.as_str(), self.sha512, self.md5) {
-            ("sha256", _, _) => sha256.clone(),
-            (_, Some(hash), _) => hex(&hash.finalize()),
-            (_, _, Some(hash)) => hex(&hash.finalize()),
-            (other, None, None) => {
-                return Err((error_type::CHECKSUM, format!("checksum algorithm {other} is not known here")));
-            }
+            ("sha256", _, _) => Some(sha256.clone()),
+            (_, Some(hash), _) => Some(hex(&hash.finalize())),
+            (_, _, Some(hash)) => Some(hex(&hash.finalize())),
+            (_, None, None) => None,
         };
-        if actual.eq_ignore_ascii_case(&expected) {
-            Ok(sha256)
-        } else {
-            Err((
-                error_type::CHECKSUM,
-                format!("{algorithm} of the image is {actual}, declared was {expected}"),
-            ))
+        check(sha256, &algorithm, actual, &expected)
+    }
+}
+
+/// The sha256 and, where one was declared, algorithm and hash; or the kind of error and its words.
+type Checked = Result<(String, Option<(String, String)>), (&'static str, String)>;
+
+fn check(sha256: String, algorithm: &str, actual: Option<String>, expected: &str) -> Checked {
+    match actual {
+        None => Err((error_type::CHECKSUM, format!("checksum algorithm {algorithm} is not known here"))),
+        Some(actual) if actual.eq_ignore_ascii_case(expected) => {
+            Ok((sha256, Some((algorithm.to_owned(), actual))))
         }
+        Some(actual) => Err((
+            error_type::CHECKSUM,
+            format!("{algorithm} of the image is {actual}, declared was {expected}"),
+        )),
     }
 }
 

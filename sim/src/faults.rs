@@ -1,10 +1,11 @@
 //! What goes wrong in the pretend world, and chance that can be repeated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use crate::bmc::Personality;
+use crate::happening::Happening;
 
 /// What make a BMC is: one of [`Personality::NAMES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -81,6 +82,10 @@ pub struct Faults {
     pub machines: BTreeMap<String, MachineFaults>,
     /// What make the BMCs of the other machines are.
     pub bmc_make: Make,
+    /// Machines in a rack, in the order of their names; 0 is 40.
+    pub rack_size: usize,
+    /// What happens at a moment or at a rate.
+    pub happens: Vec<Happening>,
     /// Share of machines with a silent BMC.
     pub silent_bmc: f64,
     /// Share of machines whose agent dies in its first write.
@@ -109,7 +114,25 @@ pub struct Faults {
     pub ramdisk_hangs: f64,
 }
 
+/// Machines in a rack, unless a fault file says otherwise.
+const RACK_SIZE: usize = 40;
+
 impl Faults {
+    /// Machines in a rack.
+    pub(crate) fn rack(&self) -> usize {
+        if self.rack_size == 0 { RACK_SIZE } else { self.rack_size }
+    }
+
+    /// The first machine or rack that is named and that a fleet of machines with these names does not have, in words.
+    #[must_use]
+    pub fn stranger(&self, names: &BTreeSet<&str>) -> Option<String> {
+        let unknown = self.machines.keys().find(|name| !names.contains(name.as_str()));
+        let racks = names.len().div_ceil(self.rack());
+        unknown
+            .map(|name| format!("there is no machine '{name}'"))
+            .or_else(|| self.happens.iter().find_map(|one| one.stranger(names, racks)))
+    }
+
     /// The faults of one machine; `chance` must be the machine's own.
     pub(crate) fn of(&self, name: &str, chance: &mut Chance) -> MachineFaults {
         let mut once = |share: f64| u32::from(chance.happens(share));

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::agent::chain;
+use crate::network::Call;
 use crate::world::Machine;
 
 /// The longest configuration that is read.
@@ -119,19 +119,17 @@ async fn fetch(machine: &Machine, url: &str) -> Option<String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut wait = Duration::from_millis(250);
     while tokio::time::Instant::now() < deadline {
-        match machine.world.http.get(url).send().await {
-            Ok(answer) if answer.status().is_success() => match answer.text().await {
-                Ok(text) if text.len() <= LARGEST => return Some(text),
-                Ok(_) => return None,
-                Err(error) => {
-                    tracing::debug!(machine = machine.name, reason = chain(&error), "boot script broke off");
-                }
-            },
-            Ok(answer) if answer.status().is_client_error() => return None,
-            Ok(answer) => {
-                tracing::debug!(machine = machine.name, status = %answer.status(), "no boot script");
+        let call = Call { url: url.to_owned(), version: None, body: None };
+        match machine.world.network.call(call).await {
+            Ok(answer) if answer.is_success() => {
+                let text = String::from_utf8_lossy(&answer.body);
+                return (text.len() <= LARGEST).then(|| text.into_owned());
             }
-            Err(error) => tracing::debug!(machine = machine.name, reason = chain(&error), "no boot server"),
+            Ok(answer) if (400..500).contains(&answer.status) => return None,
+            Ok(answer) => {
+                tracing::debug!(machine = machine.name, status = answer.status, "no boot script");
+            }
+            Err(reason) => tracing::debug!(machine = machine.name, reason, "no boot server"),
         }
         tokio::time::sleep(wait.mul_f64(machine.chance(|chance| 0.5 + chance.unit()))).await;
         wait = (wait * 2).min(Duration::from_secs(5));

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferric_agent_wire::{AgentStatusBody, CommandList, CommandRequest, error_type};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::net::TcpListener;
 
 use crate::agent::{Refusal, path_key, refusal};
+use crate::images::Images;
 use crate::world::Machine;
 
 /// The largest command; a config drive travels in it.
@@ -20,26 +21,18 @@ const LARGEST_BODY: usize = 96 << 20;
 /// Why the connection is dropped instead of answered: nothing runs there that could answer.
 #[derive(Debug, thiserror::Error)]
 #[error("no agent runs on this machine")]
-struct NobodyHome;
+pub(crate) struct NobodyHome;
 
-#[derive(Default)]
 pub(crate) struct Routes {
     /// Machines by MAC without colons.
     machines: HashMap<String, Arc<Machine>>,
-    images: RwLock<HashMap<String, Bytes>>,
+    images: Arc<Images>,
 }
 
 impl Routes {
-    pub(crate) fn new(machines: &[Arc<Machine>]) -> Self {
+    pub(crate) fn new(machines: &[Arc<Machine>], images: Arc<Images>) -> Self {
         let machines = machines.iter().map(|machine| (path_key(&machine.mac), machine.clone())).collect();
-        Self { machines, images: RwLock::default() }
-    }
-
-    pub(crate) fn publish(&self, name: &str, content: Bytes) {
-        self.images
-            .write()
-            .expect("no code panics while it holds the images")
-            .insert(name.to_owned(), content);
+        Self { machines, images }
     }
 }
 
@@ -67,16 +60,19 @@ pub(crate) async fn serve(listener: TcpListener, routes: Arc<Routes>) {
     }
 }
 
-async fn answer(
+/// Answers one request. `Err`: nobody is there to answer.
+pub(crate) async fn answer<B>(
     routes: Arc<Routes>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, NobodyHome> {
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, NobodyHome>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let path = request.uri().path().trim_matches('/').to_owned();
     let (first, rest) = path.split_once('/').unwrap_or((path.as_str(), ""));
     if first == "images" {
-        let image =
-            routes.images.read().expect("no code panics while it holds the images").get(rest).cloned();
-        return Ok(image_answer(image, &request));
+        return Ok(image_answer(routes.images.content(rest), &request));
     }
     let Some(machine) = routes.machines.get(first) else {
         return Ok(refused(&refusal(404, error_type::NOT_FOUND, "no machine has this path")));
@@ -118,7 +114,11 @@ async fn answer(
     Ok(answered.unwrap_or_else(|refusal| refused(&refusal)))
 }
 
-async fn read(request: Request<Incoming>) -> Result<CommandRequest, Refusal> {
+async fn read<B>(request: Request<B>) -> Result<CommandRequest, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let wrong = |details: String| refusal(400, error_type::INVALID_CONTENT, details);
     let body = Limited::new(request.into_body(), LARGEST_BODY).collect().await;
     let body = body.map_err(|error| wrong(error.to_string()))?.to_bytes();
@@ -139,7 +139,7 @@ fn json(status: u16, body: &impl serde::Serialize) -> Response<Full<Bytes>> {
 }
 
 /// An image, or what is left of it from the byte that a range asks for.
-fn image_answer(image: Option<Bytes>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn image_answer<B>(image: Option<Bytes>, request: &Request<B>) -> Response<Full<Bytes>> {
     let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok());
     let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let whole = image.as_ref().map_or(0, Bytes::len);

@@ -15,7 +15,9 @@ use crate::bash;
 use crate::disk::Disk;
 use crate::faults::{Chance, MachineFaults};
 use crate::firmware::{self, BootSource, KernelLine, NetBoot};
+use crate::images::Images;
 use crate::iscsi::{Pool, Target, TargetStats};
+use crate::network::Network;
 
 /// What all machines of a fleet share.
 pub(crate) struct World {
@@ -23,8 +25,12 @@ pub(crate) struct World {
     pub(crate) api_url: watch::Sender<Option<String>>,
     /// Where machines find what they boot from the network; unset, every machine finds a ramdisk.
     pub(crate) boot_source: OnceLock<BootSource>,
-    /// One client for all agents.
-    pub(crate) http: reqwest::Client,
+    /// What their software reaches of the world outside.
+    pub(crate) network: Arc<dyn Network>,
+    /// One client for all that fetch images; without one they know the fleet's own only.
+    pub(crate) http: Option<reqwest::Client>,
+    /// The images that they know.
+    pub(crate) images: Arc<Images>,
     /// Base of every agent's callback URL, without the machine's part.
     pub(crate) callback_base: OnceLock<String>,
     /// Pieces of disks that several machines hold.
@@ -33,6 +39,19 @@ pub(crate) struct World {
     pub(crate) boot_delay: (Duration, Duration),
     /// What a disk takes; `None` is as fast as it gets.
     pub(crate) disk_bytes_per_second: Option<u64>,
+}
+
+/// What happens to a machine from outside, see [`crate::Happening`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weather {
+    /// Whatever is written to its disk fails.
+    pub(crate) disk_fails: bool,
+    /// Images reach it damaged.
+    pub(crate) damages_images: bool,
+    /// Its BMC hears nothing.
+    pub(crate) silent: bool,
+    /// There is no power in its rack.
+    pub(crate) dark: bool,
 }
 
 /// What a machine does.
@@ -128,6 +147,9 @@ struct Body {
     rescue_password: Option<Secret>,
     ramdisk: Ramdisk,
     target: Option<Target>,
+    weather: Weather,
+    /// It had power when its rack lost it.
+    was_on: bool,
 }
 
 impl Machine {
@@ -154,6 +176,8 @@ impl Machine {
             rescue_password: None,
             ramdisk: Ramdisk::Agent,
             target: None,
+            weather: Weather::default(),
+            was_on: false,
         };
         Arc::new(Self {
             name,
@@ -194,6 +218,61 @@ impl Machine {
         }
     }
 
+    /// What it does.
+    pub fn phase(&self) -> Phase {
+        self.body().phase.clone()
+    }
+
+    /// What it does, and how far the image write is that runs: less than [`Machine::view`] costs.
+    pub fn glance(&self) -> (Phase, Option<WriteProgress>) {
+        let body = self.body();
+        (body.phase.clone(), body.agent.as_ref().and_then(|agent| agent.write_progress()))
+    }
+
+    /// Whether its disk holds, complete, what has this sha256 (hex).
+    pub fn holds(&self, sha256: &str) -> bool {
+        self.body().disk.written.as_ref().is_some_and(|written| written.sha256 == sha256)
+    }
+
+    /// Complete erasures of its disk's metadata in its life.
+    pub fn metadata_erased(&self) -> u64 {
+        self.body().disk.metadata_erased
+    }
+
+    pub(crate) fn weather(&self) -> Weather {
+        self.body().weather
+    }
+
+    /// From now on this happens to it from outside; whether its rack lost its power just now.
+    pub(crate) fn set_weather(&self, weather: Weather) -> bool {
+        let mut body = self.body();
+        let falls = weather.dark && !body.weather.dark;
+        body.weather = weather;
+        if falls {
+            body.was_on = body.power_on;
+            drop(body);
+            self.power_off();
+        }
+        falls
+    }
+
+    /// Whether it had power when its rack lost it.
+    pub(crate) fn was_on(&self) -> bool {
+        self.body().was_on
+    }
+
+    /// Its agent dies, if one runs; whether one did.
+    pub(crate) fn agent_dies(&self) -> bool {
+        let (runs, boot) = {
+            let body = self.body();
+            (body.agent.is_some(), body.boots)
+        };
+        if runs {
+            self.agent_died(boot);
+        }
+        runs
+    }
+
     /// Whether it has power.
     pub fn is_on(&self) -> bool {
         self.body().power_on
@@ -211,7 +290,7 @@ impl Machine {
 
     /// Whether its BMC hears and never answers.
     pub(crate) fn bmc_is_silent(&self) -> bool {
-        self.faults.silent_bmc
+        self.faults.silent_bmc || self.weather().silent
     }
 
     pub(crate) fn boot_flags(&self) -> BootFlags {
@@ -230,7 +309,7 @@ impl Machine {
     /// Switches it on; nothing happens when it is on. Must run inside a tokio runtime.
     pub fn power_on(self: &Arc<Self>) {
         let mut body = self.body();
-        if body.power_on {
+        if body.power_on || body.weather.dark {
             return;
         }
         body.power_on = true;
@@ -419,7 +498,7 @@ impl Machine {
             BootDevice::Bios => return self.now(boot, Phase::Stuck("in its firmware set-up")),
         };
         let Some(line) = line else {
-            let bootable = self.view().disk.is_bootable();
+            let bootable = self.body().disk.is_bootable();
             let stuck = match device {
                 BootDevice::Pxe => "nothing for it on the network, nothing on its disk",
                 BootDevice::Disk | BootDevice::Safe | BootDevice::Cdrom | BootDevice::Bios => {

@@ -402,6 +402,18 @@ choice! {
 }
 
 choice! {
+    /// How images come to simulated machines.
+    SimImages {
+        /// Byte by byte for up to 256 machines, counted for more.
+        Auto = "auto",
+        /// Byte by byte.
+        Bytes = "bytes",
+        /// Counted.
+        Counted = "counted",
+    }
+}
+
+choice! {
     /// What simulated BMCs speak.
     SimBmc {
         /// IPMI.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 /// The microversion spoken.
 const VERSION: &str = "1.90";
@@ -32,10 +33,73 @@ impl Node {
         self.provision_state.as_deref().unwrap_or("available")
     }
 
+    /// It is in another state now; what else is known of it was before.
+    pub(super) fn moved(&mut self, to: String) {
+        *self = Self {
+            uuid: std::mem::take(&mut self.uuid),
+            name: self.name.take(),
+            provision_state: Some(to),
+            ..Self::default()
+        };
+    }
+
     /// The name of the step under way.
     pub(super) fn step(&self) -> Option<String> {
         let name = |step: &'_ Option<Value>| step.as_ref()?.get("step")?.as_str().map(str::to_owned);
         name(&self.deploy_step).or_else(|| name(&self.clean_step))
+    }
+}
+
+/// What is heard of nodes.
+pub(super) enum Heard {
+    /// A node changed its state.
+    State { node: String, to: String },
+    /// Something may have been missed.
+    Lost,
+}
+
+/// An event of the stream, as far as it matters here.
+#[derive(Deserialize)]
+struct Event {
+    node_uuid: Option<String>,
+    data: EventData,
+}
+
+#[derive(Deserialize)]
+struct EventData {
+    to: Option<String>,
+}
+
+/// The longest line of the stream.
+const LINE: usize = 1 << 20;
+
+/// Reads a stream of events to its end; `last` becomes the number of the last one.
+async fn listen(mut answer: reqwest::Response, heard: &mpsc::UnboundedSender<Heard>, last: &mut String) {
+    let mut waiting = Vec::new();
+    while let Ok(Some(bytes)) = answer.chunk().await {
+        waiting.extend_from_slice(&bytes);
+        let mut begin = 0;
+        while let Some(len) = waiting[begin..].iter().position(|byte| *byte == b'\n') {
+            let line = std::str::from_utf8(&waiting[begin..begin + len]).unwrap_or_default();
+            begin += len + 1;
+            if let Some(id) = line.strip_prefix("id:") {
+                id.trim().clone_into(last);
+            }
+            let told = match line.strip_prefix("data:").map(serde_json::from_str::<Event>) {
+                Some(Ok(Event { node_uuid: Some(node), data: EventData { to: Some(to) } })) => {
+                    Heard::State { node, to }
+                }
+                _ if line.starts_with("event: lag") => Heard::Lost,
+                _ => continue,
+            };
+            if heard.send(told).is_err() {
+                return;
+            }
+        }
+        waiting.drain(..begin);
+        if waiting.len() > LINE {
+            return;
+        }
     }
 }
 
@@ -169,6 +233,34 @@ impl Api {
             .map(|(key, value)| json!({"op": "add", "path": format!("/instance_info/{key}"), "value": value}))
             .collect();
         self.ask(Method::PATCH, &format!("/v1/nodes/{node}"), Some(Value::Array(patch))).await.map(drop)
+    }
+
+    /// Tells of every change of a node's state from now on, until nobody listens.
+    pub(super) fn follow(&self) -> mpsc::UnboundedReceiver<Heard> {
+        let (heard, receiver) = mpsc::unbounded_channel();
+        let url = format!("{}/v1/ferric/events?kind=provision_set", self.url);
+        tokio::spawn(async move {
+            // one of its own: that of the others gives up after a while
+            let Ok(client) = reqwest::Client::builder().no_proxy().build() else { return };
+            let mut last = String::new();
+            while !heard.is_closed() {
+                let mut request = client.get(&url).header("X-OpenStack-Ironic-API-Version", VERSION);
+                if !last.is_empty() {
+                    request = request.header("Last-Event-ID", &last);
+                }
+                if let Ok(answer) = request.send().await.and_then(reqwest::Response::error_for_status) {
+                    if last.is_empty() {
+                        // what was before is in the list
+                        let _ = heard.send(Heard::Lost);
+                    }
+                    listen(answer, &heard, &mut last).await;
+                }
+                // until then, the list
+                let _ = heard.send(Heard::Lost);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        receiver
     }
 
     /// One node, by name or id.

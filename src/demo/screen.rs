@@ -11,6 +11,8 @@ use ferric_sim::{Phase, WritePhase};
 
 use super::waves::Row;
 
+/// Columns of machines at the most.
+const COLUMNS: usize = 3;
 /// Events kept for the screen.
 const EVENTS: usize = 8;
 /// Lines without a terminal come at most this often.
@@ -75,10 +77,12 @@ impl Screen {
         let (height, width) = (usize::from(height), usize::from(width).max(40));
         let head =
             [self.head.clone(), format!("{:>7.1} s  {}", self.began.elapsed().as_secs_f32(), counts(rows))];
-        let machines: Vec<String> = rows.iter().map(machine_line).collect();
+        // more do not fit
+        let machines: Vec<String> = rows.iter().take(height * COLUMNS).map(machine_line).collect();
         let events: Vec<&str> = self.events.iter().map(String::as_str).collect();
         let mut out = "\x1b[H".to_owned();
-        for (index, line) in page(head, &machines, &events, height, width).iter().enumerate() {
+        for (index, line) in page(head, (&machines, rows.len()), &events, (height, width)).iter().enumerate()
+        {
             // no line end after the last line: on the terminal's last row it would scroll the first one away
             let end = if index == 0 { "" } else { "\r\n" };
             let _ = write!(out, "{end}{}\x1b[K", fit(line.trim_end(), width));
@@ -109,15 +113,20 @@ impl Drop for Screen {
     }
 }
 
-/// What fits on `height` lines: the head, as many machines as there is room for, the latest events.
-fn page(head: [String; 2], machines: &[String], events: &[&str], height: usize, width: usize) -> Vec<String> {
+/// What fits on `height` lines: the head, as many of `count` machines as there is room for, the latest events.
+fn page(
+    head: [String; 2],
+    (machines, count): (&[String], usize),
+    events: &[&str],
+    (height, width): (usize, usize),
+) -> Vec<String> {
     let mut lines: Vec<String> = head.into();
     lines.push(String::new());
     // below the machines: an empty line, the events, how to end
     let kept = EVENTS.min(height.saturating_sub(lines.len() + 3) / 2);
     let room = height.saturating_sub(lines.len() + kept + 2);
-    let columns = (width / 84).clamp(1, 3);
-    let all = machines.len() <= room * columns;
+    let columns = (width / 84).clamp(1, COLUMNS);
+    let all = count <= room * columns;
     let shown = if all { machines.len() } else { room.saturating_sub(1) * columns };
     let per_column = shown.div_ceil(columns).max(1);
     for line in 0..per_column.min(shown) {
@@ -130,7 +139,7 @@ fn page(head: [String; 2], machines: &[String], events: &[&str], height: usize, 
         lines.push(text);
     }
     if !all {
-        lines.push(format!("… and {} more", machines.len() - shown));
+        lines.push(format!("… and {} more", count - shown));
     }
     lines.push(String::new());
     lines.extend(events[events.len().saturating_sub(kept)..].iter().map(|&event| event.to_owned()));
@@ -153,8 +162,7 @@ fn counts(rows: &[Row<'_>]) -> String {
 
 /// Bytes written and to be written by the writes that run.
 fn written(rows: &[Row<'_>]) -> (u64, u64) {
-    let running =
-        rows.iter().filter_map(|row| row.view.write).filter(|write| write.phase != WritePhase::Erasing);
+    let running = rows.iter().filter_map(|row| row.write).filter(|write| write.phase != WritePhase::Erasing);
     running.fold((0, 0), |(done, total), write| {
         (done + write.bytes_done, total + write.bytes_total.unwrap_or(write.bytes_done))
     })
@@ -162,7 +170,7 @@ fn written(rows: &[Row<'_>]) -> (u64, u64) {
 
 fn machine_line(row: &Row<'_>) -> String {
     let machine = row.machine;
-    let phase = match row.view.phase {
+    let phase = match row.phase {
         Phase::Off => "off",
         Phase::Booting => "booting",
         Phase::Ramdisk => "ramdisk",
@@ -175,7 +183,7 @@ fn machine_line(row: &Row<'_>) -> String {
         let _ = write!(line, " ! {error}");
         return line;
     }
-    if let Some(write) = row.view.write {
+    if let Some(write) = row.write {
         let total = write.bytes_total.unwrap_or(0);
         let share = if total > 0 { write.bytes_done as f64 / total as f64 } else { 0.0 };
         let full = (share * 16.0) as usize;
@@ -208,7 +216,8 @@ mod tests {
                 let machines: Vec<String> = (0..count).map(|index| format!("sim-{index:04}")).collect();
                 for events in [0, 3, EVENTS] {
                     let head = ["head".to_owned(), "counts".to_owned()];
-                    let lines = page(head, &machines, &vec!["event"; events], height, width);
+                    let known = &machines[..count.min(height * COLUMNS)];
+                    let lines = page(head, (known, count), &vec!["event"; events], (height, width));
                     assert!(lines.len() <= height, "{} lines on {height}, {count} machines", lines.len());
                     assert_eq!(lines[0], "head");
                     let told = lines.iter().find_map(|line| {

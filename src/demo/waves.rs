@@ -1,20 +1,23 @@
 //! What the demo does: enrol, make available, deploy in waves, tear some down, begin again.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferric_sim::{Chance, Fleet, MachineView, Phase, node_body};
+use ferric_sim::{Chance, Fleet, Phase, WriteProgress, node_body};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::api::{Api, ApiError, Node};
+use super::api::{Api, ApiError, Heard, Node};
 use super::screen::Screen;
 use crate::Failure;
 
-/// Between two looks at the nodes.
+/// Between two looks at what is told of the nodes.
 const LOOK: Duration = Duration::from_millis(300);
+/// So many nodes are listed at each look. More are listed less often: what happens to them is heard.
+const LISTED_EACH_LOOK: usize = 200;
 /// Requests at the same time.
 const AT_ONCE: usize = 16;
 /// A node that was asked for something and neither moves nor says why.
@@ -86,7 +89,8 @@ pub(super) struct Machine {
 /// A machine for the screen.
 pub(super) struct Row<'a> {
     pub(super) machine: &'a Machine,
-    pub(super) view: MachineView,
+    pub(super) phase: Phase,
+    pub(super) write: Option<WriteProgress>,
 }
 
 /// The demo.
@@ -98,6 +102,11 @@ pub(super) struct Demo {
     began: Instant,
     machines: Vec<Machine>,
     permits: Arc<Semaphore>,
+    /// Machines by the id of their node.
+    by_id: HashMap<String, usize>,
+    /// What is heard of nodes; `None` where all are listed each time.
+    heard: Option<mpsc::UnboundedReceiver<Heard>>,
+    listed: Option<Instant>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     last_change: Instant,
 }
@@ -124,6 +133,9 @@ impl Demo {
             machines: machines.collect(),
             fleet,
             permits: Arc::new(Semaphore::new(AT_ONCE)),
+            by_id: HashMap::new(),
+            heard: None,
+            listed: None,
             answers: mpsc::unbounded_channel(),
             last_change: began,
         }
@@ -187,7 +199,11 @@ impl Demo {
         }
         while let Some(done) = tasks.join_next().await {
             let (index, id) = done??;
+            self.by_id.insert(id.clone(), index);
             self.machines[index].node.uuid = id;
+        }
+        if self.machines.len() > LISTED_EACH_LOOK {
+            self.heard = Some(self.api.follow());
         }
         screen.event(&format!("{} nodes enrolled", self.machines.len()));
         Ok(())
@@ -227,15 +243,13 @@ impl Demo {
                 if machine.node.state() != "active" || machine.failed.is_some() {
                     continue;
                 }
-                let view = simulated.view();
-                let right =
-                    view.disk.written.as_ref().is_some_and(|written| written.sha256 == self.image.sha256);
-                if view.phase == Phase::Instance && right {
+                let phase = simulated.phase();
+                if phase == Phase::Instance && simulated.holds(&self.image.sha256) {
                     continue;
                 }
                 waiting += 1;
                 if Instant::now() > until {
-                    machine.failed = Some(format!("is active and does not run the image: {:?}", view.phase));
+                    machine.failed = Some(format!("is active and does not run the image: {phase:?}"));
                 }
             }
             if waiting == 0 || Instant::now() > until {
@@ -275,10 +289,15 @@ impl Demo {
                 }
             }
         }
-        let mut nodes: std::collections::HashMap<String, Node> =
-            self.api.nodes().await?.into_iter().map(|node| (node.uuid.clone(), node)).collect();
-        for machine in &mut self.machines {
-            let Some(node) = nodes.remove(&machine.node.uuid) else { continue };
+        // what was heard before the list is older than the list
+        self.listen(screen);
+        let every = LOOK * u32::try_from(self.machines.len() / LISTED_EACH_LOOK).unwrap_or(u32::MAX);
+        if self.heard.is_some() && self.listed.is_some_and(|listed| listed.elapsed() < every) {
+            return Ok(());
+        }
+        for node in self.api.nodes().await? {
+            let Some(index) = self.by_id.get(&node.uuid) else { continue };
+            let machine = &mut self.machines[*index];
             if node.state() != machine.node.state() {
                 self.last_change = Instant::now();
                 if machine.node.name.is_some() {
@@ -287,18 +306,40 @@ impl Demo {
             }
             machine.node = node;
         }
+        self.listed = Some(Instant::now());
+        self.listen(screen);
         Ok(())
+    }
+
+    /// Takes in what was heard of nodes.
+    fn listen(&mut self, screen: &mut Screen) {
+        let Some(heard) = &mut self.heard else { return };
+        while let Ok(one) = heard.try_recv() {
+            match one {
+                Heard::State { node, to } => {
+                    let Some(index) = self.by_id.get(&node) else { continue };
+                    let machine = &mut self.machines[*index];
+                    if machine.node.state() == to || self.listed.is_none() {
+                        continue;
+                    }
+                    self.last_change = Instant::now();
+                    screen.event(&format!("{}: {} -> {to}", machine.name, machine.node.state()));
+                    machine.node.moved(to);
+                }
+                Heard::Lost => self.listed = None,
+            }
+        }
     }
 
     /// Asks the next thing of one machine, if there is one to ask. True when it is where it is to go, or failed.
     fn drive(&mut self, index: usize, once: bool, screen: &mut Screen) -> bool {
         let machine = &mut self.machines[index];
-        let state = machine.node.state().to_owned();
-        if state == machine.goal.state() {
+        if machine.node.state() == machine.goal.state() {
             machine.failed = None;
             machine.asked = None;
             return true;
         }
+        let state = machine.node.state().to_owned();
         if machine.failed.is_some() && (once || !state.ends_with("failed")) {
             return true;
         }
@@ -365,7 +406,10 @@ impl Demo {
             .machines
             .iter()
             .zip(self.fleet.machines())
-            .map(|(machine, simulated)| Row { machine, view: simulated.view() })
+            .map(|(machine, simulated)| {
+                let (phase, write) = simulated.glance();
+                Row { machine, phase, write }
+            })
             .collect();
         screen.draw(&rows);
     }
@@ -394,18 +438,35 @@ impl Demo {
             seconds(self.began, active)
         );
         println!("  enrolled   {:>6.1} s  nodes and ports through the API", seconds(self.began, enrolled));
-        let cleaned = self.fleet.machines().iter().any(|machine| machine.view().disk.metadata_erased > 0);
+        let cleaned = self.fleet.machines().iter().any(|machine| machine.metadata_erased() > 0);
         let what = if cleaned { ", each disk cleaned in band" } else { "" };
         println!("  available  {:>6.1} s  each BMC verified over IPMI{what}", seconds(enrolled, available));
         println!(
-            "  active     {:>6.1} s  ramdisk booted, {:.1} MB image written and its sha256 checked on each",
+            "  active     {:>6.1} s  ramdisk booted, {:.1} MB image written and its sha256 checked on each{}",
             seconds(available, active),
-            self.image.bytes as f64 / 1e6
+            self.image.bytes as f64 / 1e6,
+            if self.fleet.counts_images() { " (its bytes counted, not moved: sim.images)" } else { "" }
         );
         println!("  running    {:>6.1} s  each machine booted from its disk", seconds(active, running));
+        let rate = (count - failed.len()) as f32 / seconds(available, active).max(0.001);
+        println!("  {rate:.1} deployments/s{}", memory());
         for line in &failed {
             eprintln!("ferric: {line}");
         }
         if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// What this process holds in memory, Ferric and the machines, where the system tells.
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let megabytes = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kibibytes * 1024.0 / 1e6)
+    };
+    match (megabytes("VmRSS:"), megabytes("VmHWM:")) {
+        (Some(now), Some(most)) => format!("; {now:.0} MB of memory, {most:.0} MB at the most"),
+        (_, _) => String::new(),
     }
 }

@@ -223,6 +223,10 @@ impl StepWork {
         if machine.goes_wrong(|left| &mut left.step_hangs) {
             std::future::pending::<()>().await;
         }
+        if self.writes() && machine.weather().disk_fails {
+            let text = "/dev/sda: input/output error";
+            return Err(failure(error_type::ERASE, text).into());
+        }
         let fails = match self.kind {
             Kind::Deploy => false,
             Kind::Clean => machine.goes_wrong(|left| &mut left.clean_step_error),
@@ -238,7 +242,7 @@ impl StepWork {
 
 /// Takes as long as the disk would for `cost` bytes, and tells how far it is in bytes of the whole disk.
 async fn erase(agent: &Agent, machine: &Arc<Machine>, id: &str, cost: u64) {
-    let size = machine.view().disk.size;
+    let size = machine.on_disk(agent.boot, |disk| disk.size).unwrap_or(0);
     let takes = machine.world.disk_time(cost, machine.faults.slower);
     let began = tokio::time::Instant::now();
     loop {

@@ -7,6 +7,7 @@ use ferric_agent_wire::{CommandError, ImageInfo, WriteImageArgs, WritePhase, Wri
 use super::failure;
 use crate::agent::{Agent, chain};
 use crate::disk::{Digests, Partitions, WriteStart, Written};
+use crate::images::Known;
 use crate::world::Machine;
 
 /// Times that a broken download is gone on with.
@@ -39,11 +40,13 @@ pub(super) async fn write_image(
         dies: machine.goes_wrong(|left| &mut left.dies_mid_write),
         fails: false,
         breaks: false,
+        tag: None,
     };
     write.fails = !write.dies && machine.goes_wrong(|left| &mut left.download_errors);
     write.breaks = !write.dies && !write.fails && machine.goes_wrong(|left| &mut left.download_breaks);
     let mut resumes = 0;
-    while let Some(broken) = write.stream().await? {
+    let (source, lesson) = write.source(image.declared_hash()).await?;
+    while let Some(broken) = write.stream(source.as_deref()).await? {
         resumes += 1;
         if resumes > RESUMES {
             return Err(broken);
@@ -52,7 +55,16 @@ pub(super) async fn write_image(
     write.progress.phase = WritePhase::Verifying;
     agent.set_write_progress(id, write.progress);
     let bytes = write.progress.bytes_done;
-    let sha256 = write.digests.finish().map_err(|(kind, details)| failure(kind, details))?;
+    let tag = write.tag.take();
+    let checked = match &source {
+        Some(known) => Digests::counted(image.declared_hash(), known, machine.weather().damages_images),
+        None => write.digests.finish(),
+    };
+    let (sha256, declared) = checked.map_err(|(kind, details)| failure(kind, details))?;
+    if let Some(mut lesson) = lesson {
+        let digests = [("sha256".to_owned(), sha256.clone())].into_iter().chain(declared).collect();
+        *lesson = Some(Known { bytes, tag, digests });
+    }
     let configdrive = [&args.configdrive, &image.configdrive]
         .iter()
         .any(|drive| drive.as_ref().is_some_and(|drive| !drive.reveal().is_empty()));
@@ -80,52 +92,147 @@ struct Write<'a> {
     fails: bool,
     /// The download breaks half way, and goes on by range.
     breaks: bool,
+    /// What the server says of the image's version.
+    tag: Option<String>,
+}
+
+/// The image is being learnt by whom this is, and others wait.
+type Learning = tokio::sync::OwnedMutexGuard<Option<Known>>;
+
+/// What a server says of an image's version.
+fn tag(answer: &reqwest::Response) -> Option<String> {
+    let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+    header("etag").or_else(|| header("last-modified"))
+}
+
+/// Pieces that an image comes in when it is counted.
+const PIECES: u64 = 8;
+
+/// A piece of an image.
+enum Piece {
+    Bytes(bytes::Bytes),
+    Counted(u64),
+}
+
+impl Piece {
+    fn len(&self) -> u64 {
+        match self {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Counted(bytes) => *bytes,
+        }
+    }
 }
 
 impl Write<'_> {
+    /// What is known of the image, when it need not be fetched; else who learns it, if anybody is to.
+    async fn source(
+        &self,
+        declared: Option<(String, String)>,
+    ) -> Result<(Option<Arc<Known>>, Option<Learning>), CommandError> {
+        let world = &self.machine.world;
+        if !world.images.counted {
+            return Ok((None, None));
+        }
+        let base = world.callback_base.get();
+        let own = base.and_then(|base| self.url.strip_prefix(base.as_str())?.strip_prefix("/images/"));
+        if let Some(known) = own.and_then(|name| world.images.own(name)) {
+            return Ok((Some(known), None));
+        }
+        let Some(http) = &world.http else {
+            return Err(failure(error_type::DOWNLOAD, format!("{}: no such image", self.url)));
+        };
+        let learning = world.images.lesson(self.url).lock_owned().await;
+        let fits = |known: &Known| match &declared {
+            Some((algorithm, _)) => known.digests.contains_key(algorithm),
+            None => true,
+        };
+        let Some(known) = learning.clone().filter(fits) else { return Ok((None, Some(learning))) };
+        drop(learning);
+        // is it the same still?
+        match http.head(self.url).send().await {
+            Ok(answer) if answer.status().is_success() => {
+                let length = answer.headers().get("content-length").and_then(|text| text.to_str().ok());
+                let same =
+                    length.is_some_and(|text| text.parse() == Ok(known.bytes)) && tag(&answer) == known.tag;
+                if same { Ok((Some(Arc::new(known)), None)) } else { Ok((None, None)) }
+            }
+            // whoever fetches it tells what is wrong
+            Ok(_) | Err(_) => Ok((None, None)),
+        }
+    }
+
     /// Takes in what is left of the image: `None` when it is complete, the error when the connection broke. Errors are
     /// what another connection would not help.
-    async fn stream(&mut self) -> Result<Option<CommandError>, CommandError> {
+    async fn stream(&mut self, known: Option<&Known>) -> Result<Option<CommandError>, CommandError> {
         let from = self.progress.bytes_done;
         let url = self.url;
         if from > 0 && self.progress.bytes_total == Some(from) {
             return Ok(None); // it broke behind the last byte
         }
         let lost = |error: reqwest::Error| failure(error_type::DOWNLOAD, format!("{url}: {}", chain(&error)));
-        let mut request = self.machine.world.http.get(url);
-        if from > 0 {
-            request = request.header("Range", format!("bytes={from}-"));
-        }
-        let mut answer = match request.send().await {
-            Ok(answer) => answer,
-            // never reached: for the first time that is an error in the request
-            Err(error) if from > 0 => return Ok(Some(lost(error))),
-            Err(error) => return Err(lost(error)),
+        let mut answer = match (known, &self.machine.world.http) {
+            (Some(_), _) => None,
+            (None, None) => return Err(failure(error_type::DOWNLOAD, format!("{url}: no such image"))),
+            (None, Some(http)) => {
+                let mut request = http.get(url);
+                if from > 0 {
+                    request = request.header("Range", format!("bytes={from}-"));
+                }
+                let answer = match request.send().await {
+                    Ok(answer) => answer,
+                    // never reached: for the first time that is an error in the request
+                    Err(error) if from > 0 => return Ok(Some(lost(error))),
+                    Err(error) => return Err(lost(error)),
+                };
+                let wanted = if from > 0 { 206 } else { 200 };
+                if answer.status().as_u16() != wanted {
+                    let text = format!("{url}: the server answers {}", answer.status());
+                    return Err(failure(error_type::DOWNLOAD, text));
+                }
+                Some(answer)
+            }
         };
-        let wanted = if from > 0 { 206 } else { 200 };
-        if answer.status().as_u16() != wanted {
-            let text = format!("{url}: the server answers {}", answer.status());
-            return Err(failure(error_type::DOWNLOAD, text));
-        }
         if from == 0 {
-            self.progress.bytes_total = answer.content_length();
+            self.tag = answer.as_ref().and_then(tag);
+            self.progress.bytes_total = match (&answer, known) {
+                (Some(answer), _) => answer.content_length(),
+                (None, known) => known.map(|known| known.bytes),
+            };
             if let Some(total) = self.progress.bytes_total.filter(|total| *total > self.size) {
                 return Err(self.too_large(total));
             }
         }
         let start = WriteStart { url: url.clone(), offset: from, boot: self.agent.boot };
-        self.machine.on_disk(self.agent.boot, |disk| disk.starts.push(start));
+        self.machine.on_disk(self.agent.boot, |disk| disk.begins(start));
         self.progress.phase = WritePhase::Writing;
-        let halfway = self.progress.bytes_total.unwrap_or(0) / 2;
+        let total = self.progress.bytes_total.unwrap_or(0);
+        let halfway = total / 2;
         let started = tokio::time::Instant::now();
         loop {
-            let chunk = match answer.chunk().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return Ok(None),
-                Err(error) => return Ok(Some(lost(error))),
+            let piece = match &mut answer {
+                Some(answer) => match answer.chunk().await {
+                    Ok(Some(chunk)) => Piece::Bytes(chunk),
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Ok(Some(lost(error))),
+                },
+                None if self.progress.bytes_done == total => return Ok(None),
+                None => Piece::Counted(total.div_ceil(PIECES).min(total - self.progress.bytes_done)),
             };
-            self.digests.update(&chunk);
-            self.progress.bytes_done += chunk.len() as u64;
+            let weather = self.machine.weather();
+            if weather.disk_fails {
+                let text = format!("/dev/sda: input/output error at byte {}", self.progress.bytes_done);
+                return Err(failure(error_type::WRITE, text));
+            }
+            match &piece {
+                // one bit is enough
+                Piece::Bytes(chunk) if weather.damages_images && !chunk.is_empty() => {
+                    self.digests.update(&[chunk[0] ^ 1]);
+                    self.digests.update(&chunk[1..]);
+                }
+                Piece::Bytes(chunk) => self.digests.update(chunk),
+                Piece::Counted(_) => {}
+            }
+            self.progress.bytes_done += piece.len();
             self.agent.set_write_progress(self.id, self.progress);
             if self.progress.bytes_done > self.size {
                 return Err(self.too_large(self.progress.bytes_done));
