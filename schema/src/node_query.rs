@@ -1,6 +1,6 @@
 //! Listing nodes: filters, order and pages, all in SQL (api.md §3.1).
 
-use diesel::{dsl::exists, prelude::*, sql_types::Bool};
+use diesel::{dsl::exists, prelude::*};
 use ferric_machine::{Fault, State};
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use crate::{
     error::StoreError,
     node::Node,
     nodes,
-    page::{SortDir, by, by_id, contains, lower},
+    page::{SortDir, by_id, contains, lower},
     tables::nodes::dsl,
     types::TextCol,
 };
@@ -65,6 +65,36 @@ pub struct NodeQuery {
     pub limit: Option<i64>,
     /// Start after this node.
     pub marker: Option<Uuid>,
+}
+
+impl NodeQuery {
+    /// Whether many lists are like this one: in order of creation, with one filter at the most. The statements of
+    /// others are not kept prepared, since clients put them together as they like and there is no end of them.
+    pub(crate) fn is_usual(&self) -> bool {
+        let filters = [
+            self.instance_uuid.is_some(),
+            self.associated.is_some(),
+            self.maintenance.is_some(),
+            self.retired.is_some(),
+            self.provision_state.is_some(),
+            self.driver.is_some(),
+            self.resource_class.is_some(),
+            self.fault.is_some(),
+            self.conductor_group.is_some(),
+            self.owner.is_some(),
+            self.lessee.is_some(),
+            self.project.is_some(),
+            self.description_contains.is_some(),
+            self.shard.is_some(),
+            self.sharded.is_some(),
+            self.parent_node.is_some(),
+            self.instance_name.is_some(),
+            self.chassis_uuid.is_some(),
+        ];
+        self.sort_key == NodeSort::Id
+            && self.traits.is_empty()
+            && filters.into_iter().filter(|given| *given).count() <= 1
+    }
 }
 
 /// What a list of nodes can be sorted by: every field but the objects (a `sort_key` that is not here is a 400).
@@ -294,29 +324,75 @@ impl NodeSort {
     }
 }
 
-type Boxed = diesel::helper_types::IntoBoxed<
+type Boxed<S> = diesel::internal::table_macro::BoxedSelectStatement<
     'static,
-    diesel::helper_types::Select<dsl::nodes, diesel::helper_types::AsSelect<Node, MultiBackend>>,
+    S,
+    diesel::internal::table_macro::FromClause<dsl::nodes>,
     MultiBackend,
 >;
-type Condition =
-    Box<dyn BoxableExpression<dsl::nodes, MultiBackend, SqlType = diesel::sql_types::Nullable<Bool>>>;
 
-/// The page after `marker`: its filters, order and limit in one query.
+/// The page after `marker`: its filters, order and limit.
 pub(crate) fn list(c: &mut Conn, q: &NodeQuery) -> Result<Vec<Node>, StoreError> {
-    let mut query = filtered(dsl::nodes.select(Node::as_select()).into_boxed(), q);
-    let marker = match q.marker {
-        Some(id) => Some(nodes::get(c, id)?.ok_or_else(|| StoreError::not_found("node", id))?),
-        None => None,
-    };
-    query = ordered(query, q.sort_key, q.sort_dir, marker.as_ref());
-    if let Some(limit) = q.limit {
-        query = query.limit(limit);
+    let marker = marker_of(c, q)?;
+    let mut page = Vec::new();
+    for part in Part::of(q.sort_dir) {
+        let limit = q.limit.map(|limit| limit - i64::try_from(page.len()).unwrap_or(i64::MAX));
+        if limit.is_some_and(|left| left <= 0) {
+            break;
+        }
+        let query = dsl::nodes.select(Node::as_select()).into_boxed();
+        if let Some(query) = part_of(query, q, part, limit, marker.as_ref()) {
+            page.extend(query.load::<Node>(c)?);
+        }
     }
-    Ok(query.load(c)?)
+    Ok(page)
 }
 
-fn filtered(mut query: Boxed, q: &NodeQuery) -> Boxed {
+/// The node that the page starts after.
+pub(crate) fn marker_of(c: &mut Conn, q: &NodeQuery) -> Result<Option<Node>, StoreError> {
+    match q.marker {
+        Some(id) => Ok(Some(nodes::get(c, id)?.ok_or_else(|| StoreError::not_found("node", id))?)),
+        None => Ok(None),
+    }
+}
+
+/// A list in order has two parts, each of which an index runs through from any place in it, while no index runs through
+/// both: the nodes that have a value to sort by, and those that have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Those that have a value.
+    Present,
+    /// Those that have none: last upwards, first downwards.
+    Absent,
+}
+
+impl Part {
+    /// In their order.
+    pub(crate) const fn of(dir: SortDir) -> [Part; 2] {
+        match dir {
+            SortDir::Asc => [Part::Present, Part::Absent],
+            SortDir::Desc => [Part::Absent, Part::Present],
+        }
+    }
+}
+
+/// `query` with the filters and the order of `q`, of one part of the list, `limit` nodes at the most; `None` when nothing
+/// of that part comes after the marker.
+pub(crate) fn part_of<S>(
+    query: Boxed<S>,
+    q: &NodeQuery,
+    part: Part,
+    limit: Option<i64>,
+    marker: Option<&Node>,
+) -> Option<Boxed<S>> {
+    let query = ordered(filtered(query, q), q.sort_key, q.sort_dir, part, marker)?;
+    Some(match limit {
+        Some(limit) => query.limit(limit),
+        None => query,
+    })
+}
+
+fn filtered<S>(mut query: Boxed<S>, q: &NodeQuery) -> Boxed<S> {
     if let Some(id) = q.instance_uuid {
         query = query.filter(dsl::instance_uuid.eq(TextCol::from(id)));
     }
@@ -396,124 +472,202 @@ fn words<'a>(list: impl Iterator<Item = &'a str>) -> Vec<String> {
     list.map(str::to_owned).collect()
 }
 
-fn ordered(query: Boxed, key: NodeSort, dir: SortDir, marker: Option<&Node>) -> Boxed {
+/// One part of the list in order, after the marker.
+macro_rules! by {
+    ($query:expr, $dir:expr, $part:expr, $marker:expr, $column:expr, $value:expr) => {{
+        let column = $column.nullable();
+        #[allow(clippy::redundant_closure_call)] // the closure is how a macro takes a field's reading
+        let after = $marker.map(|row: &Node| (($value)(row), row.id));
+        match ($part, $dir) {
+            (Part::Present, SortDir::Asc) => {
+                let query = $query.order_by((column.asc(), dsl::id.asc()));
+                match after {
+                    None => Some(query.filter(column.is_not_null())),
+                    Some((Some(v), id)) => Some(
+                        query.filter(column.ge(v.clone())).filter(column.gt(v).or(dsl::id.gt(id).nullable())),
+                    ),
+                    Some((None, _)) => None,
+                }
+            }
+            (Part::Present, SortDir::Desc) => {
+                let query = $query.order_by((column.desc(), dsl::id.desc()));
+                match after {
+                    None | Some((None, _)) => Some(query.filter(column.is_not_null())),
+                    Some((Some(v), id)) => Some(
+                        query.filter(column.le(v.clone())).filter(column.lt(v).or(dsl::id.lt(id).nullable())),
+                    ),
+                }
+            }
+            (Part::Absent, SortDir::Asc) => {
+                let query = $query.filter(column.is_null()).order_by(dsl::id.asc());
+                match after {
+                    Some((None, id)) => Some(query.filter(dsl::id.gt(id))),
+                    None | Some((Some(_), _)) => Some(query),
+                }
+            }
+            (Part::Absent, SortDir::Desc) => {
+                let query = $query.filter(column.is_null()).order_by(dsl::id.desc());
+                match after {
+                    None => Some(query),
+                    Some((None, id)) => Some(query.filter(dsl::id.lt(id))),
+                    Some((Some(_), _)) => None,
+                }
+            }
+        }
+    }};
+}
+
+fn ordered<S>(
+    query: Boxed<S>,
+    key: NodeSort,
+    dir: SortDir,
+    part: Part,
+    marker: Option<&Node>,
+) -> Option<Boxed<S>> {
     match key {
-        NodeSort::Id => by_id!(query, dir, marker),
-        NodeSort::Uuid => by!(query, dir, marker, dsl::uuid, |n: &Node| Some(n.uuid.to_string())),
-        NodeSort::CreatedAt => by!(query, dir, marker, dsl::created_at, |n: &Node| Some(n.created_at.0)),
-        NodeSort::UpdatedAt => by!(query, dir, marker, dsl::updated_at, |n: &Node| n.updated_at.map(|t| t.0)),
-        NodeSort::Name => by!(query, dir, marker, dsl::name, |n: &Node| n.name.clone()),
-        NodeSort::Driver => by!(query, dir, marker, dsl::driver, |n: &Node| Some(n.driver.clone())),
+        NodeSort::Id => match part {
+            Part::Present => Some(by_id!(query, dir, marker)),
+            Part::Absent => None,
+        },
+        NodeSort::Uuid => by!(query, dir, part, marker, dsl::uuid, |n: &Node| Some(n.uuid.to_string())),
+        NodeSort::CreatedAt => {
+            by!(query, dir, part, marker, dsl::created_at, |n: &Node| Some(n.created_at.0))
+        }
+        NodeSort::UpdatedAt => {
+            by!(query, dir, part, marker, dsl::updated_at, |n: &Node| n.updated_at.map(|t| t.0))
+        }
+        NodeSort::Name => by!(query, dir, part, marker, dsl::name, |n: &Node| n.name.clone()),
+        NodeSort::Driver => by!(query, dir, part, marker, dsl::driver, |n: &Node| Some(n.driver.clone())),
         NodeSort::InstanceUuid => {
-            by!(query, dir, marker, dsl::instance_uuid, |n: &Node| n.instance_uuid.map(|v| v.to_string()))
+            by!(query, dir, part, marker, dsl::instance_uuid, |n: &Node| n
+                .instance_uuid
+                .map(|v| v.to_string()))
         }
         NodeSort::InstanceName => {
-            by!(query, dir, marker, dsl::instance_name, |n: &Node| n.instance_name.clone())
+            by!(query, dir, part, marker, dsl::instance_name, |n: &Node| n.instance_name.clone())
         }
         NodeSort::ChassisUuid => {
-            by!(query, dir, marker, dsl::chassis_uuid, |n: &Node| n.chassis_uuid.map(|v| v.to_string()))
+            by!(query, dir, part, marker, dsl::chassis_uuid, |n: &Node| n.chassis_uuid.map(|v| v.to_string()))
         }
         NodeSort::ProvisionState => {
-            by!(query, dir, marker, dsl::provision_state, |n: &Node| Some(n.provision_state.as_str()))
+            by!(query, dir, part, marker, dsl::provision_state, |n: &Node| Some(n.provision_state.as_str()))
         }
-        NodeSort::TargetProvisionState => by!(query, dir, marker, dsl::target_provision_state, |n: &Node| n
-            .target_provision_state
-            .map(|v| v.as_str())),
+        NodeSort::TargetProvisionState => {
+            by!(query, dir, part, marker, dsl::target_provision_state, |n: &Node| n
+                .target_provision_state
+                .map(|v| v.as_str()))
+        }
         NodeSort::ProvisionUpdatedAt => {
-            by!(query, dir, marker, dsl::provision_updated_at, |n: &Node| n.provision_updated_at.map(|t| t.0))
+            by!(query, dir, part, marker, dsl::provision_updated_at, |n: &Node| n
+                .provision_updated_at
+                .map(|t| t.0))
         }
         NodeSort::PowerState => {
-            by!(query, dir, marker, dsl::power_state, |n: &Node| n.power_state.map(|v| v.as_str()))
+            by!(query, dir, part, marker, dsl::power_state, |n: &Node| n.power_state.map(|v| v.as_str()))
         }
-        NodeSort::TargetPowerState => by!(query, dir, marker, dsl::target_power_state, |n: &Node| n
+        NodeSort::TargetPowerState => by!(query, dir, part, marker, dsl::target_power_state, |n: &Node| n
             .target_power_state
             .map(|v| v.as_str())),
-        NodeSort::LastError => by!(query, dir, marker, dsl::last_error, |n: &Node| n.last_error.clone()),
-        NodeSort::Reservation => by!(query, dir, marker, dsl::reservation, |n: &Node| n.reservation.clone()),
-        NodeSort::Maintenance => by!(query, dir, marker, dsl::maintenance, |n: &Node| Some(n.maintenance)),
+        NodeSort::LastError => {
+            by!(query, dir, part, marker, dsl::last_error, |n: &Node| n.last_error.clone())
+        }
+        NodeSort::Reservation => {
+            by!(query, dir, part, marker, dsl::reservation, |n: &Node| n.reservation.clone())
+        }
+        NodeSort::Maintenance => {
+            by!(query, dir, part, marker, dsl::maintenance, |n: &Node| Some(n.maintenance))
+        }
         NodeSort::MaintenanceReason => {
-            by!(query, dir, marker, dsl::maintenance_reason, |n: &Node| n.maintenance_reason.clone())
+            by!(query, dir, part, marker, dsl::maintenance_reason, |n: &Node| n.maintenance_reason.clone())
         }
-        NodeSort::Fault => by!(query, dir, marker, dsl::fault, |n: &Node| n.fault.map(|v| v.as_str())),
+        NodeSort::Fault => by!(query, dir, part, marker, dsl::fault, |n: &Node| n.fault.map(|v| v.as_str())),
         NodeSort::ConsoleEnabled => {
-            by!(query, dir, marker, dsl::console_enabled, |n: &Node| Some(n.console_enabled))
+            by!(query, dir, part, marker, dsl::console_enabled, |n: &Node| Some(n.console_enabled))
         }
-        NodeSort::InspectionStartedAt => by!(query, dir, marker, dsl::inspection_started_at, |n: &Node| n
-            .inspection_started_at
-            .map(|t| t.0)),
-        NodeSort::InspectionFinishedAt => by!(query, dir, marker, dsl::inspection_finished_at, |n: &Node| n
-            .inspection_finished_at
-            .map(|t| t.0)),
+        NodeSort::InspectionStartedAt => {
+            by!(query, dir, part, marker, dsl::inspection_started_at, |n: &Node| n
+                .inspection_started_at
+                .map(|t| t.0))
+        }
+        NodeSort::InspectionFinishedAt => {
+            by!(query, dir, part, marker, dsl::inspection_finished_at, |n: &Node| n
+                .inspection_finished_at
+                .map(|t| t.0))
+        }
         NodeSort::BootInterface => {
-            by!(query, dir, marker, dsl::boot_interface, |n: &Node| n.boot_interface.clone())
+            by!(query, dir, part, marker, dsl::boot_interface, |n: &Node| n.boot_interface.clone())
         }
         NodeSort::ConsoleInterface => {
-            by!(query, dir, marker, dsl::console_interface, |n: &Node| n.console_interface.clone())
+            by!(query, dir, part, marker, dsl::console_interface, |n: &Node| n.console_interface.clone())
         }
         NodeSort::DeployInterface => {
-            by!(query, dir, marker, dsl::deploy_interface, |n: &Node| n.deploy_interface.clone())
+            by!(query, dir, part, marker, dsl::deploy_interface, |n: &Node| n.deploy_interface.clone())
         }
         NodeSort::InspectInterface => {
-            by!(query, dir, marker, dsl::inspect_interface, |n: &Node| n.inspect_interface.clone())
+            by!(query, dir, part, marker, dsl::inspect_interface, |n: &Node| n.inspect_interface.clone())
         }
         NodeSort::ManagementInterface => {
-            by!(query, dir, marker, dsl::management_interface, |n: &Node| n.management_interface.clone())
+            by!(query, dir, part, marker, dsl::management_interface, |n: &Node| n
+                .management_interface
+                .clone())
         }
         NodeSort::PowerInterface => {
-            by!(query, dir, marker, dsl::power_interface, |n: &Node| n.power_interface.clone())
+            by!(query, dir, part, marker, dsl::power_interface, |n: &Node| n.power_interface.clone())
         }
         NodeSort::RaidInterface => {
-            by!(query, dir, marker, dsl::raid_interface, |n: &Node| n.raid_interface.clone())
+            by!(query, dir, part, marker, dsl::raid_interface, |n: &Node| n.raid_interface.clone())
         }
         NodeSort::VendorInterface => {
-            by!(query, dir, marker, dsl::vendor_interface, |n: &Node| n.vendor_interface.clone())
+            by!(query, dir, part, marker, dsl::vendor_interface, |n: &Node| n.vendor_interface.clone())
         }
         NodeSort::NetworkInterface => {
-            by!(query, dir, marker, dsl::network_interface, |n: &Node| n.network_interface.clone())
+            by!(query, dir, part, marker, dsl::network_interface, |n: &Node| n.network_interface.clone())
         }
         NodeSort::StorageInterface => {
-            by!(query, dir, marker, dsl::storage_interface, |n: &Node| n.storage_interface.clone())
+            by!(query, dir, part, marker, dsl::storage_interface, |n: &Node| n.storage_interface.clone())
         }
         NodeSort::RescueInterface => {
-            by!(query, dir, marker, dsl::rescue_interface, |n: &Node| n.rescue_interface.clone())
+            by!(query, dir, part, marker, dsl::rescue_interface, |n: &Node| n.rescue_interface.clone())
         }
         NodeSort::BiosInterface => {
-            by!(query, dir, marker, dsl::bios_interface, |n: &Node| n.bios_interface.clone())
+            by!(query, dir, part, marker, dsl::bios_interface, |n: &Node| n.bios_interface.clone())
         }
         NodeSort::FirmwareInterface => {
-            by!(query, dir, marker, dsl::firmware_interface, |n: &Node| n.firmware_interface.clone())
+            by!(query, dir, part, marker, dsl::firmware_interface, |n: &Node| n.firmware_interface.clone())
         }
         NodeSort::ResourceClass => {
-            by!(query, dir, marker, dsl::resource_class, |n: &Node| n.resource_class.clone())
+            by!(query, dir, part, marker, dsl::resource_class, |n: &Node| n.resource_class.clone())
         }
         NodeSort::ConductorGroup => {
-            by!(query, dir, marker, dsl::conductor_group, |n: &Node| Some(n.conductor_group.clone()))
+            by!(query, dir, part, marker, dsl::conductor_group, |n: &Node| Some(n.conductor_group.clone()))
         }
         NodeSort::AutomatedClean => {
-            by!(query, dir, marker, dsl::automated_clean, |n: &Node| n.automated_clean)
+            by!(query, dir, part, marker, dsl::automated_clean, |n: &Node| n.automated_clean)
         }
-        NodeSort::Protected => by!(query, dir, marker, dsl::protected, |n: &Node| Some(n.protected)),
+        NodeSort::Protected => by!(query, dir, part, marker, dsl::protected, |n: &Node| Some(n.protected)),
         NodeSort::ProtectedReason => {
-            by!(query, dir, marker, dsl::protected_reason, |n: &Node| n.protected_reason.clone())
+            by!(query, dir, part, marker, dsl::protected_reason, |n: &Node| n.protected_reason.clone())
         }
-        NodeSort::Retired => by!(query, dir, marker, dsl::retired, |n: &Node| Some(n.retired)),
+        NodeSort::Retired => by!(query, dir, part, marker, dsl::retired, |n: &Node| Some(n.retired)),
         NodeSort::RetiredReason => {
-            by!(query, dir, marker, dsl::retired_reason, |n: &Node| n.retired_reason.clone())
+            by!(query, dir, part, marker, dsl::retired_reason, |n: &Node| n.retired_reason.clone())
         }
-        NodeSort::Owner => by!(query, dir, marker, dsl::owner, |n: &Node| n.owner.clone()),
-        NodeSort::Lessee => by!(query, dir, marker, dsl::lessee, |n: &Node| n.lessee.clone()),
-        NodeSort::Description => by!(query, dir, marker, dsl::description, |n: &Node| n.description.clone()),
-        NodeSort::Shard => by!(query, dir, marker, dsl::shard, |n: &Node| n.shard.clone()),
+        NodeSort::Owner => by!(query, dir, part, marker, dsl::owner, |n: &Node| n.owner.clone()),
+        NodeSort::Lessee => by!(query, dir, part, marker, dsl::lessee, |n: &Node| n.lessee.clone()),
+        NodeSort::Description => {
+            by!(query, dir, part, marker, dsl::description, |n: &Node| n.description.clone())
+        }
+        NodeSort::Shard => by!(query, dir, part, marker, dsl::shard, |n: &Node| n.shard.clone()),
         NodeSort::ParentNode => {
-            by!(query, dir, marker, dsl::parent_node, |n: &Node| n.parent_node.map(|v| v.to_string()))
+            by!(query, dir, part, marker, dsl::parent_node, |n: &Node| n.parent_node.map(|v| v.to_string()))
         }
         NodeSort::DisablePowerOff => {
-            by!(query, dir, marker, dsl::disable_power_off, |n: &Node| Some(n.disable_power_off))
+            by!(query, dir, part, marker, dsl::disable_power_off, |n: &Node| Some(n.disable_power_off))
         }
         NodeSort::BootMode => {
-            by!(query, dir, marker, dsl::boot_mode, |n: &Node| n.boot_mode.map(|v| v.as_str()))
+            by!(query, dir, part, marker, dsl::boot_mode, |n: &Node| n.boot_mode.map(|v| v.as_str()))
         }
-        NodeSort::SecureBoot => by!(query, dir, marker, dsl::secure_boot, |n: &Node| n.secure_boot),
-        NodeSort::Health => by!(query, dir, marker, dsl::health, |n: &Node| n.health.clone()),
+        NodeSort::SecureBoot => by!(query, dir, part, marker, dsl::secure_boot, |n: &Node| n.secure_boot),
+        NodeSort::Health => by!(query, dir, part, marker, dsl::health, |n: &Node| n.health.clone()),
     }
 }
