@@ -10,7 +10,8 @@
 #                make test runs the same bodies on the same seeds for a moment (sim/tests/fuzz)
 # make openapi   schemathesis against /openapi.json, with the newest microversion and with 1.1
 # make perf      the table of docs/performance.md, measured beside a real Ironic, nginx and dnsmasq; ROWS=api,wave for some of it
-# make bench     the measurements of benches/
+# make bench     the measurements of benches/ with their ratios to the baseline that the first run on this machine saved;
+#                SAVE=1 renews it, BENCH='wire nodes' for some of them
 # make swarm     NODES=10000 simulated machines from enrolled to removed; report and picture go to target/swarm.
 #                ARGS are those of ferric swarm, as in ARGS='--phases enrol,list,delete --rate 200'
 # Each installs what it lacks (apt, PyPI, cargo).
@@ -93,11 +94,17 @@ openapi:
 NODES ?= 1000
 swarm:
 	cargo build --release --locked -p ferric
-	exec target/release/ferric swarm --nodes $(NODES) --set sim.boot_delay_min=0.5 --set sim.boot_delay_max=2 \
+	exec target/release/ferric swarm --nodes $(NODES) --timeout 300 --set sim.boot_delay_min=0.5 --set sim.boot_delay_max=2 \
 	  --report target/swarm/report.json --picture target/swarm/report.svg $(ARGS)
 
+BENCH ?= transition commit nodes wire iscsi
 bench:
-	cargo bench --workspace --locked
+	scripts/apt.sh tgt qemu-utils qemu-block-extra
+	began=$$(date +%s)
+	for one in $(BENCH); do
+	  cargo bench --locked -p ferric -p ferric-drivers --bench $$one
+	done
+	benches/compare.py --since $$began $(if $(SAVE),--save)
 
 ROWS ?= api,deploys,fleet,wave,events,boot
 perf:

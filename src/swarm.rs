@@ -63,6 +63,12 @@ async fn load(args: SwarmArgs) -> Result<ExitCode, Failure> {
     };
     let report = result?;
     print!("{}", report.text());
+    if report.nodes_left > 0 && args.endpoint.is_some() {
+        println!(
+            "  {} nodes are left; --phases delete with the same nodes and seed removes them",
+            report.nodes_left
+        );
+    }
     write(&args, &report)?;
     ended?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -60,7 +60,8 @@ impl Rig {
             format!("api.port={}", address.port()),
             "agent.require_tls=false".to_owned(),
             "conductor.automated_clean=false".to_owned(),
-            "hardware.default_inspect_interface=agent".to_owned(),
+            // what the simulated machines' ramdisks can do
+            format!("hardware.default_inspect_interface={}", if simulated { "agent" } else { "fake" }),
             "conductor.graceful_shutdown_timeout=1".to_owned(),
             format!("conductor.deploy_kernel={kernel}"),
             format!("conductor.deploy_ramdisk={kernel}"),

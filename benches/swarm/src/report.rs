@@ -478,13 +478,6 @@ impl Report {
         if self.failed_nodes > 10 {
             let _ = writeln!(out, "  … and {} more", self.failed_nodes - 10);
         }
-        if self.nodes_left > 0 {
-            let _ = writeln!(
-                out,
-                "  {} nodes are left; --phases delete with the same nodes and seed removes them",
-                self.nodes_left
-            );
-        }
         out
     }
 }
