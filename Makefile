@@ -10,6 +10,7 @@
 #                make test runs the same bodies on the same seeds for a moment (sim/tests/fuzz)
 # make openapi   schemathesis against /openapi.json, with the newest microversion and with 1.1
 # make perf      the table of docs/performance.md, measured beside a real Ironic, nginx and dnsmasq; ROWS=api,wave for some of it
+# make soak      SOAK_MINUTES (30) of churn, faults and overload, and whether anything grows; leaves target/soak/{soak.csv,soak.svg,report.json}
 # make bench     the measurements of benches/ with their ratios to the baseline that the first run on this machine saved;
 #                SAVE=1 renews it, BENCH='wire nodes' for some of them
 # make swarm     NODES=10000 simulated machines from enrolled to removed; report and picture go to target/swarm.
@@ -19,7 +20,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: perf fuzz openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
+.PHONY: soak perf fuzz openapi demo test lint advisories bench e2e e2e-ipa differential tools nextest
 
 LOGS := target/make
 
@@ -98,6 +99,13 @@ swarm:
 	  --report target/swarm/report.json --picture target/swarm/report.svg $(ARGS)
 
 BENCH ?= transition commit nodes wire iscsi
+SOAK_MINUTES ?= 30
+SOAK_NODES ?= 300
+soak:
+	scripts/apt.sh gcc libc6-dev pkg-config wrk
+	cargo build --release --locked --bins
+	benches/soak.py --minutes $(SOAK_MINUTES) --nodes $(SOAK_NODES)
+
 bench:
 	scripts/apt.sh tgt qemu-utils qemu-block-extra
 	began=$$(date +%s)

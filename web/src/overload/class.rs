@@ -50,6 +50,13 @@ impl Class {
             | ("ferric", Some("events"), None, None)
             | ("ferric", Some("nodes"), Some(_), Some("console")) => Class::Priority,
             ("nodes", Some(_), Some("states"), Some("power" | "provision")) if !reads => Class::Priority,
+            // what ramdisks without an agent say
+            (
+                "nodes",
+                Some(_),
+                Some("vendor_passthru"),
+                Some("pass_deploy_info" | "pass_bootloader_install_info"),
+            ) => Class::Priority,
             // what only the machine itself can tell or do before the answer
             ("nodes", Some("validate"), None, None)
             | ("nodes", Some(_), Some("validate" | "management" | "vendor_passthru"), _)
@@ -83,6 +90,7 @@ mod tests {
             ("POST", "/heartbeat/x"),
             ("GET", "/v1/lookup"),
             ("POST", "/v1/continue_inspection"),
+            ("POST", "/v1/nodes/x/vendor_passthru/pass_deploy_info"),
             ("PUT", "/v1/nodes/x/states/power"),
             ("PUT", "/v1/nodes/x/states/provision"),
             ("GET", "/healthz"),

@@ -5,7 +5,7 @@
 //! none waits in a fair queue. How long is decided by what the queue shows (as CoDel does for packets): while it is a
 //! burst that passes, [`Limits::max_wait`]; once the queue has not been empty for that long, a tenth of it, for then
 //! waiting helps nobody. What hinders without a queue of ours (a loop of the server that comes late to everything) is
-//! measured and refused by, too. `docs/decisions/0032-overload.md` says what else is bounded, and where.
+//! measured and refused by, too. `docs/decisions/0033-overload.md` says what else is bounded, and where.
 //!
 //! The fast way (there is a place) is a few atomic operations.
 
