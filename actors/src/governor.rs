@@ -107,6 +107,12 @@ impl Governor {
         result
     }
 
+    /// Whether an impatient command to this BMC would not even be started.
+    pub(crate) fn is_closed(&self, bmc: Option<&str>) -> bool {
+        let known = bmc.and_then(|address| Some((self.bmcs.get(address)?.clone(), address)));
+        known.is_some_and(|(bmc, address)| self.turned_away(&bmc, address).is_some())
+    }
+
     fn turned_away(&self, bmc: &Bmc, address: &str) -> Option<DriverError> {
         let silence = *bmc.silence.lock().expect("nothing panics while it holds this lock");
         let now = Instant::now();

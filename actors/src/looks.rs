@@ -16,6 +16,10 @@ use uuid::Uuid;
 /// A look that has no answer after so long gives its place to others: a BMC that is dead keeps nobody waiting.
 const PLACE_HELD: Duration = Duration::from_millis(500);
 
+/// Looks fall on beats of this length: ten thousand of them a minute that each wake a thread cost three times as much as
+/// those that come by the dozen.
+const BEAT: Duration = Duration::from_millis(250);
+
 /// What there is to tell of the looks at the fleet's power.
 #[derive(Clone, Debug)]
 pub struct PowerSync {
@@ -64,6 +68,7 @@ pub struct Sweeping {
 pub(crate) struct Looks {
     places: Arc<Semaphore>,
     interval: Duration,
+    begun: Instant,
     under_way: AtomicUsize,
     book: Mutex<Book>,
     sweeps: Mutex<Sweeps>,
@@ -152,6 +157,7 @@ impl Looks {
         Arc::new(Looks {
             places: Arc::new(Semaphore::new(most)),
             interval,
+            begun: Instant::now(),
             under_way: AtomicUsize::new(0),
             book: Mutex::default(),
             sweeps: Mutex::default(),
@@ -161,6 +167,18 @@ impl Looks {
                 before: Arc::default(),
             }),
         })
+    }
+
+    /// The wait `after`, moved by half of a beat at the most, so that looks fall together. A look that comes each interval
+    /// stays on its beat, and the beats of a fleet are as many as ever.
+    pub(crate) fn on_the_beat(&self, after: Duration) -> Duration {
+        let beat = BEAT.min(self.interval / 100).as_nanos();
+        if beat == 0 {
+            return after;
+        }
+        let gone = self.begun.elapsed();
+        let beats = ((gone + after).as_nanos() + beat / 2) / beat;
+        Duration::from_nanos(u64::try_from(beats * beat).unwrap_or(u64::MAX)).saturating_sub(gone)
     }
 
     /// From now on the node is looked at; the age of its reading counts from here if it has none.
@@ -405,6 +423,28 @@ mod tests {
         looks.leave_out(nodes[1]);
         let told = looks.told();
         assert_eq!((told.nodes, told.silent, told.lag), (0, 0, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_fall_on_beats_and_stay_on_theirs() {
+        let interval = Duration::from_secs(60);
+        let looks = Looks::new(4, interval);
+        let mut beats = BTreeSet::new();
+        for at in 0..1000_u32 {
+            let first = looks.on_the_beat(interval * at / 1000);
+            assert_eq!(first.as_millis() % 250, 0);
+            beats.insert(first);
+        }
+        assert!((240..=241).contains(&beats.len()), "spread over the whole interval: {}", beats.len());
+        // a little late each time, as timers are
+        tokio::time::advance(looks.on_the_beat(Duration::from_millis(7_130))).await;
+        for round in 1..100_u32 {
+            tokio::time::advance(Duration::from_millis(3)).await;
+            let after = looks.on_the_beat(interval);
+            tokio::time::advance(after).await;
+            assert_eq!(looks.begun.elapsed(), Duration::from_millis(7_250) + interval * round);
+        }
+        assert_eq!(Looks::new(4, Duration::ZERO).on_the_beat(interval), interval);
     }
 
     #[tokio::test(start_paused = true)]

@@ -217,7 +217,7 @@ impl NodeActor {
         let part =
             u32::from_be_bytes(self.node.uuid.as_bytes()[..4].try_into().expect("a uuid has 16 bytes"));
         let jitter = interval.mul_f64(f64::from(part) / f64::from(u32::MAX));
-        let after = if first { jitter } else { interval };
+        let after = self.world.looks.on_the_beat(if first { jitter } else { interval });
         if first && self.is_looked_at() {
             self.world.looks.watch(self.uuid());
         }
@@ -265,8 +265,13 @@ impl NodeActor {
         let booted = (self.node.boot_mode, self.node.secure_boot);
         let governor = self.world.governor.clone();
         let read = isolated("reading the power state", job.cancel.clone(), async move {
-            look.take_place().await;
             let bmc = job.bound.power.bmc(&job.view);
+            if governor.is_closed(bmc.as_deref()) {
+                // it was not asked, and so has not failed to answer once more
+                look.silent();
+                return Ok(None);
+            }
+            look.take_place().await;
             let ask = job.bound.power.glance(&job.view, GLANCE);
             let power = look.wait(governor.run(bmc, false, GLANCE, ask)).await;
             let boot = match &power {
@@ -279,10 +284,12 @@ impl NodeActor {
                     None
                 }
             };
-            Ok(Seen { power, boot })
+            Ok(Some(Seen { power, boot }))
         });
         ctx.spawn(read.into_actor(self).map(move |seen, _, ctx| {
-            let seen = seen.unwrap_or_else(|error| Seen { power: Err(error), boot: None });
+            let Some(seen) = seen.unwrap_or_else(|error| Some(Seen { power: Err(error), boot: None })) else {
+                return;
+            };
             let as_known = seen.power.as_ref().is_ok_and(|power| Some(*power) == stored)
                 && seen.boot.is_none_or(|boot| boot == booted);
             if as_known && failures == 0 && !faulty {

@@ -122,6 +122,40 @@ async fn prometheus_is_told_of_requests_nodes_database_and_process_and_no_secret
 }
 
 #[actix_web::test]
+async fn a_look_at_the_power_of_the_fleet_can_be_asked_for_and_is_told() {
+    let server = Server::start();
+    let client = server.at(1);
+    server.at(115).enrol(json!({})).await;
+    let before = client.get("/v1/ferric/health").await.is(200);
+    assert_eq!((&before["nodes"], &before["power_sync"]["last_sweep"]), (&json!(1), &json!(null)));
+    let begun = client.send(Method::POST, "/v1/ferric/power_sync", None).await.is(202);
+    assert_eq!(begun, json!({"number": 1}));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let last = loop {
+        let told = client.get("/v1/ferric/health").await.is(200);
+        let last = &told["power_sync"]["last_sweep"];
+        if !last.is_null() {
+            break last.clone();
+        }
+        assert!(std::time::Instant::now() < deadline, "it does not end: {told}");
+    };
+    // a machine that is not there has no BMC to ask
+    let counts = ["nodes", "answered", "silent", "left_out"].map(|key| last[key].as_u64());
+    assert_eq!(counts, [Some(1), Some(0), Some(0), Some(1)]);
+    assert!(last["began_at"].is_string() && last["ended_at"].is_string() && last["round_trip"]["count"] == 0);
+    let text = server.unversioned().raw(Method::GET, "/metrics").send().await.expect("an answer");
+    let text = text.text().await.expect("text");
+    for line in [
+        "ferric_power_sweeps_total 1.0",
+        "ferric_power_sweep_nodes{outcome=\"left_out\"} 1.0",
+        "ferric_power_sync_silent_nodes 0.0",
+        "ferric_power_sync_lag_seconds 0.0",
+    ] {
+        assert!(text.lines().any(|one| one == line), "no '{line}' in\n{text}");
+    }
+}
+
+#[actix_web::test]
 async fn metrics_can_be_switched_off() {
     let server = Server::with(|settings| settings.metrics = false);
     server.at(115).get("/metrics").await.fails(404);
