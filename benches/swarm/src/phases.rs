@@ -191,20 +191,22 @@ struct Made {
     provision_state: Option<String>,
 }
 
+/// Adds what to do about a name that is taken.
+fn name_taken(mut error: CallError) -> CallError {
+    if let CallError::Refused { status: StatusCode::CONFLICT, reason } = &mut error {
+        reason.push_str(
+            " (of an earlier run? --phases delete with the same nodes removes them; another --seed gives others)",
+        );
+    }
+    error
+}
+
 async fn enrol(swarm: &Swarm, index: usize, planned: Instant) -> Result<(), CallError> {
     let node = &swarm.fleet.nodes[index];
     let client = &swarm.client;
     let began = Instant::now();
     let made = client.call(Kind::CreateNode, Method::POST, "/v1/nodes", Some(&node.body), planned).await;
-    let made = made.map_err(|error| match error {
-        CallError::Refused { status: StatusCode::CONFLICT, reason } => CallError::Refused {
-            status: StatusCode::CONFLICT,
-            reason: format!(
-                "{reason} (of an earlier run? --phases delete with the same nodes removes them; another --seed gives others)"
-            ),
-        },
-        other => other,
-    })?;
+    let made = made.map_err(name_taken)?;
     let made: Made = serde_json::from_slice(&made)
         .map_err(|source| CallError::Unreadable { what: "POST /v1/nodes", source })?;
     let state = made.provision_state.as_deref().unwrap_or("enroll");

@@ -2,6 +2,7 @@
 //! its node: by the id that the ramdisk was given, by the addresses of its network cards, or by that of its BMC.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -10,6 +11,7 @@ use ferric_actors::{NodeError, Settings};
 use ferric_machine::State;
 use ferric_schema::{Node, NodeQuery, inventory, nodes, rules};
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::body::Body;
@@ -23,6 +25,10 @@ use crate::server::WebState;
 
 /// Nodes read at a time when one is looked for by the address of its BMC.
 const PAGE: i64 = 200;
+
+/// How long a machine may be ahead of what is written down about it, and how often that is looked at.
+const AHEAD: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The most network cards of one machine.
 const MOST_CARDS: usize = 1024;
@@ -138,8 +144,36 @@ impl Findings {
         Ok(Findings { inventory, plugin_data: body, macs, bmc })
     }
 
-    /// The one node that waits for this body.
+    /// The one node that waits for this body. A fast machine is up before it is written down that it is waited for:
+    /// then that is waited for here, as nobody would ask again.
     async fn node(&self, state: &WebState, id: Option<Uuid>) -> Result<Node> {
+        let until = Instant::now() + AHEAD;
+        loop {
+            match self.waiting(state, id).await {
+                Err(_) if Instant::now() < until && self.begins(state, id).await? => sleep(LOOK).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether a node that fits is on its way into an inspection, or out of one.
+    async fn begins(&self, state: &WebState, id: Option<Uuid>) -> Result<bool> {
+        let known = match id {
+            Some(id) => vec![id],
+            None => state.directory.node_of_port_address(&self.macs),
+        };
+        read(state, move |c| {
+            for id in known {
+                if nodes::get(c, id)?.is_some_and(|node| node.provision_state == State::Inspecting) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
+    async fn waiting(&self, state: &WebState, id: Option<Uuid>) -> Result<Node> {
         if let Some(id) = id {
             let node = read(state, move |c| nodes::get(c, id)).await?;
             return node
