@@ -206,6 +206,24 @@ pub enum NodeSort {
 }
 
 impl NodeSort {
+    /// Whether nodes can be without it.
+    const fn is_nullable(self) -> bool {
+        !matches!(
+            self,
+            NodeSort::Id
+                | NodeSort::Uuid
+                | NodeSort::CreatedAt
+                | NodeSort::Driver
+                | NodeSort::ProvisionState
+                | NodeSort::Maintenance
+                | NodeSort::ConsoleEnabled
+                | NodeSort::ConductorGroup
+                | NodeSort::Protected
+                | NodeSort::Retired
+                | NodeSort::DisablePowerOff
+        )
+    }
+
     /// The key that bears this API name, if lists can be sorted by it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<NodeSort> {
@@ -385,6 +403,9 @@ pub(crate) fn part_of<S>(
     limit: Option<i64>,
     marker: Option<&Node>,
 ) -> Option<Boxed<S>> {
+    if part == Part::Absent && !q.sort_key.is_nullable() {
+        return None;
+    }
     let query = ordered(filtered(query, q), q.sort_key, q.sort_dir, part, marker)?;
     Some(match limit {
         Some(limit) => query.limit(limit),

@@ -1,8 +1,12 @@
 //! Secrets in JSON fields, shown as `******` (api.md §3.2).
 
+mod scan;
+
 use std::borrow::Cow;
 
 use serde_json::Value;
+
+pub(crate) use scan::copy_object;
 
 /// What a secret is shown as.
 pub(crate) const MASK: &str = "******";
@@ -30,21 +34,23 @@ const SECRET_WORDS: &[&str] = &[
     "credential",
 ];
 
+/// What is under these keys is hidden whatever it is.
+const WHOLE: &[&str] = &["configdrive", "image_url"];
+
 /// Query arguments of a URL that give access to what it names.
 const SIGNATURES: &[&str] = &["temp_url_sig=", "x-amz-signature=", "x-goog-signature=", "sig="];
 
 /// Masks the JSON object in `text`. Borrows it when there is nothing to hide; a text that is not JSON is never shown.
 #[must_use]
 pub(crate) fn mask_text(text: &str) -> Cow<'_, str> {
-    match serde_json::from_str::<Value>(text) {
-        Ok(mut value) => {
-            if mask(&mut value) {
-                Cow::Owned(value.to_string())
-            } else {
-                Cow::Borrowed(text)
-            }
-        }
-        Err(_) => Cow::Borrowed("{}"),
+    let mut shown = Vec::new();
+    match copy_object(text, true, &mut shown) {
+        Some(false) => Cow::Borrowed(text),
+        Some(true) => match String::from_utf8(shown) {
+            Ok(masked) => Cow::Owned(masked),
+            Err(_) => Cow::Borrowed("{}"),
+        },
+        None => Cow::Borrowed("{}"),
     }
 }
 
@@ -56,7 +62,7 @@ pub(crate) fn mask(value: &mut Value) -> bool {
             for (key, inner) in map.iter_mut() {
                 let maskable = is_secret_key(key)
                     && !matches!(inner, Value::Object(_) | Value::Bool(_) | Value::Null)
-                    || ["configdrive", "image_url"].contains(&key.as_str()) && !inner.is_null();
+                    || WHOLE.contains(&key.as_str()) && !inner.is_null();
                 if maskable {
                     *inner = Value::String(MASK.to_owned());
                     any = true;
@@ -95,9 +101,33 @@ pub(crate) fn keep_hidden(old: &Value, new: &mut Value) {
 }
 
 fn is_secret_key(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| key.contains(word))
+    let key = key.as_bytes();
+    let begins_word = |pair: &[u8]| {
+        let (first, second) = (pair[0] | 0x20, pair[1] | 0x20);
+        first.is_ascii_lowercase()
+            && second.is_ascii_lowercase()
+            && BEGINNINGS[usize::from(first - b'a')] >> (second - b'a') & 1 == 1
+    };
+    key.windows(2).enumerate().any(|(at, pair)| {
+        begins_word(pair)
+            && SECRET_WORDS.iter().any(|word| {
+                let part = key.get(at..at + word.len());
+                part.is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+            })
+    })
 }
+
+/// With which two letters the secret words begin: a row for the first one, a bit for the second.
+const BEGINNINGS: [u32; 26] = {
+    let mut rows = [0; 26];
+    let mut at = 0;
+    while at < SECRET_WORDS.len() {
+        let word = SECRET_WORDS[at].as_bytes();
+        rows[(word[0] - b'a') as usize] |= 1 << (word[1] - b'a');
+        at += 1;
+    }
+    rows
+};
 
 /// Whether a string is a URL that carries a signature or a password.
 fn grants_access(text: &str) -> bool {

@@ -1,6 +1,9 @@
 //! How rows look on the wire: borrowed views that serialise field by field, in the selection that the gates left.
 //! JSON columns go out as the text they are stored as; only those that may hold secrets are parsed and masked.
 
+use std::borrow::Cow;
+use std::io::Write as _;
+
 use ferric_machine::{State, Timestamp};
 use ferric_schema::{JsonText, Node, Port};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
@@ -19,20 +22,34 @@ use crate::version::Version;
 /// A moment as ISO 8601 with offset; microseconds when there are any.
 pub(crate) struct Iso(pub(crate) Timestamp);
 
+/// Room for [`iso`].
+pub(crate) type IsoText = [u8; 32];
+
+/// The moment's text, put together in `room`; `None` for what no calendar has.
+pub(crate) fn iso(moment: Timestamp, room: &mut IsoText) -> Option<&str> {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(moment.0) * 1000).ok()?;
+    let (year, month, day) = moment.to_calendar_date();
+    let (hour, minute, second, micros) = moment.to_hms_micro();
+    let mut rest = &mut room[..];
+    match micros {
+        0 => {
+            write!(rest, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00", u8::from(month))
+        }
+        _ => write!(
+            rest,
+            "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}+00:00",
+            u8::from(month)
+        ),
+    }
+    .ok()?;
+    let left = rest.len();
+    std::str::from_utf8(&room[..room.len() - left]).ok()
+}
+
 impl Serialize for Iso {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0.0) * 1000)
-            .map_err(S::Error::custom)?;
-        let (date, time, micros) = (moment.date(), moment.time(), moment.microsecond());
-        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-        let (hour, minute, second) = time.as_hms();
-        let clock =
-            format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}").to_string();
-        if micros == 0 {
-            s.collect_str(&format_args!("{clock}+00:00"))
-        } else {
-            s.collect_str(&format_args!("{clock}.{micros:06}+00:00"))
-        }
+        let mut room = IsoText::default();
+        s.serialize_str(iso(self.0, &mut room).ok_or_else(|| S::Error::custom("no such moment"))?)
     }
 }
 
@@ -41,11 +58,22 @@ struct Masked<'a>(&'a JsonText);
 
 impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let text = mask::mask_text(self.0.as_str());
-        let raw: &RawValue = serde_json::from_str(&text).map_err(S::Error::custom)?;
-        raw.serialize(s)
+        match mask::mask_text(self.0.as_str()) {
+            Cow::Borrowed(text) if text.len() == self.0.as_str().len() => self.0.serialize(s),
+            text => RawValue::from_string(text.into_owned()).map_err(S::Error::custom)?.serialize(s),
+        }
     }
 }
+
+/// What stands in place of values that the caller may not see.
+pub(crate) const HIDDEN_DRIVER_INFO: &str =
+    "** Redacted - requires baremetal:node:get:driver_info permission. **";
+pub(crate) const HIDDEN_INTERNAL_INFO: &str =
+    "** Redacted - Requires baremetal:node:get:driver_internal_info permission. **";
+pub(crate) const HIDDEN_LAST_ERROR: &str =
+    "** Value Redacted - Requires baremetal:node:get:last_error permission. **";
+pub(crate) const HIDDEN_RESERVATION: &str =
+    "** Redacted - requires baremetal:node:get:reservation permission. **";
 
 /// What stands in place of an object that the caller may not see.
 #[derive(Serialize)]
@@ -63,18 +91,37 @@ pub(crate) struct Links<'a> {
     pub(crate) tail: &'a str,
 }
 
-#[derive(Serialize)]
 struct Link<'a> {
-    href: &'a str,
-    rel: &'a str,
+    links: &'a Links<'a>,
+    /// What comes between the server's address and the path.
+    root: &'static str,
+    rel: &'static str,
+}
+
+impl Serialize for Link<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let Links { base, path, tail } = self.links;
+        let mut map = s.serialize_map(Some(2))?;
+        map.serialize_entry("href", &Joined(format_args!("{base}{}{path}{tail}", self.root)))?;
+        map.serialize_entry("rel", self.rel)?;
+        map.end()
+    }
+}
+
+/// A text that is put together where it goes.
+struct Joined<'a>(std::fmt::Arguments<'a>);
+
+impl Serialize for Joined<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
 }
 
 impl Serialize for Links<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let Links { base, path, tail } = self;
         let mut pair = s.serialize_seq(Some(2))?;
-        pair.serialize_element(&Link { href: &format!("{base}/v1/{path}{tail}"), rel: "self" })?;
-        pair.serialize_element(&Link { href: &format!("{base}/{path}{tail}"), rel: "bookmark" })?;
+        pair.serialize_element(&Link { links: self, root: "/v1/", rel: "self" })?;
+        pair.serialize_element(&Link { links: self, root: "/", rel: "bookmark" })?;
         pair.end()
     }
 }
@@ -126,9 +173,10 @@ impl NodeView<'_> {
         use NodeField as F;
         let n = self.node;
         let version = self.context.version;
-        let id = n.uuid.to_string();
-        let path = format!("nodes/{id}");
-        let links = |tail| Links { base: &self.context.base, path: &path, tail };
+        let links = |tail, m: &mut M| {
+            let path = format!("nodes/{}", n.uuid);
+            m.serialize_value(&Links { base: &self.context.base, path: &path, tail })
+        };
         match field {
             F::AllocationUuid => m.serialize_value(&self.allocation),
             F::AutomatedClean => m.serialize_value(&n.automated_clean),
@@ -153,9 +201,7 @@ impl NodeView<'_> {
             F::DriverInfo if !self.hides(Part::Passwords) => m.serialize_value(&n.driver_info),
             F::DriverInfo => m.serialize_value(&Masked(&n.driver_info)),
             F::DriverInternalInfo if self.hides(Part::DriverInternalInfo) => {
-                m.serialize_value(&Redacted {
-                    content: "** Redacted - Requires baremetal:node:get:driver_internal_info permission. **",
-                })
+                m.serialize_value(&Redacted { content: HIDDEN_INTERNAL_INFO })
             }
             F::DriverInternalInfo if !self.hides(Part::Passwords) => {
                 m.serialize_value(&n.driver_internal_info)
@@ -168,15 +214,11 @@ impl NodeView<'_> {
             F::InspectInterface => m.serialize_value(&n.inspect_interface),
             F::InspectionFinishedAt => m.serialize_value(&n.inspection_finished_at.map(Iso)),
             F::InspectionStartedAt => m.serialize_value(&n.inspection_started_at.map(Iso)),
-            F::InstanceInfo if !self.hides(Part::InstanceSecrets) => {
-                m.serialize_value(&n.instance_info)
-            }
+            F::InstanceInfo if !self.hides(Part::InstanceSecrets) => m.serialize_value(&n.instance_info),
             F::InstanceInfo => m.serialize_value(&Masked(&n.instance_info)),
             F::InstanceName => m.serialize_value(&n.instance_name),
             F::InstanceUuid => m.serialize_value(&n.instance_uuid),
-            F::LastError if self.hides(Part::LastError) => {
-                m.serialize_value("** Value Redacted - Requires baremetal:node:get:last_error permission. **")
-            }
+            F::LastError if self.hides(Part::LastError) => m.serialize_value(HIDDEN_LAST_ERROR),
             F::LastError => m.serialize_value(&n.last_error),
             F::Lessee => m.serialize_value(&n.lessee),
             F::Maintenance => m.serialize_value(&n.maintenance),
@@ -197,9 +239,7 @@ impl NodeView<'_> {
             F::RaidConfig => m.serialize_value(&n.raid_config),
             F::RaidInterface => m.serialize_value(&n.raid_interface),
             F::RescueInterface => m.serialize_value(&n.rescue_interface),
-            F::Reservation if self.hides(Part::Reservation) => {
-                m.serialize_value("** Redacted - requires baremetal:node:get:reservation permission. **")
-            }
+            F::Reservation if self.hides(Part::Reservation) => m.serialize_value(HIDDEN_RESERVATION),
             F::Reservation => m.serialize_value(&n.reservation),
             F::ResourceClass => m.serialize_value(&n.resource_class),
             F::Retired => m.serialize_value(&n.retired),
@@ -213,13 +253,13 @@ impl NodeView<'_> {
             F::TargetRaidConfig => m.serialize_value(&n.target_raid_config),
             F::Traits => m.serialize_value(&self.traits),
             F::UpdatedAt => m.serialize_value(&n.updated_at.map(Iso)),
-            F::Uuid => m.serialize_value(&id),
+            F::Uuid => m.serialize_value(&n.uuid),
             F::VendorInterface => m.serialize_value(&n.vendor_interface),
-            F::Links => m.serialize_value(&links("")),
-            F::Ports => m.serialize_value(&links("/ports")),
-            F::States => m.serialize_value(&links("/states")),
-            F::Portgroups => m.serialize_value(&links("/portgroups")),
-            F::Volume => m.serialize_value(&links("/volume")),
+            F::Links => links("", m),
+            F::Ports => links("/ports", m),
+            F::States => links("/states", m),
+            F::Portgroups => links("/portgroups", m),
+            F::Volume => links("/volume", m),
         }
     }
 }
