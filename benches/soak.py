@@ -188,6 +188,7 @@ class Soak:
         sets = {
             "api.port": self.port, "agent.require_tls": "false", "conductor.automated_clean": "false",
             "conductor.deploy_kernel": self.folder / "kernel", "conductor.deploy_ramdisk": self.folder / "ramdisk",
+            "hardware.enabled_console_interfaces": "ipmitool-socat,no-console", "console.port_range": "23000:23999",
             "conductor.sync_power_state_interval": 20, "conductor.deploy_callback_timeout": 60,
             "database.max_events": KEPT_EVENTS, "database.max_steps": KEPT_EVENTS,
             # small enough that wrk on the same machine is beyond it
@@ -231,6 +232,7 @@ class Soak:
         for body in bodies:
             ports = body.pop("ports", [])
             body["instance_info"] = {}
+            body["console_interface"] = "ipmitool-socat"
             made = api.must("POST", "/v1/nodes", {key: value for key, value in body.items() if value not in ({}, None)})
             for port in ports:
                 api.must("POST", "/v1/ports", {"node_uuid": made["uuid"], **port})
