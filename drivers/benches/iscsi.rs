@@ -1,11 +1,12 @@
 //! 1 GiB to tgt over loopback: our writer against `qemu-img convert -W -m 8`, turn by turn in the same run, and the
-//! memory that ours takes. Files are in memory (/dev/shm), so that no disk is measured.
+//! memory that ours takes; and the step of a deployment that writes an image by iSCSI. Files are in memory (/dev/shm), so that no disk is measured.
 //! Needs: scripts/apt.sh tgt qemu-utils qemu-block-extra.
 
 #![allow(clippy::unwrap_used)] // a measurement may
 
 #[path = "../tests/iscsi_rig/mod.rs"]
 mod iscsi_rig;
+mod iscsi_step;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferric_drivers::protocol::iscsi::{DigestChoice, Holes, IscsiSettings, Session, WriteOptions};
 use iscsi_rig::{IQN, Tgt, pattern};
+use iscsi_step::Deployment;
+use sha2::{Digest as _, Sha256};
 
 const SIZE: u64 = 1 << 30;
 const CHUNK: u64 = 1 << 20;
@@ -30,10 +33,12 @@ fn main() {
     for at in (0..SIZE).step_by(CHUNK as usize) {
         file.write_all_at(&pattern(at, CHUNK as usize), at).unwrap();
     }
+    let sum = checksum(&image);
     let tgt = Tgt::start_in(shm, SIZE);
+    let deployment = Deployment::new(folder.path(), &image, &sum);
     let with_qemu = qemu_img(&image, &tgt).is_some();
     let (mut ours, mut theirs, mut digested, mut read) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut memory = 0;
+    let (mut memory, mut steps) = (0, Vec::new());
     for _ in 0..ROUNDS {
         if with_qemu {
             clear(&tgt);
@@ -46,7 +51,12 @@ fn main() {
         memory = memory.max(peak);
         compare(&image, &tgt);
         read.push(runtime.block_on(verify(&image, &tgt)));
+        clear(&tgt);
+        steps.push(runtime.block_on(deployment.write(tgt.address)));
+        compare(&image, &tgt);
     }
+    // the first of them fetched the image into the cache
+    steps.remove(0);
     tgt.set("HeaderDigest", "CRC32C");
     tgt.set("DataDigest", "CRC32C");
     let mut settings = IscsiSettings::default();
@@ -55,9 +65,21 @@ fn main() {
     for _ in 0..ROUNDS {
         digested.push(runtime.block_on(write(&image, &tgt, &settings)).0);
     }
+    let seconds = |took: &[Duration]| {
+        let mut took = took.to_vec();
+        took.sort();
+        took[took.len() / 2].as_secs_f64()
+    };
+    keep(&[
+        ("iscsi/a GiB by Writer", seconds(&ours)),
+        ("iscsi/a GiB by Writer, CRC32C", seconds(&digested)),
+        ("iscsi/a GiB read and compared", seconds(&read)),
+        ("iscsi/a GiB by the step write_image", seconds(&steps)),
+    ]);
     let ours = rate("ours", ours);
     rate("ours, CRC32C both", digested);
     rate("ours, read and compare", read);
+    rate("ours, the step write_image of a deployment", steps);
     if with_qemu {
         let theirs = rate("qemu-img -W -m 8", theirs);
         println!("ratio ours / qemu-img: {:.2}", ours / theirs);
@@ -65,6 +87,21 @@ fn main() {
         println!("qemu-img cannot reach the target: scripts/apt.sh qemu-utils qemu-block-extra");
     }
     println!("memory of a write (peak above what was resident before): {:.1} MiB", memory as f64 / 1024.0);
+}
+
+/// Leaves figures for benches/compare.py.
+fn keep(found: &[(&str, f64)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    std::fs::create_dir_all(&folder).unwrap();
+    let all: serde_json::Map<_, _> =
+        found.iter().map(|(name, seconds)| ((*name).to_owned(), serde_json::json!(seconds))).collect();
+    std::fs::write(folder.join("iscsi.json"), serde_json::Value::Object(all).to_string()).unwrap();
+}
+
+fn checksum(image: &Path) -> String {
+    let mut sum = Sha256::new();
+    std::io::copy(&mut File::open(image).unwrap(), &mut sum).unwrap();
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The median in MB/s.
