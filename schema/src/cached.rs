@@ -2,30 +2,92 @@
 //! it cannot know whether there is an end to how many there are; of ours there is.
 
 use diesel::{
-    query_builder::{AstPass, QueryFragment, QueryId},
+    query_builder::{AsChangeset, AstPass, QueryFragment, QueryId},
     query_dsl::RunQueryDsl,
     result::QueryResult,
 };
 
 use crate::conn::{Conn, MultiBackend};
 
-/// A statement whose text is one of few, whatever its values are.
-pub(crate) struct Cached<Q>(pub(crate) Q);
+/// Changes the rows of which `which` is true, and `and`, which is SQL: empty, or begins with `AND`.
+pub(crate) struct Update<S, W> {
+    table: &'static str,
+    set: S,
+    which: W,
+    and: &'static str,
+}
 
-impl<Q> QueryId for Cached<Q> {
+/// Deletes such rows.
+pub(crate) struct Delete<W> {
+    table: &'static str,
+    which: W,
+    and: &'static str,
+}
+
+/// True of every row.
+pub(crate) struct Every;
+
+/// An `UPDATE` whose text is one of few, whatever its values are.
+pub(crate) fn update<S: AsChangeset, W>(
+    table: &'static str,
+    set: S,
+    which: W,
+    and: &'static str,
+) -> Update<S::Changeset, W> {
+    Update { table, set: set.as_changeset(), which, and }
+}
+
+/// A `DELETE` whose text is one of few.
+pub(crate) fn delete<W>(table: &'static str, which: W, and: &'static str) -> Delete<W> {
+    Delete { table, which, and }
+}
+
+impl QueryFragment<MultiBackend> for Every {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("1 = 1");
+        Ok(())
+    }
+}
+
+impl<S, W> QueryFragment<MultiBackend> for Update<S, W>
+where
+    S: QueryFragment<MultiBackend>,
+    W: QueryFragment<MultiBackend>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("UPDATE ");
+        out.push_sql(self.table);
+        out.push_sql(" SET ");
+        self.set.walk_ast(out.reborrow())?;
+        out.push_sql(" WHERE ");
+        self.which.walk_ast(out.reborrow())?;
+        out.push_sql(self.and);
+        Ok(())
+    }
+}
+
+impl<W: QueryFragment<MultiBackend>> QueryFragment<MultiBackend> for Delete<W> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("DELETE FROM ");
+        out.push_sql(self.table);
+        out.push_sql(" WHERE ");
+        self.which.walk_ast(out.reborrow())?;
+        out.push_sql(self.and);
+        Ok(())
+    }
+}
+
+// both are known by their texts
+impl<S, W> QueryId for Update<S, W> {
     type QueryId = ();
-    // known by its text
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl<Q: QueryFragment<MultiBackend>> QueryFragment<MultiBackend> for Cached<Q> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
-        self.0.walk_ast(out)
-    }
-
-    fn is_safe_to_cache_prepared(&self, _: &MultiBackend) -> QueryResult<bool> {
-        Ok(true)
-    }
+impl<W> QueryId for Delete<W> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl<Q> RunQueryDsl<Conn> for Cached<Q> {}
+impl<S, W> RunQueryDsl<Conn> for Update<S, W> {}
+
+impl<W> RunQueryDsl<Conn> for Delete<W> {}

@@ -5,7 +5,7 @@
 use diesel::prelude::*;
 
 use crate::{
-    cached::Cached,
+    cached::update,
     conn::Conn,
     node::Node,
     tables::nodes::dsl,
@@ -152,9 +152,7 @@ impl Columns {
 
 /// Writes `columns` of `next` into the row that is still of generation `seen`; returns whether there was one.
 pub(crate) fn write(c: &mut Conn, columns: Columns, next: &Node, seen: i64) -> QueryResult<bool> {
-    let row = diesel::update(
-        dsl::nodes.filter(dsl::uuid.eq(TextCol::from(next.uuid))).filter(dsl::generation.eq(seen)),
-    );
+    let row = dsl::uuid.eq(TextCol::from(next.uuid)).and(dsl::generation.eq(seen));
     let work = (
         dsl::generation.eq(next.generation),
         dsl::updated_at.eq(BigCol::from(next.updated_at)),
@@ -172,16 +170,16 @@ pub(crate) fn write(c: &mut Conn, columns: Columns, next: &Node, seen: i64) -> Q
         dsl::secure_boot.eq(next.secure_boot),
     );
     let written = match columns {
-        Columns::Work => Cached(row.set(work)).execute(c)?,
+        Columns::Work => update("nodes", work, row, "").execute(c)?,
         Columns::Moved => {
             let moved = (
                 dsl::provision_state.eq(TextCol::from(next.provision_state)),
                 dsl::target_provision_state.eq(TextCol::from(next.target_provision_state)),
                 dsl::provision_updated_at.eq(BigCol::from(next.provision_updated_at)),
             );
-            Cached(row.set((work, moved))).execute(c)?
+            update("nodes", (work, moved), row, "").execute(c)?
         }
-        Columns::All => Cached(row.set(next.clone())).execute(c)?,
+        Columns::All => update("nodes", next.clone(), row, "").execute(c)?,
     };
     Ok(written == 1)
 }

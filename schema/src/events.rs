@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    cached::Cached,
+    cached::{Every, update},
     conn::Conn,
     error::StoreError,
     tables::{event_counter, events::dsl},
@@ -78,8 +78,8 @@ pub fn append_all(c: &mut Conn, events: &[NewEvent]) -> Result<Vec<i64>, StoreEr
     if n == 0 {
         return Ok(Vec::new());
     }
-    Cached(diesel::update(event_counter::table).set(event_counter::last.eq(event_counter::last + n)))
-        .execute(c)?;
+    let counted = event_counter::last.eq(event_counter::last + n);
+    update("event_counter", counted, Every, "").execute(c)?;
     let last: i64 = event_counter::table.select(event_counter::last).get_result(c)?;
     let numbers: Vec<i64> = (last - n + 1..=last).collect();
     for (event, seq) in events.iter().zip(&numbers) {

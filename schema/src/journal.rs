@@ -12,7 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    cached::Cached,
+    cached::{delete, update},
     conn::Conn,
     error::{StoreError, parent_or},
     tables::steps::dsl,
@@ -230,12 +230,10 @@ macro_rules! set {
     ($c:expr, $key:expr, $values:expr) => {{
         let (key, values) = ($key.into(), $values);
         let written = match key {
-            StepKey::Id(id) => {
-                Cached(diesel::update(dsl::steps.filter(dsl::id.eq(id))).set(values)).execute($c)?
-            }
+            StepKey::Id(id) => update("steps", values, dsl::id.eq(id), "").execute($c)?,
             StepKey::At { op, idx } => {
-                let row = dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(dsl::idx.eq(idx));
-                Cached(diesel::update(row).set(values)).execute($c)?
+                let row = dsl::op.eq(TextCol::from(op)).and(dsl::idx.eq(idx));
+                update("steps", values, row, "").execute($c)?
             }
         };
         if written == 0 { Err(missing(key)) } else { Ok(()) }
@@ -348,9 +346,9 @@ pub fn open_nodes(c: &mut Conn) -> Result<Vec<Uuid>, StoreError> {
 /// # Errors
 /// The database's.
 pub fn close_operation(c: &mut Conn, op: Uuid, state: StepState, at: Timestamp) -> Result<usize, StoreError> {
-    let rows = diesel::update(dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(open()));
     let ended = (dsl::state.eq(TextCol::from(state)), dsl::ended_at.eq(Some(at.0)));
-    Ok(Cached(rows.set(ended)).execute(c)?)
+    let open = " AND state IN ('pending', 'running')";
+    Ok(update("steps", ended, dsl::op.eq(TextCol::from(op)), open).execute(c)?)
 }
 
 /// Takes the pending steps of an operation from place `from` on out of the plan; returns how many.
@@ -359,9 +357,8 @@ pub fn close_operation(c: &mut Conn, op: Uuid, state: StepState, at: Timestamp) 
 /// The database's.
 pub fn drop_pending(c: &mut Conn, op: Uuid, from: i32) -> Result<usize, StoreError> {
     // the word is written out: SQLite plans anew for each value that it may compare with a partial index
-    let pending = diesel::dsl::sql::<Bool>("steps.state = 'pending'");
-    let rows = dsl::steps.filter(dsl::op.eq(TextCol::from(op))).filter(dsl::idx.ge(from)).filter(pending);
-    Ok(Cached(diesel::delete(rows)).execute(c)?)
+    let later = dsl::op.eq(TextCol::from(op)).and(dsl::idx.ge(from));
+    Ok(delete("steps", later, " AND state = 'pending'").execute(c)?)
 }
 
 /// What a step took whenever it was done before.
