@@ -85,12 +85,14 @@ async fn listen(mut answer: reqwest::Response, heard: &mpsc::UnboundedSender<Hea
             if let Some(id) = line.strip_prefix("id:") {
                 id.trim().clone_into(last);
             }
-            let told = match line.strip_prefix("data:").map(serde_json::from_str::<Event>) {
-                Some(Ok(Event { node_uuid: Some(node), data: EventData { to: Some(to) } })) => {
-                    Heard::State { node, to }
-                }
-                _ if line.starts_with("event: lag") => Heard::Lost,
-                _ => continue,
+            let event = line.strip_prefix("data:").and_then(|json| serde_json::from_str::<Event>(json).ok());
+            let told = if let Some(Event { node_uuid: Some(node), data: EventData { to: Some(to) } }) = event
+            {
+                Heard::State { node, to }
+            } else if line.starts_with("event: lag") {
+                Heard::Lost
+            } else {
+                continue;
             };
             if heard.send(told).is_err() {
                 return;

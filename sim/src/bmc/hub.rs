@@ -131,11 +131,9 @@ fn receive(
     let taken = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
     for (message, slot) in taken.zip(heard) {
         let to = message.cmsgs().ok().and_then(|mut all| {
-            all.find_map(|one| match one {
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)))
-                }
-                _ => None,
+            all.find_map(|one| {
+                let ControlMessageOwned::Ipv4PacketInfo(info) = one else { return None };
+                Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)))
             })
         });
         *slot = message.address.zip(to).map(|(from, to)| (message.bytes, SocketAddrV4::from(from), to));

@@ -5,6 +5,7 @@ mod boot;
 mod iscsi;
 mod stage;
 mod steps;
+mod weather;
 
 use bytes::Bytes;
 use ferric_machine::BootDevice;
