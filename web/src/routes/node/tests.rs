@@ -201,7 +201,7 @@ fn every_version_and_caller_is_told_the_same_whether_the_answer_was_kept_or_not(
                 }
             }
         }
-        assert!(bodies.len() > 100, "the callers and versions see {} things", bodies.len());
+        assert!(bodies.len() > 50, "the callers and versions see {} things", bodies.len());
         assert!(both.kept.answers.found() > 1000, "{} answers were kept ones", both.kept.answers.found());
         assert_eq!(both.plain.answers.found(), 0);
     });
@@ -228,7 +228,7 @@ fn step() -> impl Strategy<Value = Step> {
     let query =
         prop::sample::select(vec!["", "fields=uuid,name,description", "fields=traits", "fields=nothing"]);
     let base = prop::sample::select(vec!["http://h:1", "https://other"]);
-    let version = prop::sample::select(vec![1_u16, 4, 5, 37, 52, 90, 91, 115]);
+    let version = prop::sample::select(vec![4_u16, 52, 90, 115]);
     let ask = (node(), any::<bool>(), query, version, 0..32_usize, base).prop_map(
         |(node, by_name, query, version, caller, base)| {
             // the places of the nodes are put in later
@@ -281,7 +281,9 @@ async fn run(both: &Both, ids: &[Uuid], step: Step) -> std::result::Result<(), T
             };
             how.caller %= both.callers.len();
             let (kept, made) = both.ask(&how).await;
-            prop_assert_eq!(kept, made, "{:?}", how);
+            prop_assert_eq!(&kept, &made, "{:?}", how);
+            // and this one was kept, if it was one to be kept
+            prop_assert_eq!(both.ask(&how).await.0, made, "again {:?}", how);
         }
         Step::Describe(node, text) => {
             change(store, ids[node], move |row| row.description = Some(format!("{text}"))).await
