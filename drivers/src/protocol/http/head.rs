@@ -23,6 +23,8 @@ pub(super) struct Head<'a> {
     pub(super) path: &'a str,
     /// The connection may be used again after the answer.
     pub(super) keep: bool,
+    /// A body follows, which nobody reads.
+    pub(super) body: bool,
     /// A client of HTTP/1.0 has to be told that the connection is kept.
     pub(super) old: bool,
     pub(super) range: Option<&'a str>,
@@ -68,13 +70,13 @@ pub(super) fn parse(received: &[u8]) -> Parsed<'_> {
         asked,
         path,
         keep: !old,
+        body: false,
         old,
         range: None,
         if_range: None,
         if_none_match: None,
         if_modified_since: None,
     };
-    let mut body = false;
     for header in request.headers.iter() {
         let name = header.name;
         let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -88,9 +90,9 @@ pub(super) fn parse(received: &[u8]) -> Parsed<'_> {
                 head.keep = true;
             }
         } else if is("content-length") {
-            body |= text != Some("0");
+            head.body |= text != Some("0");
         } else if is("transfer-encoding") {
-            body = true;
+            head.body = true;
         } else if is("range") && first(&mut head.range) {
             head.range = text;
         } else if is("if-range") && first(&mut head.if_range) {
@@ -102,7 +104,7 @@ pub(super) fn parse(received: &[u8]) -> Parsed<'_> {
         }
     }
     // what follows such a head is no request: nothing here has a use for a body, and nobody sends one to be kept
-    head.keep &= !body;
+    head.keep &= !head.body;
     Parsed::Whole(head, len)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::sendfile::sendfile;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -117,6 +117,10 @@ fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit both: the first is for speed, the second frees the place of a machine that was switched
+    // off during a transfer.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(STALLED))?;
     socket.bind(&listen.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -168,7 +172,7 @@ async fn accept(
 /// What the reading of a head came to.
 enum Came {
     /// So many bytes at the begin of the buffer are a head, and this is its answer.
-    Asked { len: usize, keep: bool, answer: Answer },
+    Asked { len: usize, keep: bool, body: bool, answer: Answer },
     /// Refused with this status; the connection ends.
     Refused(u16),
     /// Nobody asks any more.
@@ -180,9 +184,6 @@ async fn connection(
     jail: &Jail,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    // the first is for speed; the second frees the place of a machine that was switched off during a transfer
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALLED));
     let mut received = Vec::with_capacity(2048);
     loop {
         let came = tokio::select! {
@@ -191,11 +192,12 @@ async fn connection(
         };
         match came {
             Ok(came) => match came? {
-                Came::Asked { len, keep, answer } => {
+                Came::Asked { len, keep, body, answer } => {
                     received.drain(..len);
                     send(&mut stream, answer).await?;
                     if !keep || *stopped.borrow() {
-                        return linger(stream).await;
+                        // where nothing is left unread, the kernel delivers what was sent and needs no help
+                        return if body || !received.is_empty() { linger(stream).await } else { Ok(()) };
                     }
                 }
                 Came::Refused(status) => {
@@ -220,7 +222,7 @@ async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>, jail: &Jail) 
                 Parsed::Whole(head, len) => {
                     let answer = answer(&head, jail);
                     tracing::debug!(asked = ?head.asked, path = head.path, status = answer.status, "HTTP boot");
-                    return Ok(Came::Asked { len, keep: head.keep, answer });
+                    return Ok(Came::Asked { len, keep: head.keep, body: head.body, answer });
                 }
                 Parsed::Partly => {}
                 Parsed::Bad => return Ok(Came::Refused(400)),
@@ -305,4 +307,21 @@ async fn linger(mut stream: TcpStream) -> io::Result<()> {
         Ok(())
     };
     tokio::time::timeout(LINGER, rest).await.unwrap_or(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn a_connection_ends_when_its_machine_was_switched_off() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(STALLED));
+        assert!(accepted.tcp_nodelay().unwrap());
+    }
 }
