@@ -8,7 +8,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -265,4 +265,71 @@ fn describe(packet: &[u8]) -> String {
         rest = &after[usize::from(*len)..];
     }
     text
+}
+
+/// Some ten thousand DISCOVERs a second from as many addresses, until it is told to end.
+fn storm(space: &str, over: &AtomicBool) {
+    let space = fs::File::open(format!("/run/netns/{space}")).unwrap();
+    nix::sched::setns(space, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.bind_device(Some(b"c0")).unwrap();
+    let to = SocketAddr::from((Ipv4Addr::BROADCAST, 67)).into();
+    let mut packet = vec![0; 300];
+    packet[..4].copy_from_slice(&[1, 1, 6, 0]);
+    packet[236..244].copy_from_slice(&[99, 130, 83, 99, 53, 1, 1, 255]);
+    for number in 0_u32.. {
+        packet[4..8].copy_from_slice(&number.to_be_bytes());
+        packet[28..34].copy_from_slice(&[[2, 9].as_slice(), &number.to_be_bytes()].concat());
+        // a full queue of the interface drops it, as a switch would
+        let _ = socket.send_to(&packet, &to);
+        if number % 100 == 99 {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            // the pace of the storm
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn resident_kib() -> u64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_storm_of_strangers_keeps_no_known_machine_waiting_and_takes_no_memory() {
+    let mut net = Net::new();
+    let client = net.host(MAC, None);
+    let stranger = net.host("52:54:00:aa:00:99", None);
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().to_owned();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| storm(&stranger, &over));
+        let test = std::panic::AssertUnwindSafe(|| {
+            net.run(|| async {
+                let server = dhcp::start(settings(&at), ports(Some(BootVia::Ipxe)), None).await.unwrap();
+                let stats = server.stats().clone();
+                let strangers = || stats.unknown.load(Ordering::Relaxed);
+                until("the storm has begun", Duration::from_secs(60), || strangers() > 5_000).await;
+                let before = resident_kib();
+                let seen = udhcpc(&client, &at).await.expect("a lease in the middle of a storm");
+                assert_eq!(value(&seen, "ip"), "10.99.0.100");
+                let so_far = strangers();
+                until("it goes on", Duration::from_secs(60), || strangers() > so_far + 20_000).await;
+                let grown = resident_kib().saturating_sub(before);
+                assert!(grown < 4096, "{grown} KiB for {} strangers", strangers());
+                assert_eq!(stats.dropped.load(Ordering::Relaxed), 0);
+                server.stop().await;
+            });
+        });
+        let ended = std::panic::catch_unwind(test);
+        over.store(true, Ordering::Relaxed);
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
