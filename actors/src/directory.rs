@@ -613,7 +613,8 @@ impl Directory {
             entry.value().do_send(Leave);
         }
         let (host, now) = (self.host().to_owned(), self.inner.world.now());
-        if let Err(error) = self.store().write_first(move |conn| conductors::offline(conn, &host, now)).await {
+        if let Err(error) = self.store().write_first(move |conn| conductors::offline(conn, &host, now)).await
+        {
             tracing::warn!(%error, "cannot mark this conductor as offline");
         }
     }
@@ -683,9 +684,7 @@ fn unknown_driver(name: &str) -> NodeError {
 /// Everybody's place in a line, in words.
 fn places_of(kind: &str, line: &[Uuid]) -> impl Iterator<Item = (Uuid, String)> {
     let of = line.len();
-    line.iter()
-        .enumerate()
-        .map(move |(at, node)| (*node, place_text(kind, (at + 1, of))))
+    line.iter().enumerate().map(move |(at, node)| (*node, place_text(kind, (at + 1, of))))
 }
 
 fn place_text(kind: &str, (place, of): (usize, usize)) -> String {

@@ -41,8 +41,8 @@ pub mod vifs;
 pub mod volumes;
 mod writer;
 
-pub use commit::{Also, Commit, Committed, JournalChange, commit};
 pub use columns::Columns;
+pub use commit::{Also, Commit, Committed, JournalChange, commit};
 pub use conn::{Backend, Conn};
 pub use error::{Cause, StoreError};
 pub use node::Node;

@@ -182,11 +182,8 @@ pub fn of_node(c: &mut Conn, node: Uuid) -> Result<Vec<Port>, StoreError> {
 /// The database's.
 pub fn of_nodes(c: &mut Conn, nodes: &[Uuid]) -> Result<HashMap<Uuid, Vec<Port>>, StoreError> {
     let ids: Vec<String> = nodes.iter().map(Uuid::to_string).collect();
-    let all: Vec<Port> = dsl::ports
-        .filter(dsl::node_uuid.eq_any(ids))
-        .order_by(dsl::id)
-        .select(Port::as_select())
-        .load(c)?;
+    let all: Vec<Port> =
+        dsl::ports.filter(dsl::node_uuid.eq_any(ids)).order_by(dsl::id).select(Port::as_select()).load(c)?;
     let mut found: HashMap<Uuid, Vec<Port>> = HashMap::new();
     for port in all {
         found.entry(port.node_uuid).or_default().push(port);

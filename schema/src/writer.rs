@@ -393,7 +393,7 @@ impl Lead {
             let rest = self.writer.batch(jobs);
             let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.writer.busy_micros.fetch_add(took, Relaxed);
-            if self.writer.commits.load(Relaxed) % LOOK_AT_WAL == 0 {
+            if self.writer.commits.load(Relaxed).is_multiple_of(LOOK_AT_WAL) {
                 self.writer.look_at_wal();
             }
             let mut queue = lock(&self.writer.queue);

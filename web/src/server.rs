@@ -140,7 +140,10 @@ impl WebState {
         let streams = Arc::new(Semaphore::new(settings.event_streams));
         let overload = Overload::new(settings.limits);
         let answers = Answers::new(settings.kept_answers);
-        (WebState { directory, settings, streams, stop, answers, overload, hub: Hub::default() }, Streams { _end: end })
+        (
+            WebState { directory, settings, streams, stop, answers, overload, hub: Hub::default() },
+            Streams { _end: end },
+        )
     }
 }
 

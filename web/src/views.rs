@@ -60,7 +60,9 @@ impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match mask::mask_text(self.0.as_str()) {
             Cow::Borrowed(text) if text.len() == self.0.as_str().len() => self.0.serialize(s),
-            text => RawValue::from_string(text.into_owned()).map_err(S::Error::custom)?.serialize(s),
+            text @ (Cow::Borrowed(_) | Cow::Owned(_)) => {
+                RawValue::from_string(text.into_owned()).map_err(S::Error::custom)?.serialize(s)
+            }
         }
     }
 }

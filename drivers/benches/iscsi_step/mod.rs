@@ -72,10 +72,8 @@ pub(crate) struct Deployment {
 }
 
 fn object(value: Value) -> Json {
-    match value {
-        Value::Object(map) => map,
-        other => panic!("{other} is no object"),
-    }
+    let Value::Object(map) = value else { panic!("{value} is no object") };
+    map
 }
 
 impl Deployment {

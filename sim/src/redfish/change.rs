@@ -38,11 +38,11 @@ pub(super) fn patch(bmc: &Bmc, path: &str, body: &Value) -> Answer {
     if path != SYSTEM {
         return tree::unknown(path);
     }
-    let light = match &body["IndicatorLED"] {
-        Value::Null => None,
-        Value::String(text) if text == "Lit" || text == "Blinking" => Some(true),
-        Value::String(text) if text == "Off" => Some(false),
-        other => return wrong("IndicatorLED", other, "use Lit, Blinking or Off"),
+    let light = match word(&body["IndicatorLED"]) {
+        None => None,
+        Some("Lit" | "Blinking") => Some(true),
+        Some("Off") => Some(false),
+        Some(_) => return wrong("IndicatorLED", &body["IndicatorLED"], "use Lit, Blinking or Off"),
     };
     let flags = match body.get("Boot").map(|boot| boot_flags(bmc, boot)).transpose() {
         Ok(flags) => flags,
@@ -115,37 +115,48 @@ fn reset(bmc: &Bmc, body: &Value) -> Answer {
     Answer::Done
 }
 
+/// A property's text; `None` when it is left out. What is no text is none that there is.
+fn word(value: &Value) -> Option<&str> {
+    if value.is_null() { None } else { Some(value.as_str().unwrap_or_default()) }
+}
+
 /// The flags after a change of `Boot`; what it leaves out stays.
 fn boot_flags(bmc: &Bmc, boot: &Value) -> Result<BootFlags, Answer> {
     let now = bmc.machine.boot_flags();
-    let device = match &boot["BootSourceOverrideTarget"] {
-        Value::Null => now.boot_device(),
-        Value::String(text) => match text.as_str() {
-            "None" => None,
-            "Pxe" => Some(BootDevice::Pxe),
-            "Hdd" => Some(BootDevice::Disk),
-            "Cd" => Some(BootDevice::Cdrom),
-            "BiosSetup" => Some(BootDevice::Bios),
-            _ => {
-                let remedy = format!("use one of {}", TARGETS.join(", "));
-                return Err(wrong("BootSourceOverrideTarget", &boot["BootSourceOverrideTarget"], &remedy));
-            }
-        },
-        other => return Err(wrong("BootSourceOverrideTarget", other, "it is a string")),
+    let device = match word(&boot["BootSourceOverrideTarget"]) {
+        None => now.boot_device(),
+        Some("None") => None,
+        Some("Pxe") => Some(BootDevice::Pxe),
+        Some("Hdd") => Some(BootDevice::Disk),
+        Some("Cd") => Some(BootDevice::Cdrom),
+        Some("BiosSetup") => Some(BootDevice::Bios),
+        Some(_) => {
+            let remedy = format!("use one of {}", TARGETS.join(", "));
+            return Err(wrong("BootSourceOverrideTarget", &boot["BootSourceOverrideTarget"], &remedy));
+        }
     };
-    let persistent = match &boot["BootSourceOverrideEnabled"] {
-        Value::Null => Some(now.persistent),
-        Value::String(text) if text == "Once" => Some(false),
-        Value::String(text) if text == "Continuous" => Some(true),
-        Value::String(text) if text == "Disabled" => None,
-        other => return Err(wrong("BootSourceOverrideEnabled", other, "use Once, Continuous or Disabled")),
+    let persistent = match word(&boot["BootSourceOverrideEnabled"]) {
+        None => Some(now.persistent),
+        Some("Once") => Some(false),
+        Some("Continuous") => Some(true),
+        Some("Disabled") => None,
+        Some(_) => {
+            let given = &boot["BootSourceOverrideEnabled"];
+            return Err(wrong("BootSourceOverrideEnabled", given, "use Once, Continuous or Disabled"));
+        }
     };
-    let mode = match &boot["BootSourceOverrideMode"] {
-        Value::Null if now.valid && !now.uefi => BootMode::Bios,
-        Value::Null => BootMode::Uefi,
-        Value::String(text) if text == "UEFI" => BootMode::Uefi,
-        Value::String(text) if text == "Legacy" => BootMode::Bios,
-        other => return Err(wrong("BootSourceOverrideMode", other, "use UEFI or Legacy")),
+    let mode = match word(&boot["BootSourceOverrideMode"]) {
+        None if now.valid && !now.uefi => BootMode::Bios,
+        None => BootMode::Uefi,
+        Some("UEFI") => BootMode::Uefi,
+        Some("Legacy") => BootMode::Bios,
+        _ => {
+            return Err(wrong(
+                "BootSourceOverrideMode",
+                &boot["BootSourceOverrideMode"],
+                "use UEFI or Legacy",
+            ));
+        }
     };
     Ok(match (device, persistent) {
         (Some(device), Some(persistent)) => BootFlags::new(device, persistent, mode),

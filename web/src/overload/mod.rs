@@ -222,7 +222,7 @@ impl Overload {
         let gate = self.gate(class);
         let crowd = gate.waiting().saturating_add(gate.refused_lately(self.begun.elapsed().as_secs()));
         let spread = (2 + crowd / gate.places().max(1)).min(28);
-        1 + u32::try_from(self.chance() % (u64::from(spread) + 1)).unwrap_or(0)
+        1 + u32::try_from(self.chance() % (spread + 1)).unwrap_or(0)
     }
 
     /// Something that differs each time (splitmix64); nobody needs to be unable to foretell it.

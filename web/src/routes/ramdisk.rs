@@ -143,9 +143,11 @@ async fn heartbeat(
         Some(node) => node,
         None => find(&state, &context, &ident).await?.uuid,
     };
-    state.directory.ask(node, message).await.map_err(|error| match error {
-        NodeError::NotFound { .. } => missing(&context, &ident),
-        error => error.into(),
+    state.directory.ask(node, message).await.map_err(|error| {
+        match matches!(error, NodeError::NotFound { .. }) {
+            true => missing(&context, &ident),
+            false => error.into(),
+        }
     })?;
     Ok(HttpResponse::Accepted().finish())
 }

@@ -148,13 +148,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn whole(text: &str) -> Head<'_> {
-        match parse(text.as_bytes()) {
-            Parsed::Whole(head, len) => {
-                assert_eq!(len, text.len());
-                head
-            }
-            other => panic!("{other:?}: {text}"),
-        }
+        let parsed = parse(text.as_bytes());
+        let Parsed::Whole(head, len) = parsed else { panic!("{parsed:?}: {text}") };
+        assert_eq!(len, text.len());
+        head
     }
 
     #[test]

@@ -200,11 +200,10 @@ async fn one(asked: Asked, jail: &Jail) -> io::Result<()> {
         }
         Err(error) => {
             tracing::debug!(%client, file = request.file, %error, "TFTP read refused");
-            match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-                    refuse(ErrorCode::NotFound, "no such file").await
-                }
-                _ => refuse(ErrorCode::Access, "it may not be read").await,
+            use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+            match [NotFound, NotADirectory, InvalidFilename].contains(&error.kind()) {
+                true => refuse(ErrorCode::NotFound, "no such file").await,
+                false => refuse(ErrorCode::Access, "it may not be read").await,
             }
         }
     }
@@ -270,7 +269,7 @@ impl Sending {
                             match self.transfer.ack(number) {
                                 // it lives, but only progress puts off the repetition
                                 Step::Wait => {}
-                                step => {
+                                step @ (Step::Options | Step::Blocks(_) | Step::Done | Step::GiveUp) => {
                                     if self.lockstep {
                                         self.heard_all();
                                     }

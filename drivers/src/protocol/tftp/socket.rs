@@ -84,6 +84,7 @@ pub(super) fn transfer(local: IpAddr, client: SocketAddr) -> io::Result<UdpSocke
 
 /// Sends `packets`, each of `size` bytes, only the last one shorter. `together` says whether one call may carry
 /// several (UDP_SEGMENT); it becomes false where the kernel or the path has no room for that.
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum that grows
 pub(super) async fn send(
     socket: &UdpSocket,
     packets: &[u8],

@@ -268,7 +268,7 @@ async fn run(both: &Both, ids: &[Uuid], step: Step) -> std::result::Result<(), T
     // of names in this case's own namespace
     let name = |number: u8| {
         format!("n{number}-{}.json", ids[0])
-            .trim_end_matches(if number % 2 == 0 { ".json" } else { "" })
+            .trim_end_matches(if number.is_multiple_of(2) { ".json" } else { "" })
             .to_owned()
     };
     match step {
