@@ -15,6 +15,12 @@ pub(crate) fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(MOST)
 }
 
+/// How many for a server that is kernel work only, packet by packet: half of the cores, so that API and actors have the
+/// rest. On two cores one thread also moves more than two that take turns with everybody else.
+pub(crate) fn half() -> usize {
+    (count() / 2).max(1)
+}
+
 /// Threads that run until their work is done.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {

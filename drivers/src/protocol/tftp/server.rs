@@ -95,7 +95,7 @@ pub async fn start(settings: &TftpSettings) -> Result<TftpHandle, DriverError> {
     let address = socket.local_addr().map_err(refused)?;
     let (stop, stopped) = watch::channel(false);
     let (mut threads, mut queues, jail) = (Threads::default(), Vec::new(), Arc::new(jail));
-    for _ in 0..threads::count() {
+    for _ in 0..threads::half() {
         let (queue, requests) = mpsc::channel(QUEUE);
         queues.push(queue);
         let (jail, stopped) = (jail.clone(), stopped.clone());
