@@ -1,10 +1,13 @@
 //! What happens to a fleet, when, and to whom: moments and rates of a fault file, drawn by the seed.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::bmc::{Latency, Traffic};
 use crate::faults::Chance;
@@ -65,8 +68,7 @@ pub enum PowerPolicy {
 }
 
 /// A share of datagrams: of both directions, or of each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Share {
     #[default]
     None,
@@ -81,6 +83,39 @@ struct Directions {
     from_bmc: f64,
 }
 
+// not `untagged`, whose errors do not say what is wrong in there
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ShareVisitor)
+    }
+}
+
+struct ShareVisitor;
+
+impl<'de> Visitor<'de> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share such as 0.05, or {to_bmc = 0.05, from_bmc = 0.05}")
+    }
+
+    fn visit_f64<E: de::Error>(self, share: f64) -> Result<Share, E> {
+        Ok(Share::Both(share))
+    }
+
+    fn visit_u64<E: de::Error>(self, share: u64) -> Result<Share, E> {
+        Ok(Share::Both(share as f64))
+    }
+
+    fn visit_i64<E: de::Error>(self, share: i64) -> Result<Share, E> {
+        Ok(Share::Both(share as f64))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Share, A::Error> {
+        Directions::deserialize(MapAccessDeserializer::new(map)).map(Share::Each)
+    }
+}
+
 impl Share {
     /// To the BMC, and from it.
     fn directions(self) -> [f64; 2] {
@@ -93,30 +128,47 @@ impl Share {
 }
 
 /// A time as a fault file writes it: "90 s", "1.5 h", or a number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Written")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span(Duration);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Seconds(f64),
-    Text(String),
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(SpanVisitor)
+    }
 }
 
-impl TryFrom<Written> for Span {
-    type Error = String;
+struct SpanVisitor;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        let (number, unit, text) = match &written {
-            Written::Seconds(seconds) => (*seconds, "s", seconds.to_string()),
-            Written::Text(text) => {
-                let trimmed = text.trim();
-                let end = trimmed.find(|c: char| c.is_alphabetic()).unwrap_or(trimmed.len());
-                let (number, unit) = trimmed.split_at(end);
-                (number.trim().parse().unwrap_or(f64::NAN), unit.trim(), text.clone())
-            }
-        };
+impl Visitor<'_> for SpanVisitor {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time such as \"90 s\", with ms, s, min, h or d, or a number of seconds")
+    }
+
+    fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
+        Span::of(seconds, "s", seconds).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
+        self.visit_f64(seconds as f64)
+    }
+
+    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
+        self.visit_f64(seconds as f64)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+        let trimmed = text.trim();
+        let end = trimmed.find(|c: char| c.is_alphabetic()).unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(end);
+        Span::of(number.trim().parse().unwrap_or(f64::NAN), unit.trim(), text).map_err(E::custom)
+    }
+}
+
+impl Span {
+    /// So many units; `written` is how the file says it.
+    fn of(number: f64, unit: &str, written: impl fmt::Display) -> Result<Self, String> {
         let seconds = match unit {
             "ms" => Some(0.001),
             "s" | "" => Some(1.0),
@@ -128,7 +180,7 @@ impl TryFrom<Written> for Span {
         seconds
             .and_then(|seconds| Duration::try_from_secs_f64(number * seconds).ok())
             .map(Span)
-            .ok_or_else(|| format!("'{text}' is no time: write it like \"90 s\", with ms, s, min, h or d"))
+            .ok_or_else(|| format!("'{written}' is no time: write it like \"90 s\", with ms, s, min, h or d"))
     }
 }
 
@@ -408,6 +460,10 @@ mod tests {
             (r#"{"fault": "slow_bmc"}"#, "median"),
             (r#"{"fault": "packets"}"#, "'lost'"),
             (r#"{"fault": "packets", "lost": 2}"#, "from 0 to 1"),
+            (r#"{"fault": "packets", "lost": {"to_bmc": 2}}"#, "from 0 to 1"),
+            (r#"{"fault": "packets", "lost": {"to_bcm": 0.1}}"#, "unknown field `to_bcm`, expected `to_bmc`"),
+            (r#"{"fault": "packets", "lost": "much"}"#, "a share such as 0.05"),
+            (r#"{"fault": "silent_bmc", "at": true}"#, "a time such as \"90 s\""),
             (r#"{"fault": "rack_power", "racks": [0]}"#, "from 1"),
             (r#"{"fault": "rack_power", "racks": [1], "share": 0.5}"#, "not several"),
             (r#"{"fault": "dhcp_storm", "for": 3}"#, "'server'"),

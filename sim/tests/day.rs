@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 const MACHINES: usize = 300;
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const TOKEN: &str = "token";
 
@@ -104,8 +105,11 @@ async fn deploy(fleet: &Fleet, url: &str, image: &str, sha256: &str) -> Option<S
     Some(error.map_or_else(|| ended["command_status"].to_string(), str::to_owned))
 }
 
-/// One day: what was seen, what happened, what the machines did at the end.
-async fn day(seed: u64) -> (Vec<(Duration, Line)>, Vec<ferric_sim::Happened>, Vec<(Phase, u64, u64)>) {
+/// A life of so long: what was seen, what happened, what the machines did at the end.
+async fn live(
+    seed: u64,
+    long: Duration,
+) -> (Vec<(Duration, Line)>, Vec<ferric_sim::Happened>, Vec<(Phase, u64, u64)>) {
     let (beats, mut beaten) = mpsc::unbounded_channel();
     let conductor = Arc::new(Conductor {
         began: Instant::now(),
@@ -164,7 +168,7 @@ async fn day(seed: u64) -> (Vec<(Duration, Line)>, Vec<ferric_sim::Happened>, Ve
     };
     let console = SocketAddr::from(([127, 0, 0, 1], 999));
     let mut round = 0_u32;
-    while conductor.began.elapsed() < DAY {
+    while conductor.began.elapsed() < long {
         for (index, machine) in fleet.machines().iter().enumerate() {
             let open = OpenRequest { tag: 0, console_id: round + 1, algorithms: [3, 4, 1] };
             fleet.datagram(index, console, &plain(PayloadType::OpenSessionRequest, &open.encode()));
@@ -192,7 +196,7 @@ async fn day(seed: u64) -> (Vec<(Duration, Line)>, Vec<ferric_sim::Happened>, Ve
 
 #[tokio::test(start_paused = true)]
 async fn a_day_of_faults_passes_in_seconds_and_the_seed_decides_all_of_it() {
-    let (trace, chronicle, ends) = day(11).await;
+    let (trace, chronicle, ends) = live(11, DAY).await;
     let begun = |kind| chronicle.iter().filter(|one| one.kind == kind && one.begins).count();
     for kind in [
         Kind::RackPower,
@@ -216,12 +220,16 @@ async fn a_day_of_faults_passes_in_seconds_and_the_seed_decides_all_of_it() {
     let pongs = trace.iter().filter(|(_, line)| matches!(line, Line::Pong(_))).count();
     assert!(pongs > asked * 8 / 10 && pongs < asked, "{pongs} of {asked} answered");
 
-    let (again, same, alike) = day(11).await;
+    let (again, same, alike) = live(11, DAY).await;
     if let Some(at) = (0..trace.len().max(again.len())).find(|at| trace.get(*at) != again.get(*at)) {
         panic!("the days part at {at}: {:?} and {:?}", trace.get(at), again.get(at));
     }
     assert_eq!(chronicle, same);
     assert_eq!(ends, alike);
-    let (other, ..) = day(12).await;
-    assert_ne!(trace, other, "another seed gives another day");
+    // which shows within an hour
+    let of_first_hour = |trace: &[(Duration, Line)]| trace.partition_point(|(at, _)| *at < HOUR);
+    let (other, ..) = live(12, HOUR).await;
+    let hour = of_first_hour(&trace);
+    assert!(hour > MACHINES);
+    assert_ne!(trace[..hour], other[..of_first_hour(&other)], "another seed gives another day");
 }

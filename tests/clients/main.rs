@@ -124,7 +124,9 @@ fn sushy_gets_from_a_simulated_bmc_what_ironics_redfish_interfaces_ask_for() {
     let enrolment = folder.path().join("fleet.json");
     let started = Command::new(env!("CARGO_BIN_EXE_ferric"))
         .args(["sim", "--nodes", "2", "--set", "sim.bmc_protocol=redfish", "--set", "sim.redfish_port=0"])
-        .args(["--set", "sim.bmc_port=0", "--set", "sim.bmc_address=127.201.0.1", "--enroll-file"])
+        .args(["--set", "sim.bmc_port=0", "--set", "sim.bmc_address=127.201.0.1"])
+        // nobody asks an API here; the default may be somebody's
+        .args(["--api-url", "http://127.0.0.1:9", "--enroll-file"])
         .arg(&enrolment)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 
 pub(crate) const NODE: &str = "8f2e6b9c-0c5d-4b7e-9a55-2f3c1d0e4a11";
 pub(crate) const TOKEN: &str = "token-of-the-test";
+/// What has not come by then does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the conductor was told, and what it lays out.
 #[derive(Default)]
@@ -57,9 +59,9 @@ impl Conductor {
     }
 
     pub(crate) async fn heartbeat(&mut self) -> Value {
-        tokio::time::timeout(Duration::from_secs(10), self.heartbeats.recv())
+        tokio::time::timeout(PATIENCE, self.heartbeats.recv())
             .await
-            .expect("a heartbeat within 10 s")
+            .expect("a heartbeat within a minute")
             .unwrap()
     }
 
@@ -163,7 +165,7 @@ pub(crate) const ZEROS_SHA256: &str = "ad7facb2586fc6e966c004d7d1d16b024f5805ff7
 
 /// Waits until `holds` is true of the machine.
 pub(crate) async fn until(machine: &Machine, holds: impl Fn(&MachineView) -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let view = machine.view();
         if holds(&view) {

@@ -1,10 +1,18 @@
 //! What happens to machines from outside, and images that are counted instead of fetched.
 
-use bytes::Bytes;
-use ferric_sim::{Faults, FleetOptions, MachineFaults, Phase, Transfer};
-use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::stage::{ZEROS_SHA256, booted_with, options, post, until, write_image};
+use bytes::Bytes;
+use ferric_machine::BootDevice;
+use ferric_sim::bmc::Air;
+use ferric_sim::{
+    Call, Faults, Fleet, FleetOptions, MachineFaults, Network, Phase, Replied, Reply, Transfer,
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use crate::stage::{NODE, TOKEN, ZEROS_SHA256, booted_with, options, post, write_image};
 
 /// The end of a write of 4096 zero bytes that declares `checksum`, on a machine of a fleet with these options.
 async fn write(options: FleetOptions, checksum: &str) -> (Value, Option<String>) {
@@ -46,16 +54,43 @@ async fn a_disk_that_fails_takes_no_image() {
     assert_eq!(write(failing, ZEROS_SHA256).await, (Value::from("ImageWriteError"), None));
 }
 
-#[tokio::test]
+/// A conductor that knows every machine.
+struct Answers;
+
+impl Network for Answers {
+    fn call(&self, call: Call) -> Replied<'_> {
+        let node =
+            json!({"node": {"uuid": NODE}, "config": {"heartbeat_timeout": 300, "agent_token": TOKEN}});
+        let (status, body) =
+            if call.url.contains("/v1/lookup?") { (200, node.to_string()) } else { (202, String::new()) };
+        Box::pin(std::future::ready(Ok(Reply { status, body: body.into() })))
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rack_without_power_is_off_and_comes_back_as_it_was() {
-    let text = r#"{"happens": [{"fault": "rack_power", "at": "2 s", "for": "500 ms"}]}"#;
-    let (fleet, machine, _conductor, _url) = booted_with(happening(text)).await;
-    assert_eq!(machine.view().phase, Phase::Ramdisk);
-    until(&machine, |view| !view.power_on).await;
+    let (begins, lasts, moment) =
+        (Duration::from_secs(3600), Duration::from_secs(600), Duration::from_secs(1));
+    let text = r#"{"happens": [{"fault": "rack_power", "at": "1 h", "for": "10 min"}]}"#;
+    let began = Instant::now();
+    let silence: Air = Arc::new(|_, _, _: &[u8]| {});
+    let fleet = Fleet::in_process(happening(text), Arc::new(Answers), &silence);
+    fleet.set_api_url("http://api.sim");
+    let machine = fleet.machines()[0].clone();
+    machine.set_boot_device(BootDevice::Pxe, false);
+    machine.power_on();
+    sleep_until(began + begins - moment).await;
+    let view = machine.view();
+    assert_eq!((view.phase, view.power_on, view.boots), (Phase::Ramdisk, true, 1));
+    sleep_until(began + begins + moment).await;
+    assert!(!machine.is_on());
     machine.power_on();
     assert!(!machine.is_on(), "nothing starts without power");
-    until(&machine, |view| view.power_on && view.boots == 2).await;
-    let told = fleet.chronicle();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].begins && !told[1].begins);
+    sleep_until(began + begins + lasts - moment).await;
+    assert_eq!((machine.is_on(), machine.view().boots), (false, 1));
+    sleep_until(began + begins + lasts + moment).await;
+    let view = machine.view();
+    assert_eq!((view.power_on, view.boots), (true, 2));
+    let told: Vec<_> = fleet.chronicle().iter().map(|one| (one.at, one.begins)).collect();
+    assert_eq!(told, [(begins, true), (begins + lasts, false)]);
 }
