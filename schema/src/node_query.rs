@@ -1,6 +1,6 @@
 //! Listing nodes: filters, order and pages, all in SQL (api.md §3.1).
 
-use diesel::{dsl::exists, prelude::*};
+use diesel::{connection::SimpleConnection as _, dsl::exists, prelude::*};
 use ferric_machine::{Fault, State};
 use uuid::Uuid;
 
@@ -10,6 +10,7 @@ use crate::{
     node::Node,
     nodes,
     page::{SortDir, by_id, contains, lower},
+    pool,
     tables::nodes::dsl,
     types::TextCol,
 };
@@ -351,6 +352,30 @@ type Boxed<S> = diesel::internal::table_macro::BoxedSelectStatement<
 
 /// The page after `marker`: its filters, order and limit.
 pub(crate) fn list(c: &mut Conn, q: &NodeQuery) -> Result<Vec<Node>, StoreError> {
+    at_one_moment(c, q, |c| parts(c, q))
+}
+
+/// Runs `read`, which reads the parts of the list `q`, so that it sees the database as it is at one moment: a node that
+/// gets a value to sort by between the parts, or loses its own, would otherwise be in neither or in both.
+pub(crate) fn at_one_moment<T>(
+    c: &mut Conn,
+    q: &NodeQuery,
+    read: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    // one part is one statement; within a transaction it is the transaction that says what is seen
+    if !q.sort_key.is_nullable() || pool::depth(c) != Some(0) {
+        return read(c);
+    }
+    Conn::transaction(c, |c| {
+        // SQLite's transactions see one moment of themselves
+        if let Conn::Pg(c) = c {
+            c.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
+        }
+        read(c)
+    })
+}
+
+fn parts(c: &mut Conn, q: &NodeQuery) -> Result<Vec<Node>, StoreError> {
     let marker = marker_of(c, q)?;
     let mut page = Vec::new();
     for part in Part::of(q.sort_dir) {

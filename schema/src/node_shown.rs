@@ -220,11 +220,21 @@ pub struct BadColumn {
     pub what: &'static str,
 }
 
-/// One page of a list: `each` is given its rows in order, with `columns` at their places.
+/// One page of a list as it is at one moment: `each` is given its rows in order, with `columns` at their places.
 ///
 /// # Errors
 /// `NotFound` when the marker is unknown; what `each` returns.
 pub fn each_node(
+    c: &mut Conn,
+    q: &NodeQuery,
+    columns: &[NodeColumn],
+    usual: bool,
+    each: impl FnMut(&NodeRow<'_, '_, '_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    node_query::at_one_moment(c, q, |c| each_of_parts(c, q, columns, usual, each))
+}
+
+fn each_of_parts(
     c: &mut Conn,
     q: &NodeQuery,
     columns: &[NodeColumn],

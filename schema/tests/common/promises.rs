@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use ferric_machine::{BootMode, Fault, PowerState, State, Timestamp};
 use ferric_schema::{
-    Also, Columns, Commit, JournalChange, JsonText, Node, NodeQuery, NodeSort, Port, SortDir, Store,
-    StoreError, commit, conductors,
+    Also, Columns, Commit, JournalChange, JsonText, Node, NodeColumn, NodeQuery, NodeSort, Port, SortDir,
+    Store, StoreError, commit, conductors, each_node,
     events::{self, NewEvent, Retention},
     history::{self, HistoryQuery, HistorySort, NewHistory, Severity},
     inventory::{self, NewInventory},
@@ -51,6 +51,7 @@ macro_rules! promises {
             filters_choose_in_sql
             descriptions_are_searched_literally
             every_sort_key_pages_without_gap_or_repetition
+            a_list_is_of_one_moment
             ports_are_found_by_what_identifies_them
             ports_are_guarded_and_filtered
             a_chassis_stays_while_nodes_stand_in_it
@@ -411,6 +412,41 @@ pub fn every_sort_key_pages_without_gap_or_repetition(s: Store) {
         }
         let back: Vec<Uuid> = orders[1].iter().rev().copied().collect();
         assert_eq!(orders[0], back, "{key}: descending is the reverse");
+    }
+}
+
+pub fn a_list_is_of_one_moment(s: Store) {
+    // by owner: some have one and some have none, and each way one changes sides while the list is being read
+    for (dir, has, gets) in
+        [(SortDir::Asc, true, Some("z")), (SortDir::Desc, false, Some("z")), (SortDir::Desc, false, None)]
+    {
+        let owned = |name: &str| put(&s, Node { owner: Some("a".into()), ..node(name) });
+        let all = [owned("one"), owned("two"), put(&s, node("three")), put(&s, node("four"))];
+        let turns = if gets.is_some() { all[3].clone() } else { all[1].clone() };
+        let (mut seen, mut changed) = (Vec::new(), false);
+        let query = NodeQuery { sort_key: NodeSort::Owner, sort_dir: dir, ..NodeQuery::default() };
+        let columns = ["uuid", "owner"].map(|name| NodeColumn::named(name).unwrap());
+        s.read_blocking(|c| {
+            each_node(c, &query, &columns, false, |row| {
+                seen.push(row.text(0, |id| Ok(id.unwrap().to_owned()))?);
+                // one of the first part was read: the second is still to come
+                if !std::mem::replace(&mut changed, true) {
+                    assert_eq!(row.text(1, |owner| Ok(owner.is_some()))?, has);
+                    let mut turns = turns.clone();
+                    turns.owner = gets.map(str::to_owned);
+                    s.write_blocking(move |c| nodes::advance(c, &turns, at(1))).unwrap();
+                }
+                Ok(())
+            })
+        })
+        .unwrap();
+        let mut expected: Vec<_> = all.iter().map(|node| node.uuid.to_string()).collect();
+        expected.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, expected, "{dir:?}, owner becomes {gets:?}");
+        for node in all {
+            s.write_blocking(move |c| nodes::delete(c, node.uuid)).unwrap();
+        }
     }
 }
 
