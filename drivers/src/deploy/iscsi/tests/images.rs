@@ -172,7 +172,8 @@ async fn one_download_serves_all_nodes_and_nothing_half_is_ever_used() {
 }
 
 #[tokio::test]
-async fn a_local_image_comes_from_allowed_folders_and_is_verified_whenever_it_has_changed() {
+async fn a_local_image_comes_from_allowed_folders_and_is_verified_again_when_its_inode_size_or_time_changes()
+{
     let bench = Bench::new();
     std::fs::create_dir_all(bench.path("own")).unwrap();
     let file = bench.path("own/disk.img");
@@ -186,7 +187,8 @@ async fn a_local_image_comes_from_allowed_folders_and_is_verified_whenever_it_ha
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     let set_time =
         |time| std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-    // from now on it is known: what it holds is not read again as long as its time stays, which only this test does
+    // from now on it is known: what it holds is not read again as long as its time stays; whoever changes it in place
+    // and keeps the time (`cp -p`, `rsync -t --inplace`) is told so by docs/OPERATING.md
     set_time(old);
     cache.provide(&node, &url, &sum(b"image"), &journal).await.unwrap();
     std::fs::write(&file, "imagf").unwrap();
