@@ -14,7 +14,7 @@ def swarm(server, nodes):
     report = server.folder / f"swarm-{nodes}.json"
     before = cpu_seconds(server.process.pid)
     run(FERRIC, "swarm", "--endpoint", server.url, "--driver", "fake-hardware", "--nodes", str(nodes), "--concurrency", "8",
-        "--phases", ",".join(("enrol", *LIFE)), "--timeout", "1800", "--report", report)
+        "--phases", ",".join(("enrol", *LIFE)), "--poll", "0.01", "--timeout", "1800", "--report", report)
     said = json.loads(report.read_text())
     seconds = {one["phase"]: one["seconds"] for one in said["phases"]}
     return {
