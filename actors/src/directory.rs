@@ -194,8 +194,8 @@ impl Directory {
             events: i64::try_from(world.settings.most_events).unwrap_or(i64::MAX),
             steps: i64::try_from(world.settings.most_steps).unwrap_or(i64::MAX),
         };
-        // others write in between
-        while world.store.write(move |conn| retain::purge_piece(conn, kept)).await? > 0 {}
+        // others write in between; and it is done all the more where much is written
+        while world.store.write_first(move |conn| retain::purge_piece(conn, kept)).await? > 0 {}
         if !history {
             return Ok(());
         }
@@ -203,7 +203,7 @@ impl Directory {
         let days = i64::try_from(days.as_micros()).unwrap_or(i64::MAX);
         let lines_before = Timestamp(world.now().0.saturating_sub(days));
         let most = i64::try_from(world.settings.node_history_most).unwrap_or(i64::MAX);
-        let purged = world.store.write(move |conn| history::purge(conn, most, lines_before));
+        let purged = world.store.write_first(move |conn| history::purge(conn, most, lines_before));
         purged.await.map(|_| ())
     }
 

@@ -77,10 +77,10 @@ impl World {
         self.directory.get().and_then(WeakDirectory::upgrade)
     }
 
-    /// Commits once; what the database says is the answer.
-    pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+    /// Commits once; what the database says is the answer. `first`: it is not to be refused because too much waits.
+    pub(crate) async fn commit(&self, commit: Commit, first: bool) -> Result<Committed, StoreError> {
         // steps, the verbs and power; of the others a client can be told to come again when too much waits
-        let works = !commit.journal.is_empty() || commit.node.target_power_state.is_some();
+        let works = first || !commit.journal.is_empty() || commit.node.target_power_state.is_some();
         self.commit_shared(&Arc::new(commit), works).await
     }
 

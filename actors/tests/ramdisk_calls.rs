@@ -8,13 +8,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use common::{Interfaces, World, settings};
 use ferric_actors::NodeError;
-use ferric_actors::message::{CallVendor, GetVendorMethods, VendorAnswer};
+use ferric_actors::message::{CallVendor, GetVendorMethods, Heartbeat, Lookup, VendorAnswer};
 use ferric_drivers::DriverError;
 use ferric_drivers::interface::{
     DeployInterface, Json, NodeView, Progress, Progressed, Property, RAMDISK_CALLED, Step, StepContext,
     StepOutcome, Steps, VendorMethod,
 };
 use ferric_machine::{Activity, State, Verb};
+use ferric_schema::{StoreError, StoreOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -135,6 +136,78 @@ async fn a_ramdisks_call_is_checked_kept_and_goes_on_with_the_deployment() {
     assert_eq!(answer, VendorAnswer::Accepted);
     let node = world.reaches(id, State::Deploying).await;
     assert_eq!(node.driver_internal_info.get(RAMDISK_CALLED), Some(json!("192.0.2.1")));
+}
+
+/// How `asked` ends that begins while as many writes wait as may.
+async fn in_the_crowd<T: 'static>(
+    world: &World,
+    asked: impl Future<Output = Result<T, NodeError>> + 'static,
+) -> Result<T, NodeError> {
+    let most = StoreOptions::new("").write_queue;
+    let store = world.directory.store().clone();
+    let waiting = || store.writer_stats().expect("SQLite").waiting;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    let reaches = async |what: &str, done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(std::time::Instant::now() < deadline, "never: {what}");
+            tokio::task::yield_now().await;
+        }
+    };
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let holder = store.clone();
+    let held = actix::spawn(async move {
+        let hold = move |_: &mut _| {
+            begun.send(()).expect("the test waits");
+            let _ = released.recv();
+            Ok(())
+        };
+        holder.write_first(hold).await
+    });
+    reaches("the writer is held", &|| begins.try_recv().is_ok()).await;
+    let crowd: Vec<_> = (0..most)
+        .map(|_| {
+            let store = store.clone();
+            actix::spawn(async move { store.write(|_| Ok(())).await })
+        })
+        .collect();
+    reaches("the queue is full", &|| waiting() >= most as u64).await;
+    let refused = store.write(|_| Ok(())).await.expect_err("no room for anybody else");
+    assert!(matches!(refused, StoreError::Busy), "{refused:?}");
+    let full = waiting();
+    let asked = actix::spawn(asked);
+    reaches("it waits, or is refused", &|| asked.is_finished() || waiting() > full).await;
+    drop(release);
+    let done = asked.await.expect("it ends");
+    held.await.expect("it ends").expect("it held");
+    for one in crowd {
+        one.await.expect("it ends").expect("it had a place");
+    }
+    done
+}
+
+#[actix::test]
+async fn what_a_ramdisk_says_is_not_refused_because_others_write_much() {
+    let (world, id) = waiting().await;
+    let ask = world.directory.clone();
+    let look_up = async move { ask.ask(id, Lookup { wants_token: true }).await };
+    let token = in_the_crowd(&world, look_up).await.expect("it is found").agent_token;
+    assert!(token.is_some());
+    let beat = Heartbeat {
+        callback_url: "http://127.0.0.1:9999".into(),
+        agent_token: token,
+        agent_version: Some("1".into()),
+        agent_verify_ca: None,
+        agent_status: None,
+        agent_status_message: None,
+    };
+    let ask = world.directory.clone();
+    in_the_crowd(&world, async move { ask.ask(id, beat).await }).await.expect("it is heard");
+    let args = Json::from_iter([("address".to_owned(), json!("192.0.2.1"))]);
+    let call = CallVendor { peer: Some(PEER), ..CallVendor::new("pass_deploy_info", "POST", args) };
+    let ask = world.directory.clone();
+    in_the_crowd(&world, async move { ask.ask(id, call).await }).await.expect("it is heard");
+    world.reaches(id, State::Deploying).await;
 }
 
 #[actix::test]

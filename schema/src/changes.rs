@@ -10,8 +10,9 @@
 //! The counters are many fewer than there could be nodes. Two nodes that share one cost each other an answer that was
 //! still true, never the other way round, and nothing grows with the fleet or with nodes that come and go.
 //!
-//! What another process writes into the file (the `sqlite3` shell) is noticed at the next write, and no later than
-//! [`LOOK_EVERY`] after a question by [`Store::look`](crate::Store::look): then everything counts as changed.
+//! What another process writes into the file (the `sqlite3` shell) is noticed at the next write, and by
+//! [`Store::look`](crate::Store::look), which says from [`LOOK_EVERY`] after the last look on that kept answers may not be
+//! used until there was another: then everything counts as changed.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -26,6 +27,17 @@ use crate::{conn::Conn, error::StoreError};
 
 /// How long a write of another process into the SQLite file may stay unnoticed while it is being asked for.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What is known of other processes' writes into the SQLite file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// There was a look within [`LOOK_EVERY`].
+    Fresh,
+    /// The one who hears it looks.
+    Due,
+    /// Somebody is looking.
+    UnderWay,
+}
 
 /// A power of two. 10,000 nodes share few of them: one write in seven costs a neighbour its answer. Half a megabyte,
 /// of which the system gives what is touched.
@@ -48,7 +60,7 @@ pub struct Changes {
     /// SQLite's number that moves when another connection commits; 0 is not known.
     version: AtomicI64,
     begun: Instant,
-    /// When the file was looked at, in milliseconds after `begun`.
+    /// When a look at the file was last begun, in milliseconds after `begun`, doubled; odd until it has ended.
     looked: AtomicU64,
 }
 
@@ -108,13 +120,27 @@ impl Changes {
         }
     }
 
-    /// Whether it is time to [`Changes::notice`] again; yes is said once.
-    pub(crate) fn due(&self) -> bool {
+    /// Whether it is time to [`Changes::notice`] again. [`Look::Due`] is said once: who hears it sees to it that
+    /// [`Changes::looked`] is said.
+    pub(crate) fn due(&self) -> Look {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let looked = self.looked.load(SeqCst);
         let every = u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(u64::MAX);
-        now.saturating_sub(looked) >= every
-            && self.looked.compare_exchange(looked, now, SeqCst, SeqCst).is_ok()
+        if looked & 1 == 1 {
+            return Look::UnderWay;
+        }
+        if now.saturating_sub(looked >> 1) < every {
+            return Look::Fresh;
+        }
+        match self.looked.compare_exchange(looked, (now << 1) | 1, SeqCst, SeqCst) {
+            Ok(_) => Look::Due,
+            Err(_) => Look::UnderWay,
+        }
+    }
+
+    /// The look that was due has ended.
+    pub(crate) fn looked(&self) {
+        self.looked.fetch_and(!1, SeqCst);
     }
 
     /// Looks, on the writer's connection, whether another connection wrote since the last look.

@@ -2,10 +2,10 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
-    changes::Changes,
+    changes::{Changes, Look},
     conn::{Backend, Conn},
     error::StoreError,
     migrate,
@@ -99,8 +99,10 @@ pub struct Store {
 struct Inner {
     backend: Backend,
     pool: Pool,
-    /// As many as the pool has connections: whoever waits for one waits here, without a thread.
+    /// Whoever waits for one of the pool's connections waits here, without a thread.
     permits: Arc<Semaphore>,
+    /// The rest of the connections, for [`Store::write_first`] alone (PostgreSQL). Both are as many as the pool has.
+    reserve: Arc<Semaphore>,
     /// SQLite's group-commit writer.
     writer: Option<Arc<Writer>>,
     /// Without one: moves with each transaction.
@@ -126,12 +128,20 @@ impl Store {
             }
             Conn::Pg(_) => (Backend::Postgres, None),
         };
-        let permits = Arc::new(Semaphore::new(opts.pool_size.max(1) as usize));
+        let all = opts.pool_size.max(1) as usize;
+        let reserve = match backend {
+            Backend::Sqlite => 0,
+            // a single one is everybody's
+            Backend::Postgres => (all / 4).max(1).min(all - 1),
+        };
+        let permits = Arc::new(Semaphore::new(all - reserve));
+        let reserve = Arc::new(Semaphore::new(reserve));
         Ok(Store {
             inner: Arc::new(Inner {
                 backend,
                 pool: pool::build(target, opts),
                 permits,
+                reserve,
                 writer,
                 committed: watch::Sender::new(0),
             }),
@@ -157,15 +167,23 @@ impl Store {
         self.inner.writer.as_ref().map(|w| w.changes())
     }
 
-    /// To be called when a kept answer is used: now and then it has a thread look whether another process wrote into
-    /// the SQLite file (see [`LOOK_EVERY`](crate::changes::LOOK_EVERY)), without waiting for it.
+    /// To be called before a kept answer is used: whether it was looked lately ([`LOOK_EVERY`](crate::changes::LOOK_EVERY))
+    /// if another process wrote into the SQLite file. If not, this has a thread look without waiting for it, and the
+    /// counters may be behind the file until it has: the answer must be read. False without counters.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn look(&self) {
-        if let Some(writer) = self.inner.writer.as_ref().filter(|w| w.changes().due()) {
-            let writer = Arc::clone(writer);
-            tokio::task::spawn_blocking(move || writer.look());
+    #[must_use]
+    pub fn look(&self) -> bool {
+        let Some(writer) = &self.inner.writer else { return false };
+        match writer.changes().due() {
+            Look::Fresh => true,
+            Look::UnderWay => false,
+            Look::Due => {
+                let writer = Arc::clone(writer);
+                tokio::task::spawn_blocking(move || writer.look());
+                false
+            }
         }
     }
 
@@ -178,7 +196,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        self.pooled(move |store| f(&mut *pool::get(&store.inner.pool)?)).await
+        self.pooled(self.anyones().await?, move |store| f(&mut *pool::get(&store.inner.pool)?)).await
     }
 
     /// Runs `f` in a transaction and answers after the commit: what is answered `Ok` is durable.
@@ -196,12 +214,13 @@ impl Store {
     {
         match &self.inner.writer {
             Some(writer) => writer.write(Whose::Anyones, f).await,
-            None => self.pooled(move |store| store.write_pooled(f)).await,
+            None => self.pooled(self.anyones().await?, move |store| store.write_pooled(f)).await,
         }
     }
 
-    /// [`Store::write`] for work that is under way (the step of a deployment, a change of power, an abort): it finds room
-    /// in the queue when others are refused as `Busy`.
+    /// [`Store::write`] for work that is under way (the step of a deployment, a change of power, an abort) or that must not
+    /// be refused (what a ramdisk says): it finds room in the queue when others are refused as `Busy`, and on PostgreSQL
+    /// a connection (a quarter of them, if there are two) when reads and other writes have all that they may have.
     ///
     /// # Errors
     /// As `write`.
@@ -212,7 +231,7 @@ impl Store {
     {
         match &self.inner.writer {
             Some(writer) => writer.write(Whose::Works, f).await,
-            None => self.pooled(move |store| store.write_pooled(f)).await,
+            None => self.pooled(self.works().await?, move |store| store.write_pooled(f)).await,
         }
     }
 
@@ -260,12 +279,25 @@ impl Store {
         done
     }
 
-    async fn pooled<T, F>(&self, f: F) -> Result<T, StoreError>
+    /// A place for one that has no reserve.
+    async fn anyones(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        Arc::clone(&self.inner.permits).acquire_owned().await.map_err(|_| StoreError::Closed)
+    }
+
+    /// The first place that is free, in the reserve or beside it.
+    async fn works(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        tokio::select! {
+            biased;
+            place = self.anyones() => place,
+            place = Arc::clone(&self.inner.reserve).acquire_owned() => place.map_err(|_| StoreError::Closed),
+        }
+    }
+
+    async fn pooled<T, F>(&self, permit: OwnedSemaphorePermit, f: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     {
-        let permit = Arc::clone(&self.inner.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let store = self.clone();
         let job = tokio::task::spawn_blocking(move || {
             let _held = permit;

@@ -47,7 +47,7 @@ const WAIT_FOR_READERS: Duration = Duration::from_millis(250);
 pub(crate) enum Whose {
     /// Somebody who can be told to come again.
     Anyones,
-    /// Work that is under way: it has as much of the queue again for itself.
+    /// Work that is under way: it has as much of the queue again for itself, and takes nothing from the others.
     Works,
 }
 
@@ -87,12 +87,51 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Box<dyn Job>>,
+    /// How many of them are works.
+    works: usize,
     /// Whether someone is at work, or about to be.
     led: bool,
 }
 
+impl Queue {
+    /// How many of one kind wait.
+    fn count(&self, whose: Whose) -> usize {
+        match whose {
+            Whose::Anyones => self.waiting.len() - self.works,
+            Whose::Works => self.works,
+        }
+    }
+
+    fn push(&mut self, job: Box<dyn Job>) {
+        self.works += usize::from(job.whose() == Whose::Works);
+        self.waiting.push_back(job);
+    }
+
+    /// The first of them, `most` at most.
+    fn take(&mut self, most: usize) -> VecDeque<Box<dyn Job>> {
+        let most = self.waiting.len().min(most);
+        let jobs: VecDeque<_> = self.waiting.drain(..most).collect();
+        self.works -= works_of(&jobs);
+        jobs
+    }
+
+    /// They were taken too early: they are the first again.
+    fn put_back(&mut self, jobs: VecDeque<Box<dyn Job>>) {
+        self.works += works_of(&jobs);
+        for job in jobs.into_iter().rev() {
+            self.waiting.push_front(job);
+        }
+    }
+}
+
+fn works_of(jobs: &VecDeque<Box<dyn Job>>) -> usize {
+    jobs.iter().filter(|job| job.whose() == Whose::Works).count()
+}
+
 /// One caller's closure and the way back to it.
 trait Job: Send {
+    /// Whose it is.
+    fn whose(&self) -> Whose;
     /// Runs the closure and keeps its result.
     fn run(&mut self, conn: &mut Conn) -> Result<(), StoreError>;
     /// Sends the kept result, or `lost` in its place.
@@ -100,6 +139,7 @@ trait Job: Send {
 }
 
 struct Closure<T, F> {
+    whose: Whose,
     f: Option<F>,
     kept: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -110,6 +150,10 @@ where
     T: Send,
     F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send,
 {
+    fn whose(&self) -> Whose {
+        self.whose
+    }
+
     fn run(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
         let f = self.f.take().ok_or(StoreError::Closed)?;
         self.kept = Some(f(conn)?);
@@ -164,6 +208,7 @@ impl Writer {
 
     /// Looks whether another process wrote into the file. Not while the leader is at work: it looks itself.
     pub(crate) fn look(&self) {
+        let _looked = Looked(&self.changes);
         let Ok(mut held) = self.conn.try_lock() else { return };
         if let Some(conn) = held.as_mut()
             && let Err(e) = self.changes.notice(conn)
@@ -220,14 +265,10 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let mut queue = lock(&self.queue);
-        let most = match whose {
-            Whose::Anyones => self.opts.write_queue.max(1),
-            Whose::Works => self.opts.write_queue.max(1).saturating_mul(2),
-        };
-        if queue.waiting.len() >= most {
+        if queue.count(whose) >= self.opts.write_queue.max(1) {
             return Err(StoreError::Busy);
         }
-        queue.waiting.push_back(Box::new(Closure { f: Some(f), kept: None, reply }));
+        queue.push(Box::new(Closure { whose, f: Some(f), kept: None, reply }));
         let lead = !std::mem::replace(&mut queue.led, true);
         drop(queue);
         Ok((answer, lead.then(|| Lead { writer: Arc::clone(self), done: false })))
@@ -330,6 +371,15 @@ impl Writer {
     }
 }
 
+/// Ends a look that was due, however it went.
+struct Looked<'a>(&'a Changes);
+
+impl Drop for Looked<'_> {
+    fn drop(&mut self) {
+        self.0.looked();
+    }
+}
+
 /// Lets the counters rest even where a job's value panics while it is dropped.
 struct Settled<'a>(&'a Changes);
 
@@ -369,7 +419,7 @@ impl Drop for Lead {
             let left = {
                 let mut queue = lock(&self.writer.queue);
                 queue.led = false;
-                std::mem::take(&mut queue.waiting)
+                queue.take(usize::MAX)
             };
             self.writer.fail(left, &StoreError::Closed);
         }
@@ -386,8 +436,7 @@ impl Lead {
                     self.done = true;
                     return;
                 }
-                let n = queue.waiting.len().min(MAX_BATCH);
-                queue.waiting.drain(..n).collect::<VecDeque<_>>()
+                queue.take(MAX_BATCH)
             };
             let begun = Instant::now();
             let rest = self.writer.batch(jobs);
@@ -396,10 +445,7 @@ impl Lead {
             if self.writer.commits.load(Relaxed).is_multiple_of(LOOK_AT_WAL) {
                 self.writer.look_at_wal();
             }
-            let mut queue = lock(&self.writer.queue);
-            for job in rest.into_iter().rev() {
-                queue.waiting.push_front(job);
-            }
+            lock(&self.writer.queue).put_back(rest);
         }
     }
 }

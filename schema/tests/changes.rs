@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _};
 use ferric_machine::Timestamp;
-use ferric_schema::changes::{Changes, Stamp};
+use ferric_schema::changes::{Changes, LOOK_EVERY, Stamp};
 use ferric_schema::{
     Conn, Node, Store, StoreError, StoreOptions,
     allocations::{self, Allocation},
@@ -194,9 +194,29 @@ async fn what_another_process_writes_is_noticed_by_looking() {
     let mut outside = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     diesel::sql_query("UPDATE nodes SET description = 'by hand'").execute(&mut outside).unwrap();
     until("a look", || {
-        s.look();
+        let _ = s.look();
         !changes(&s).holds(one, before)
     });
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_trust_the_counters_before_the_look_that_was_due_has_ended() {
+    let (dir, s) = store();
+    let one = Uuid::new_v4();
+    s.write(move |c| nodes::insert(c, &Node::new(one, "fake-hardware", T0))).await.unwrap();
+    let path = dir.path().join("ferric.db");
+    let mut outside = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    for round in 0..3 {
+        until("a look that has ended", || s.look());
+        let (before, since) = (stamp(&s, one), Instant::now());
+        // what is written a second time is no write to SQLite
+        let write = format!("UPDATE nodes SET description = 'by hand {round}'");
+        diesel::sql_query(write).execute(&mut outside).unwrap();
+        until("a look is due", || since.elapsed() > LOOK_EVERY);
+        // whoever trusts from here on was told so after the file was looked at
+        until("it may be trusted", || s.look());
+        assert!(!changes(&s).holds(one, before));
+    }
 }
 
 /// What a cache would do, by many at a time: nobody finds less than what had been acknowledged before they asked.

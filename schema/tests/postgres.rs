@@ -41,6 +41,44 @@ fn postgresql_tables_go_up_down_and_up() {
     migrate::check(&mut migrate::connect(&opts).unwrap()).unwrap();
 }
 
+#[tokio::test]
+async fn reads_leave_connections_to_the_work_that_is_under_way() {
+    let pg = Postgres::start();
+    for (pool_size, kept) in [(1, 0), (2, 1), (8, 2)] {
+        let url = pg.database(&format!("reserve{pool_size}"));
+        let s = Store::open(&StoreOptions { pool_size, ..StoreOptions::new(url) }).unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (reads, gates): (Vec<_>, Vec<_>) = (0..20)
+            .map(|_| {
+                let (s, begun) = (s.clone(), begun.clone());
+                let (gate, opened) = std::sync::mpsc::channel::<()>();
+                let read = move |_: &mut ferric_schema::Conn| {
+                    begun.send(()).unwrap();
+                    let _ = opened.recv();
+                    Ok(())
+                };
+                (tokio::spawn(async move { s.read(read).await }), gate)
+            })
+            .unzip();
+        let end = std::time::Instant::now() + Duration::from_secs(90);
+        let mut working = 0;
+        while working < pool_size - kept {
+            assert!(std::time::Instant::now() < end, "{working} of {pool_size} read");
+            working += u32::from(begins.try_recv().is_ok());
+            tokio::task::yield_now().await;
+        }
+        if kept > 0 {
+            let write = s.write_first(|c| nodes::insert(c, &node("n")));
+            tokio::time::timeout(Duration::from_secs(90), write).await.unwrap().unwrap();
+            assert!(begins.try_recv().is_err(), "no other read has begun");
+        }
+        drop(gates);
+        for read in reads {
+            read.await.unwrap().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_server_that_is_away_is_unreachable_and_comes_back() {
     let mut pg = Postgres::start();

@@ -160,6 +160,37 @@ async fn a_full_queue_refuses_and_drains() {
 }
 
 #[tokio::test]
+async fn a_burst_of_works_refuses_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = Store::open(&StoreOptions { write_queue: 3, ..options(&dir) }).unwrap();
+    let release = hold(&s);
+    let spawn = |works: bool, number: u64| {
+        let s = s.clone();
+        let insert = move |c: &mut Conn| nodes::insert(c, &node(&format!("{works}{number}")));
+        tokio::spawn(async move { if works { s.write_first(insert).await } else { s.write(insert).await } })
+    };
+    let mut waiting = Vec::new();
+    for (works, before) in [(true, 0), (false, 3)] {
+        waiting.extend((0..3).map(|number| spawn(works, number)));
+        while s.writer_stats().unwrap().waiting < before + 3 {
+            assert!(waiting.iter().all(|task| !task.is_finished()), "one was refused");
+            tokio::task::yield_now().await;
+        }
+        let e = spawn(works, 4).await.unwrap().unwrap_err();
+        assert!(matches!(e, StoreError::Busy), "{e:?}");
+    }
+    tokio::task::spawn_blocking(release).await.unwrap();
+    for task in waiting {
+        task.await.unwrap().unwrap();
+    }
+    // what was done is not counted any more
+    let more = [spawn(true, 5), spawn(true, 6), spawn(true, 7)];
+    for task in more {
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn commits_wake_who_waits_for_them() {
     let (_dir, s) = store();
     let mut committed = s.committed();

@@ -108,12 +108,12 @@ impl Answers {
         self.kept.as_ref().and(store.changes()).cloned()
     }
 
-    /// The answer, if one is kept that is still true, and the caller may see the node.
+    /// The answer, if one is kept that is still true as far as was looked lately, and the caller may see the node.
     pub(crate) fn find(&self, store: &Store, context: &Context, asked: &Asked) -> Option<Bytes> {
         let changes = store.changes()?;
         let kept = self.kept.as_ref()?.get(asked.0.as_str())?;
-        store.look();
-        if !changes.holds(kept.node, kept.stamp) {
+        // `look` first: what it notices moves the counters
+        if !store.look() || !changes.holds(kept.node, kept.stamp) {
             return None;
         }
         let body = kept.body(context.sight(kept.target())?).cloned()?;

@@ -9,7 +9,7 @@ use ferric_drivers::interface::{Json, Level, VendorMethod, WRONG_DEPLOY_KEY, fin
 use ferric_machine::{Event, Heartbeat as Meaning, heartbeat, stopped_message};
 use serde_json::Value;
 
-use super::NodeActor;
+use super::{Change, NodeActor};
 use crate::error::NodeError;
 use crate::job::stopped;
 use crate::message::{CallVendor, Heartbeat, LookedUp, Lookup, VendorAnswer};
@@ -29,7 +29,7 @@ impl Handler<Lookup> for NodeActor {
         let again =
             ask.wants_token && std::mem::take(&mut self.token_untold) && !info.contains_key(keys::URL);
         let fresh = ask.wants_token && known.is_none();
-        let mut change = self.change();
+        let mut change = self.ramdisks_change();
         let token = match (ask.wants_token, known) {
             (false, _) => None,
             (true, Some(token)) if again => Some(token.to_owned()),
@@ -105,7 +105,7 @@ impl Handler<Heartbeat> for NodeActor {
         if self.silent.is_none() {
             self.arm(ctx);
         }
-        let mut change = self.change();
+        let mut change = self.ramdisks_change();
         view::edit(&mut change.node.driver_internal_info, |info| {
             let url = (!installer).then_some(beat.callback_url);
             for (key, value) in [
@@ -149,6 +149,11 @@ pub(super) fn wrong_key() -> NodeError {
 }
 
 impl NodeActor {
+    /// A change that the ramdisk brings: as the API lets it in before others, so does the database.
+    fn ramdisks_change(&self) -> Change {
+        Change { first: true, ..self.change() }
+    }
+
     /// The answer to a call of a method that only ramdisks call; `None` when it is not one.
     pub(super) fn called_by_ramdisk(
         &self,
@@ -182,7 +187,7 @@ impl Handler<RamdiskCalls> for NodeActor {
             Ok(keep) => keep,
             Err(error) => return self.refuse(error),
         };
-        let mut change = self.change();
+        let mut change = self.ramdisks_change();
         view::remember(&mut change.node.driver_internal_info, Value::Object(keep));
         // said again, as where the answer got lost: what is no news neither prolongs the wait nor fills the history
         if change.node.driver_internal_info == self.node.driver_internal_info {

@@ -133,11 +133,13 @@ pub(crate) struct Change {
     events: Vec<NewEvent>,
     journal: Vec<JournalChange>,
     also: Vec<Also>,
+    /// A ramdisk waits for it, or an operation for the ramdisk: the database does not refuse it when much else waits.
+    first: bool,
 }
 
 impl Change {
     fn of(node: &Node) -> Change {
-        Change { node: node.clone(), events: Vec::new(), journal: Vec::new(), also: Vec::new() }
+        Change { node: node.clone(), events: Vec::new(), journal: Vec::new(), also: Vec::new(), first: false }
     }
 
     fn tell(&mut self, world: &World, severity: &str, kind: &str, text: String, data: Value) {
@@ -391,9 +393,9 @@ impl NodeActor {
         change: Change,
         then: impl FnOnce(&mut Self, &mut Context<Self>) -> T + 'static,
     ) -> ResponseActFuture<Self, Result<T, NodeError>> {
-        let world = self.world.clone();
+        let (world, first) = (self.world.clone(), change.first);
         let commit = self.commit_of(change);
-        let write = async move { world.commit(commit).await };
+        let write = async move { world.commit(commit, first).await };
         Box::pin(write.into_actor(self).map(|result, act: &mut Self, ctx| match result {
             Ok(done) => {
                 act.committed(done, ctx);
