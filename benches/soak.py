@@ -3,15 +3,20 @@
 
 `ferric serve` and, in another process, `ferric sim` with faults. For so many minutes: waves of deployments and tear-downs
 over real IPMI and the agent protocol; load beyond capacity for a third of the time (lists and changes from hundreds of
-connections); clients of the event stream that come, go, and read too slowly; consoles that open and close; and requests of
-the priority class the whole time. It is green when
+connections); clients of the event stream that come and go, and some that stop reading for a while; consoles that open and
+close; and requests of the priority class the whole time. After a third of the time, and again at the end, the load is taken
+off and every node is brought to `active`: these two states are compared. It is green when
 
-- memory, threads, descriptors, write-ahead log and database are flat over the last two thirds (bounds: FLAT below; runs of less
-  than LEAST minutes are not judged by it),
-- no request of the priority class was refused (503), and none took longer than SLOWEST,
-- requests beyond capacity were refused, each with Retry-After,
-- the event streams missed nothing, and
-- in the end every node is where it was to go.
+- what serve holds at rest in the end is what it held at rest after a third (REST below), and no line through the samples of
+  the last two thirds rises (FLAT; not judged in runs of less than LEAST minutes),
+- every request of the priority class was answered with success: changes of power, look-ups and heartbeats of a machine that is
+  inspected, aborts of inspections and of deployments that wait; and none took longer than SLOWEST,
+- requests beyond capacity were refused, each with Retry-After, and wrk met no other error,
+- the event streams were ended by nobody but their clients, missed nothing that they were not told of, and those who did not
+  read were told so (`lag`) and caught up,
+- no deployment failed more often than the faults of its machine explain, nothing was put into maintenance,
+- in the end every node is where it was to go, and
+- serve and sim wrote of no panic and no dead actor, and ended with 0.
 
 Leaves target/soak/{soak.csv,soak.svg,report.json} and the servers' logs. Standard library only, and wrk for the load.
 """
@@ -39,8 +44,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "target" / "soak"
-VERSION = "1.109"
-# growth over the last two thirds of the run: so much, or this share of the mean, whichever is more
+VERSION = "1.110"
+# growth from the rest after the first third to the rest at the end
+REST = {"rss_mib": 8.0, "threads": 4, "descriptors": 16, "database_mib": 16.0, "wal_mib": 72.0}
+# growth by the line through the last two thirds of the run: so much, or this share of the mean, whichever is more
 FLAT = {
     "rss_mib": (24.0, 0.10), "threads": (16, 0.10), "descriptors": (64, 0.10), "database_mib": (16.0, 0.10), "wal_mib": (72.0, 0.10),
 }
@@ -49,33 +56,47 @@ SLOWEST = 10.0
 EVERY = 5.0
 # minutes below which growth is told and not judged
 LEAST = 5.0
-SETTLED = {"active", "available"}
 # what the database keeps in the soak: so little that it must be thrown away meanwhile
-KEPT_EVENTS = 20_000
+KEPT_EVENTS, KEPT_STEPS = 20_000, 5_000
+# machines whose ramdisks never come up: they wait, and the soak says what their ramdisks would say
+WAITS = ("sim-0001", "sim-0002")
+# share of the other machines that have it, and how often each of them: each time a deployment fails
+FAILS = {"download_errors": (0.03, 4), "dies_mid_write": (0.02, 2), "ramdisk_hangs": (0.01, 2)}
+# what must not stand in a log
+DEATHS = re.compile(r"panicked at|node actor died|driver actor of this node died|overflowed its stack|memory allocation of")
 
 
 class Failed(Exception):
     """The soak cannot go on."""
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+class Interrupted(BaseException):
+    """A signal asks for the end."""
+
+
+def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.bind((host, 0))
         return one.getsockname()[1]
+
+
+def follows(command):
+    """The command, ended with this process however that ends."""
+    return ["setpriv", "--pdeathsig", "TERM", *map(str, command)] if shutil.which("setpriv") else [*map(str, command)]
 
 
 class Process:
     """A program that is ended by its id."""
 
     def __init__(self, command, log):
-        self.log = Path(log)
+        self.log, self.name = Path(log), str(command[1])
         with open(self.log, "ab") as out:
-            self.child = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            self.child = subprocess.Popen(follows(command), stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         self.pid = self.child.pid
 
     def alive(self):
         if self.child.poll() is not None:
-            raise Failed(f"{self.child.args[1]} ended with {self.child.returncode}: {self.log.read_text(errors='replace')[-2000:]}")
+            raise Failed(f"{self.name} ended with {self.child.returncode}: {self.log.read_text(errors='replace')[-2000:]}")
 
     def stop(self):
         if self.child.poll() is None:
@@ -85,6 +106,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait()
+        return self.child.returncode
 
     def proc(self, name):
         return Path(f"/proc/{self.pid}/{name}")
@@ -160,19 +182,29 @@ class Image(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Images(http.server.ThreadingHTTPServer):
+    # a whole wave may ask at once
+    request_queue_size = 1024
+
+
 class Soak:
     def __init__(self, options):
         self.options = options
         self.random = random.Random(options.seed)
         self.over = threading.Event()
         self.began = time.monotonic()
-        self.problems, self.notes, self.rows = [], [], []
+        self.problems, self.notes, self.rows, self.rests = [], [], [], []
+        self.ended = threading.Event()
+        self.broken = False
+        self.wrk = None
         self.lock = threading.Lock()
         self.priority = {}
-        self.load = {"requests": 0, "refused": 0, "without_retry_after": 0, "other": {}}
-        self.streams = {"events": 0, "opened": 0, "gaps": 0, "lags": 0, "refused": 0}
+        self.load = {"requests": 0, "refused": 0, "without_retry_after": 0, "other": {}, "errors": {}}
+        self.streams = {"events": 0, "opened": 0, "gaps": 0, "lags": 0, "thrown_away": 0, "refused": 0, "ended": 0, "behind": 0}
         self.consoles = {"opened": 0, "refused": 0, "bytes": 0}
-        self.waves = {"begun": 0, "deployed": 0, "torn_down": 0, "failures_mended": 0, "put_off": 0}
+        self.waves = {"begun": 0, "deployed": 0, "torn_down": 0, "failures_mended": 0, "put_off": 0, "maintenance": 0}
+        # failures of each node, and how many its faults explain
+        self.failed, self.explained = {}, {}
         self.phase = "calm"
 
     # --- the world ---
@@ -182,18 +214,21 @@ class Soak:
         OUT.mkdir(parents=True, exist_ok=True)
         for old in OUT.iterdir():
             old.unlink()
-        self.images = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Image)
+        self.images = Images(("127.0.0.1", 0), Image)
         threading.Thread(target=self.images.serve_forever, daemon=True).start()
         for name in ("kernel", "ramdisk"):
             (self.folder / name).write_text("a simulated machine reads no boot files\n")
-        (self.folder / "faults.toml").write_text(FAULTS)
-        self.port = free_port()
+        if self.options.nodes < len(WAITS) + 3:
+            raise Failed(f"--nodes {self.options.nodes}: at least {len(WAITS) + 3} are needed")
+        (self.folder / "faults.toml").write_text(self.faults())
+        # from 65 BMCs their port is taken on all of 127/8: none that others want
+        self.port, bmc_port = free_port(), free_port(socket.SOCK_DGRAM, "0.0.0.0")
         sets = {
             "api.port": self.port, "agent.require_tls": "false", "conductor.automated_clean": "false",
             "conductor.deploy_kernel": self.folder / "kernel", "conductor.deploy_ramdisk": self.folder / "ramdisk",
             "hardware.enabled_console_interfaces": "ipmitool-socat,no-console", "console.port_range": "23000:23999",
             "conductor.sync_power_state_interval": 20, "conductor.deploy_callback_timeout": 60,
-            "database.max_events": KEPT_EVENTS, "database.max_steps": KEPT_EVENTS,
+            "database.max_events": KEPT_EVENTS, "database.max_steps": KEPT_STEPS,
             # small enough that wrk on the same machine is beyond it
             "api.max_concurrent_lists": 8, "api.max_concurrent_writes": 32, "api.max_waiting_requests": 128,
             "api.max_request_wait": 1,
@@ -204,12 +239,22 @@ class Soak:
         enrolment = self.folder / "enrol.json"
         self.sim = Process([
             self.options.binary, "sim", "--nodes", self.options.nodes, "--api-url", f"http://127.0.0.1:{self.port}",
-            "--enroll-file", enrolment, "--faults", self.folder / "faults.toml", "--set", f"sim.bmc_address={self.options.bmc}",
+            "--enroll-file", enrolment, "--faults", self.folder / "faults.toml", "--set", f"sim.bmc_address={self.options.bmc}", "--set", f"sim.bmc_port={bmc_port}",
             "--set", "sim.boot_delay_min=0.5", "--set", "sim.boot_delay_max=3",
         ], OUT / "sim.log")
         self.until("the API answers", lambda: self.ask_once("/readyz") == 200)
         self.until("the simulated fleet is there", lambda: enrolment.exists() and "BMCs on" in self.sim.log.read_text(errors="replace"))
         self.enrol(json.loads(enrolment.read_text())["nodes"])
+
+    def faults(self):
+        """The fault file: which machines fail, and how often, is known here."""
+        text = [FAULTS, *(f"[machines.{name}]\nramdisk_hangs = 1000000000" for name in WAITS)]
+        others = [f"sim-{index:04}" for index in range(len(WAITS) + 1, self.options.nodes + 1)]
+        for fault, (share, most) in FAILS.items():
+            for name in [others.pop(self.random.randrange(len(others))) for _ in range(max(1, int(self.options.nodes * share)))]:
+                self.explained[name] = self.random.randint(1, most)
+                text.append(f"[machines.{name}]\n{fault} = {self.explained[name]}")
+        return "\n".join(text) + "\n"
 
     def ask_once(self, path):
         try:
@@ -231,15 +276,21 @@ class Soak:
         api = Api(self.port)
         image = f"http://127.0.0.1:{self.images.server_port}/image.raw"
         digest = hashlib.sha256(Image.data).hexdigest()
-        self.ids = []
+        self.ids, self.names, self.waits = [], {}, []
         for body in bodies:
             ports = body.pop("ports", [])
             body["instance_info"] = {}
             body["console_interface"] = "ipmitool-socat"
+            if body["name"] in WAITS:
+                body["inspect_interface"] = "agent"
             made = api.must("POST", "/v1/nodes", {key: value for key, value in body.items() if value not in ({}, None)})
             for port in ports:
                 api.must("POST", "/v1/ports", {"node_uuid": made["uuid"], **port})
-            self.ids.append(made["uuid"])
+            if body["name"] in WAITS:
+                self.waits.append((made["uuid"], ",".join(port["address"] for port in ports)))
+            else:
+                self.ids.append(made["uuid"])
+                self.names[made["uuid"]] = body["name"]
         self.instance = [
             {"op": "add", "path": "/instance_info", "value": {
                 "image_source": image, "image_os_hash_algo": "sha256", "image_os_hash_value": digest, "image_disk_format": "raw",
@@ -259,18 +310,20 @@ class Soak:
             try:
                 work()
             except Exception as error:  # noqa: BLE001: whatever ends a part of the soak is a problem of the soak
-                self.problems.append(f"{work.__name__}: {type(error).__name__}: {error}")
+                if not self.ended.is_set():
+                    self.problems.append(f"{work.__name__}: {type(error).__name__}: {error}")
+                self.broken = True
                 self.over.set()
-        thread = threading.Thread(target=run, name=work.__name__)
+        thread = threading.Thread(target=run, name=work.__name__, daemon=True)
         thread.start()
         return thread
 
     def states(self, api):
         found, after = {}, None
         while True:
-            path = "/v1/nodes?fields=uuid,provision_state,maintenance,driver&limit=1000" + (f"&marker={after}" if after else "")
+            path = "/v1/nodes?fields=uuid,provision_state,maintenance&limit=1000" + (f"&marker={after}" if after else "")
             page = api.must("GET", path)["nodes"]
-            found.update({one["uuid"]: one for one in page if one["driver"] != "fake-hardware"})
+            found.update({one["uuid"]: one for one in page if one["uuid"] in self.names})
             if len(page) < 1000:
                 return found
             after = page[-1]["uuid"]
@@ -281,6 +334,8 @@ class Soak:
         for node, row in self.states(api).items():
             state, goal = row["provision_state"], goals[node]
             if row["maintenance"]:
+                self.waves["maintenance"] += 1
+                self.notes.append(f"maintenance: {self.names[node]}: {self.why(api, node)}")
                 api.must("DELETE", f"/v1/nodes/{node}/maintenance", ok=(202, 409))
             if state == goal:
                 continue
@@ -296,12 +351,21 @@ class Soak:
                 if status != 200:
                     continue
                 self.waves["deployed"] += 1
-            elif state == "active":
+            said = self.why(api, node) if "failed" in state or state == "error" else None
+            status = self.calm(api, "PUT", f"/v1/nodes/{node}/states/provision", {"target": target})
+            if status != 202:
+                continue
+            if state == "active":
                 self.waves["torn_down"] += 1
-            elif "failed" in state or state == "error":
+            elif said is not None:
+                # each failure is left once
                 self.waves["failures_mended"] += 1
-            self.calm(api, "PUT", f"/v1/nodes/{node}/states/provision", {"target": target})
+                self.failed.setdefault(node, []).append(f"{state}: {said}")
         return away
+
+    def why(self, api, node):
+        answer = api.ask("GET", f"/v1/nodes/{node}?fields=last_error,maintenance_reason")[2]
+        return f"{answer.get('last_error') or answer.get('maintenance_reason')}" if isinstance(answer, dict) else "?"
 
     def calm(self, api, method, path, body):
         """A request that may be put off: what is refused now is asked in the next round."""
@@ -339,84 +403,184 @@ class Soak:
             turn += 1
             self.phase = "crowd"
             command = ["wrk", "-t1", "-c256", "-d10s", "--timeout", "60s", "-s", script, "--", ["lists", "changes", "both"][turn % 3]]
-            said = subprocess.run([*map(str, command[:-2]), lists, *map(str, command[-2:])], capture_output=True, text=True)
+            self.wrk = subprocess.Popen(follows([*command[:-2], lists, *command[-2:]]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            said, wrong = self.wrk.communicate()
             self.phase = "calm"
-            if said.returncode:
-                raise Failed(f"wrk: {said.stdout[-500:]}{said.stderr[-500:]}")
-            counts = json.loads(re.search(r"^soak (.*)$", said.stdout, re.M)[1])
+            if self.wrk.returncode:
+                raise Failed(f"wrk: {self.wrk.returncode}: {said[-500:]}{wrong[-500:]}")
+            counts = json.loads(re.search(r"^soak (.*)$", said, re.M)[1])
             self.load["requests"] += counts.pop("requests")
             self.load["refused"] += counts.pop("refused")
             self.load["without_retry_after"] += counts.pop("bare")
-            for status, times in counts.items():
-                self.load["other"][status] = self.load["other"].get(status, 0) + times
+            for where, found in (("errors", counts.pop("errors")), ("other", counts)):
+                for what, times in found.items():
+                    if times:
+                        self.load[where][what] = self.load[where].get(what, 0) + times
+
+    def probe(self, api, name, method, path, body=None, wants=(202,), locked=False):
+        """A request of the priority class that is right: its answer. `locked`: 409 is right as well, and the status is told."""
+        status, _, answer, took = api.ask(method, path, body)
+        with self.lock:
+            seen = self.priority.setdefault(name, {"times": [], "statuses": {}})
+            seen["times"].append(took)
+            seen["statuses"][status] = seen["statuses"].get(status, 0) + 1
+        if status not in wants and not (locked and status == 409):
+            self.problems.append(f"priority: {name}: {method} {path}: {status} {answer}")
+        return status if locked else answer
 
     def beats(self):
-        """Requests of the priority class, all the time; who is asked has nothing else to do."""
-        api, on = Api(self.port), {node: False for node in self.aside}
+        """Health and power, all the time; who is asked has nothing else to do."""
+        api, on, turn = Api(self.port), {node: False for node in self.aside}, 0
         while not self.over.is_set():
-            node = self.random.choice(self.aside)
-            on[node] = not on[node]
-            beat = {"callback_url": "http://192.0.2.1:9999", "agent_token": "none", "agent_version": "1"}
-            for name, method, path, body in (
-                ("health", "GET", "/healthz", None),
-                ("lookup", "GET", f"/v1/lookup?node_uuid={node}", None),
-                ("heartbeat", "POST", f"/v1/heartbeat/{node}", beat),
-                ("power", "PUT", f"/v1/nodes/{node}/states/power", {"target": "power on" if on[node] else "power off"}),
-                ("abort", "PUT", f"/v1/nodes/{node}/states/provision", {"target": "abort"}),
-            ):
-                status, _, answer, took = api.ask(method, path, body)
-                with self.lock:
-                    seen = self.priority.setdefault(name, {"times": [], "statuses": {}})
-                    seen["times"].append(took)
-                    seen["statuses"][status] = seen["statuses"].get(status, 0) + 1
-                if status >= 500:
-                    self.problems.append(f"priority: {method} {path}: {status} {answer}")
+            node = self.aside[turn % len(self.aside)]
+            turn, on[node] = turn + 1, not on[node]
+            self.probe(api, "health", "GET", "/healthz", wants=(200,))
+            body, deadline = {"target": "power on" if on[node] else "power off"}, time.monotonic() + 30
+            # the change before may not be over
+            while self.probe(api, "power", "PUT", f"/v1/nodes/{node}/states/power", body, locked=True) == 409:
+                if time.monotonic() > deadline:
+                    self.problems.append(f"priority: power: {node} was locked for 30 s")
+                    break
+                time.sleep(0.1)
             self.over.wait(0.1)
 
+    def comes_to(self, api, node, *states, within=120):
+        """Waits for one of the states; the state."""
+        deadline = time.monotonic() + within
+        while True:
+            status, headers, answer, _ = api.ask("GET", f"/v1/nodes/{node}?fields=provision_state,last_error")
+            if status == 200 and answer["provision_state"] in states:
+                return answer["provision_state"]
+            if time.monotonic() > deadline:
+                raise Failed(f"{node} did not come to {' or '.join(states)} within {within} s: {status} {answer}")
+            time.sleep(float(headers.get("Retry-After", 1)) if status == 503 else 0.1)
+
+    def asks(self, api, node, target):
+        """A verb that is granted as soon as the work before has tidied up."""
+        deadline = time.monotonic() + 120
+        while True:
+            status, _, answer, _ = api.ask("PUT", f"/v1/nodes/{node}/states/provision", {"target": target})
+            if status == 202:
+                return
+            if status not in (409, 503) or time.monotonic() > deadline:
+                raise Failed(f"{node}: {target}: {status} {answer}")
+            time.sleep(0.2)
+
+    def inspected(self):
+        """A machine whose ramdisk is played here: it looks itself up, calls, and its inspection is aborted."""
+        api, (node, addresses) = Api(self.port), self.waits[0]
+        while not self.over.is_set():
+            if self.comes_to(api, node, "enroll", "manageable", "inspect failed") != "manageable":
+                self.asks(api, node, "manage")
+                self.comes_to(api, node, "manageable")
+            self.asks(api, node, "inspect")
+            self.comes_to(api, node, "inspect wait")
+            found = self.probe(api, "lookup", "GET", f"/v1/lookup?addresses={addresses}", wants=(200,))
+            token = found.get("config", {}).get("agent_token") if isinstance(found, dict) else None
+            if not token or "*" in token:
+                self.problems.append("priority: lookup: a ramdisk's first look-up brought no token")
+                continue
+            beat = {"callback_url": "http://192.0.2.1:9999", "agent_token": token, "agent_version": "soak"}
+            for _ in range(10):
+                self.probe(api, "heartbeat", "POST", f"/v1/heartbeat/{node}", beat)
+                self.probe(api, "lookup", "GET", f"/v1/lookup?node_uuid={node}", wants=(200,))
+                self.over.wait(0.1)
+            self.probe(api, "abort", "PUT", f"/v1/nodes/{node}/states/provision", {"target": "abort"})
+            self.comes_to(api, node, "inspect failed")
+
+    def aborted(self):
+        """A machine whose deployments wait for a ramdisk that does not come, until somebody aborts them."""
+        api, (node, addresses) = Api(self.port), self.waits[1]
+        ways = {"enroll": "manage", "manageable": "provide", "deploy failed": "deleted"}
+        while not self.over.is_set():
+            while (state := self.comes_to(api, node, "available", *ways)) != "available":
+                self.asks(api, node, ways[state])
+                self.comes_to(api, node, {"manage": "manageable"}.get(ways[state], "available"))
+            api.must("PATCH", f"/v1/nodes/{node}", self.instance)
+            self.asks(api, node, "active")
+            self.comes_to(api, node, "wait call-back")
+            self.probe(api, "lookup", "GET", f"/v1/lookup?addresses={addresses}", wants=(200,))
+            self.over.wait(0.5)
+            self.probe(api, "abort", "PUT", f"/v1/nodes/{node}/states/provision", {"target": "abort"})
+            self.comes_to(api, node, "deploy failed")
+
     def followers(self):
-        """Clients of the event stream on one thread: they come and go, and every fifth one hardly reads."""
-        chosen, clients = selectors.DefaultSelector(), []
+        """Clients of the event stream on one thread: they come and go, and every fifth one stops reading for a while."""
+        chosen, clients, asleep = selectors.DefaultSelector(), [], []
 
         def come(last):
-            sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+            slow = self.random.random() < 0.2
+            sock = socket.socket()
+            sock.settimeout(30)
+            if slow:
+                # small windows and small packets: little is kept for it on the way
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+            sock.connect(("127.0.0.1", self.port))
             resume = f"Last-Event-ID: {last}\r\n" if last else ""
             sock.sendall(f"GET /v1/ferric/events HTTP/1.1\r\nHost: soak\r\n{resume}\r\n".encode())
             sock.setblocking(False)
-            one = {"sock": sock, "text": b"", "last": last, "greeted": False, "until": time.monotonic() + self.random.uniform(5, 60),
-                   "slow": self.random.random() < 0.2, "next": 0.0}
+            one = {"sock": sock, "text": b"", "last": last, "thrown_away": 0, "slow": slow, "wakes": None,
+                   "until": time.monotonic() + self.random.uniform(5, 60)}
             chosen.register(sock, selectors.EVENT_READ, one)
             clients.append(one)
             self.streams["opened"] += 1
 
         def go(one):
-            chosen.unregister(one["sock"])
+            if one in asleep:
+                asleep.remove(one)
+            else:
+                chosen.unregister(one["sock"])
             one["sock"].close()
             clients.remove(one)
+
+        def sleep(one):
+            chosen.unregister(one["sock"])
+            one["wakes"] = time.monotonic() + self.random.uniform(30, 50)
+            one["until"] = one["wakes"] + 60
+            asleep.append(one)
+
+        def wake(one):
+            asleep.remove(one)
+            one["sock"].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            chosen.register(one["sock"], selectors.EVENT_READ, one)
+
+        def read():
+            for key, _ in chosen.select(timeout=0.2):
+                one = key.data
+                try:
+                    more = one["sock"].recv(1 << 18)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    more = b""
+                if not more:
+                    self.streams["ended"] += 1
+                    go(one)
+                    continue
+                self.followed(one, more)
+                if one["slow"] and one["wakes"] is None and one["last"] is not None:
+                    sleep(one)
 
         while not self.over.is_set():
             while len(clients) < 20:
                 come(None)
-            for key, _ in chosen.select(timeout=0.2):
-                one = key.data
-                now = time.monotonic()
-                if one["slow"] and now < one["next"]:
-                    continue
-                one["next"] = now + 1.0
-                try:
-                    more = one["sock"].recv(512 if one["slow"] else 65536)
-                except BlockingIOError:
-                    continue
-                if not more:
-                    go(one)
-                    continue
-                self.followed(one, more)
-            if any(one["slow"] for one in clients):
-                time.sleep(0.01)
+            read()
+            for one in [one for one in asleep if time.monotonic() > one["wakes"]]:
+                wake(one)
             for one in [one for one in clients if time.monotonic() > one["until"]]:
                 last = one["last"]
                 go(one)
                 if self.random.random() < 0.5:
                     come(last)
+        # who slept comes to where the others are
+        for one in list(asleep):
+            wake(one)
+        there = max((one["last"] or 0 for one in clients), default=0)
+        deadline = time.monotonic() + 60
+        while any((one["last"] or 0) < there for one in clients) and time.monotonic() < deadline and not self.ended.is_set():
+            read()
+        self.streams["behind"] += sum((one["last"] or 0) < there for one in clients)
         for one in list(clients):
             go(one)
 
@@ -424,8 +588,15 @@ class Soak:
         one["text"] += more
         *blocks, one["text"] = one["text"].split(b"\n\n")
         for block in blocks:
-            if b"event: lag" in block:
-                self.streams["lags"] += 1
+            lag = re.search(rb"^event: lag\r?\ndata: (.*)$", block, re.M)
+            if lag:
+                told = json.loads(lag[1])
+                if "no longer kept" in told["reason"]:
+                    # a gap that was told, to the number
+                    one["thrown_away"] += told["missed"]
+                    self.streams["thrown_away"] += told["missed"]
+                else:
+                    self.streams["lags"] += 1
             if b"503 Service" in block:
                 self.streams["refused"] += 1
             found = re.search(rb"^id: (\d+)\r?$", block, re.M)
@@ -437,11 +608,10 @@ class Soak:
                 one["last"] = seq
                 continue
             self.streams["events"] += 1
-            # what was thrown away meanwhile is told as a lag; that is a gap that was told
-            if one["last"] is not None and seq != one["last"] + 1 and not one["slow"]:
+            if one["last"] is not None and seq != one["last"] + 1 + one["thrown_away"]:
                 self.streams["gaps"] += 1
-                self.notes.append(f"a stream went from {one['last']} to {seq}")
-            one["last"] = seq
+                self.notes.append(f"a {'slow ' if one['slow'] else ''}stream went from {one['last']} to {seq}, told of {one['thrown_away']}")
+            one["last"], one["thrown_away"] = seq, 0
 
     def terminals(self):
         """Consoles that are switched on, watched for a moment, and switched off."""
@@ -451,9 +621,11 @@ class Soak:
             try:
                 status, *_ = api.ask("PUT", f"/v1/nodes/{node}/states/console", {"enabled": True})
                 if status == 202:
-                    self.over.wait(1)
-                    self.watch(node)
-                    api.ask("PUT", f"/v1/nodes/{node}/states/console", {"enabled": False})
+                    try:
+                        self.over.wait(1)
+                        self.watch(node)
+                    finally:
+                        api.must("PUT", f"/v1/nodes/{node}/states/console", {"enabled": False}, ok=(202, 409))
                 else:
                     self.consoles["refused"] += 1
             except (OSError, http.client.HTTPException) as error:
@@ -489,8 +661,10 @@ class Soak:
         api = Api(self.port)
         with open(OUT / "soak.csv", "w", newline="") as out:
             writer = None
-            while not self.over.wait(EVERY):
+            while not self.ended.wait(EVERY):
                 row = self.sample(api)
+                if row is None:
+                    return
                 if writer is None:
                     writer = csv.DictWriter(out, row.keys())
                     writer.writeheader()
@@ -499,6 +673,8 @@ class Soak:
                 self.rows.append(row)
 
     def sample(self, api):
+        if self.ended.is_set():
+            return None
         self.serve.alive()
         self.sim.alive()
         fields = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", self.serve.proc("status").read_text(), re.M))
@@ -534,38 +710,67 @@ class Soak:
         self.start()
         print(f"soak: {len(self.ids)} machines enrolled; {self.options.minutes:g} minutes begin", flush=True)
         self.began = time.monotonic()
-        works = (self.samples, self.deployments, self.crowds, self.beats, self.followers, self.terminals)
+        sampling = self.guarded(self.samples)
+        for share in (1 / 3, 2 / 3):
+            self.under_load(self.options.minutes * 60 * share)
+            if self.broken:
+                break
+            self.phase = "rest"
+            self.recover()
+            self.rests.append(self.at_rest())
+            self.phase = "calm"
+            print(f"soak: at rest: {self.rests[-1]}", flush=True)
+        self.ended.set()
+        sampling.join()
+        for one in (self.serve, self.sim):
+            code = one.stop()
+            if code != 0:
+                self.problems.append(f"ferric {one.name} ended with {code}")
+        return self.judge()
+
+    def under_load(self, seconds):
+        """Everything at once, for so long."""
+        self.over.clear()
+        works = (self.deployments, self.crowds, self.beats, self.inspected, self.aborted, self.followers, self.terminals)
         threads = [self.guarded(work) for work in works]
-        end, said = self.began + self.options.minutes * 60, 0
+        end, said = time.monotonic() + seconds, time.monotonic() - 30
         while time.monotonic() < end and not self.over.wait(1):
-            if self.rows and time.monotonic() - self.began >= said:
-                said += 60
+            if self.rows and time.monotonic() - said >= 60:
+                said = time.monotonic()
                 row = self.rows[-1]
                 print(f"soak: {row['seconds']:6.0f} s  {row['rss_mib']:.0f} MiB, {row['descriptors']} descriptors, {row['threads']} threads; "
                       f"{self.waves['deployed']} deployed, {self.load['refused']} of {self.load['requests']} refused", flush=True)
         self.over.set()
         for thread in threads:
             thread.join()
-        self.recover()
-        return self.judge()
 
     def recover(self):
-        """The load is gone: everything comes where it was to go."""
-        if not hasattr(self, "goals"):
-            return
-        api, deadline = Api(self.port), time.monotonic() + 300
+        """The load is gone: everything comes to the same state, wherever it was to go."""
+        goals, api, deadline = {node: "active" for node in self.ids}, Api(self.port), time.monotonic() + 300
         while True:
-            away = self.drive(api, self.goals)
+            away = self.drive(api, goals)
             if away == 0:
                 return
             if time.monotonic() > deadline:
                 left = {}
-                for node, row in self.states(api).items():
-                    if row["provision_state"] != self.goals[node]:
+                for row in self.states(api).values():
+                    if row["provision_state"] != "active":
                         left[row["provision_state"]] = left.get(row["provision_state"], 0) + 1
-                self.problems.append(f"{away} nodes are not where they were to go after 300 s without load: {left}")
+                self.problems.append(f"{away} nodes are not active after 300 s without load: {left}")
                 return
             time.sleep(1)
+
+    def at_rest(self):
+        """What serve holds when nobody asks it for anything: the middle of some samples once threads and descriptors stay."""
+        api, seen, deadline = Api(self.port), [], time.monotonic() + 120
+        while time.monotonic() < deadline:
+            seen.append(self.sample(api))
+            last = seen[-15:]
+            if len(last) == 15 and all(max(row[name] for row in last) - min(row[name] for row in last) <= 1 for name in ("threads", "descriptors")):
+                break
+            time.sleep(1)
+        last = seen[-9:]
+        return {name: sorted(row[name] for row in last)[len(last) // 2] for name in REST}
 
     def judge(self):
         grown = {}
@@ -583,7 +788,24 @@ class Soak:
             # in the first minutes everything is done for the first time
             if growth > allowed and self.options.minutes >= LEAST:
                 self.problems.append(f"{name} grows: {growth:.1f} over the last two thirds, mean {mean:.1f}, allowed {allowed:.1f}")
+        if len(self.rests) == 2:
+            for name, most in REST.items():
+                growth = self.rests[1][name] - self.rests[0][name]
+                if growth > most and self.options.minutes >= LEAST:
+                    self.problems.append(f"{name} at rest: {self.rests[0][name]} after a third, {self.rests[1][name]} in the end; {most} more is allowed")
+        for node, whys in self.failed.items():
+            explained = self.explained.get(self.names[node], 0)
+            if len(whys) > explained:
+                self.problems.append(f"{self.names[node]} failed {len(whys)} times, its faults explain {explained}: {whys[:5]}")
+        if self.waves["maintenance"]:
+            self.problems.append(f"nodes were found in maintenance {self.waves['maintenance']} times, and no fault explains that")
+        for one in (self.serve, self.sim):
+            dead = [line for line in one.log.read_text(errors="replace").splitlines() if DEATHS.search(line)]
+            if dead:
+                self.problems.append(f"{len(dead)} deaths in {one.log}: {dead[0][:300]}")
         priority = {}
+        for name in {"health", "lookup", "heartbeat", "power", "abort"} - self.priority.keys():
+            self.problems.append(f"priority: {name} was never asked")
         for name, seen in self.priority.items():
             times = sorted(seen["times"])
             priority[name] = {"count": len(times), "statuses": seen["statuses"], "p50_ms": round(times[len(times) // 2] * 1e3, 1),
@@ -598,21 +820,31 @@ class Soak:
             self.problems.append(f"{self.load['without_retry_after']} refusals without Retry-After")
         if self.load["other"]:
             self.problems.append(f"the load met other answers: {self.load['other']}")
+        if self.load["errors"]:
+            self.problems.append(f"wrk met errors: {self.load['errors']}")
+        for what, text in (("ended", "were ended by the server"), ("refused", "were refused"), ("behind", "did not catch up")):
+            if self.streams[what]:
+                self.problems.append(f"{self.streams[what]} event streams {text}")
+        if not self.streams["lags"] and self.options.minutes >= LEAST:
+            self.problems.append("no stream was told that it reads too slowly: that path was not walked")
         if self.streams["gaps"]:
             self.problems.append(f"{self.streams['gaps']} gaps in the event streams: {self.notes[:3]}")
         if not self.streams["events"]:
             self.problems.append("the event streams told nothing")
         report = {
             "green": not self.problems, "minutes": self.options.minutes, "nodes": len(self.ids), "problems": self.problems[:50],
-            "grown": grown, "priority": priority, "load": self.load, "streams": self.streams, "consoles": self.consoles,
-            "waves": self.waves, "notes": self.notes[:50],
+            "rest": self.rests, "grown": grown, "priority": priority, "load": self.load, "streams": self.streams, "consoles": self.consoles,
+            "waves": self.waves, "failed": {self.names[node]: whys for node, whys in self.failed.items()}, "explained": self.explained, "notes": self.notes[:50],
         }
         (OUT / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         (OUT / "soak.svg").write_text(picture(self.rows))
         return report
 
     def stop(self):
+        self.ended.set()
         self.over.set()
+        if self.wrk is not None and self.wrk.poll() is None:
+            self.wrk.kill()
         for name in ("serve", "sim"):
             if hasattr(self, name):
                 getattr(self, name).stop()
@@ -624,9 +856,6 @@ class Soak:
 
 FAULTS = """slower = 0.05
 download_breaks = 0.05
-download_errors = 0.03
-dies_mid_write = 0.01
-ramdisk_hangs = 0.01
 """
 
 # wrk: lists, changes, or both; it prints what came back
@@ -664,7 +893,9 @@ function done(summary, latency, all)
   end
   local more = ""
   for status, times in pairs(other) do more = more .. string.format(', "%s": %d', status, times) end
-  print(string.format('soak {"requests": %d, "refused": %d, "bare": %d%s}', total, no, naked, more))
+  local e = summary.errors
+  print(string.format('soak {"requests": %d, "refused": %d, "bare": %d, "errors": {"connect": %d, "read": %d, "write": %d, "timeout": %d}%s}',
+    total, no, naked, e.connect, e.read, e.write, e.timeout, more))
 end
 """
 
@@ -707,8 +938,17 @@ def main():
     parser.add_argument("--bmc", default="127.107.0.1", help="address of the first simulated BMC")
     parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "ferric")
     soak = Soak(parser.parse_args())
+
+    def interrupted(number, _):
+        raise Interrupted(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, interrupted)
     try:
         report = soak.run()
+    except (Interrupted, Failed) as error:
+        print(f"soak: ended by {error}; logs are in {OUT}", file=sys.stderr)
+        return 1
     finally:
         soak.stop()
     print(json.dumps({key: value for key, value in report.items() if key != "notes"}, indent=1))
