@@ -43,7 +43,8 @@ def measure():
         watching.join()
         log.seek(0)
         said = log.read()
-    done, wanted = map(int, (re.search(r"(\d+) of (\d+) machines active", said) or [0, 0, NODES])[1:3]) if "machines active" in said else (0, NODES)
+    told = re.search(r"(\d+) of (\d+) machines active", said)
+    done, wanted = map(int, told.groups()) if told else (0, NODES)
     phases = dict(re.findall(r"^\s+(enrolled|available|active|running)\s+([\d.]+) s", said, re.M))
     third = len(seen) // 3
     middle, last = (max(one[1] for one in part) for part in (seen[third : 2 * third], seen[2 * third :]))
