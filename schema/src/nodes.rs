@@ -1,7 +1,5 @@
 //! Queries on nodes and their traits.
 
-use std::collections::HashMap;
-
 use diesel::{
     dsl::count_star,
     prelude::*,
@@ -101,14 +99,6 @@ pub fn all(c: &mut Conn, after: i64, limit: i64) -> Result<Vec<Node>, StoreError
         .load(c)?)
 }
 
-/// The ids of all nodes, in order of creation.
-///
-/// # Errors
-/// The database's.
-pub fn all_ids(c: &mut Conn) -> Result<Vec<Uuid>, StoreError> {
-    Ok(dsl::nodes.order_by(dsl::id).select(dsl::uuid).load(c)?)
-}
-
 /// The nodes whose parent is `parent`.
 ///
 /// # Errors
@@ -119,14 +109,6 @@ pub fn children(c: &mut Conn, parent: Uuid) -> Result<Vec<Node>, StoreError> {
         .order_by(dsl::id)
         .select(Node::as_select())
         .load(c)?)
-}
-
-/// How many nodes are in each state; states without any are left out.
-///
-/// # Errors
-/// The database's.
-pub fn count_by_state(c: &mut Conn) -> Result<Vec<(State, i64)>, StoreError> {
-    Ok(dsl::nodes.group_by(dsl::provision_state).select((dsl::provision_state, count_star())).load(c)?)
 }
 
 /// How many nodes there are of each hardware type.
@@ -224,26 +206,6 @@ pub fn traits(c: &mut Conn, node: Uuid) -> Result<Vec<String>, StoreError> {
         .order_by(node_traits::name)
         .select(node_traits::name)
         .load(c)?)
-}
-
-/// The traits of many nodes, for a detailed list; a node without any is left out.
-///
-/// # Errors
-/// The database's.
-pub fn traits_of(c: &mut Conn, nodes: &[Uuid]) -> Result<HashMap<Uuid, Vec<String>>, StoreError> {
-    let mut found: HashMap<Uuid, Vec<String>> = HashMap::new();
-    // SQLite allows 32 766 parameters in one statement
-    for part in nodes.chunks(10_000) {
-        let rows: Vec<(Uuid, String)> = node_traits::table
-            .filter(node_traits::node_uuid.eq_any(part.iter().map(Uuid::to_string).collect::<Vec<_>>()))
-            .order_by(node_traits::name)
-            .select((node_traits::node_uuid, node_traits::name))
-            .load(c)?;
-        for (node, name) in rows {
-            found.entry(node).or_default().push(name);
-        }
-    }
-    Ok(found)
 }
 
 /// Gives a node exactly these traits.

@@ -123,7 +123,9 @@ pub(crate) fn connect(target: &Target, opts: &StoreOptions, role: Role) -> Resul
             match role {
                 Role::Reader => conn.batch_execute("PRAGMA query_only = ON")?,
                 // a log that was large once does not stay so
-                Role::Writer => conn.batch_execute("PRAGMA journal_size_limit = 67108864")?,
+                Role::Writer => {
+                    conn.batch_execute(&format!("PRAGMA journal_size_limit = {}", opts.most_wal))?
+                }
             }
             Ok(Conn::Sqlite(conn))
         }

@@ -276,11 +276,3 @@ pub fn delete(c: &mut Conn, uuid: Uuid) -> Result<(), StoreError> {
         _ => Ok(()),
     }
 }
-
-/// Every MAC with its node and whether the node may boot from it; what DHCP knows machines by.
-///
-/// # Errors
-/// The database's.
-pub fn all_addresses(c: &mut Conn) -> Result<Vec<(String, Uuid, bool)>, StoreError> {
-    Ok(dsl::ports.order_by(dsl::id).select((dsl::address, dsl::node_uuid, dsl::pxe_enabled)).load(c)?)
-}

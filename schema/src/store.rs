@@ -39,10 +39,12 @@ pub struct StoreOptions {
     pub durability: Durability,
     /// Writes that may wait before further ones are refused as [`StoreError::Busy`] (SQLite).
     pub write_queue: usize,
+    /// From this size in bytes on, the write-ahead log is made to begin anew (SQLite).
+    pub most_wal: u64,
 }
 
 impl StoreOptions {
-    /// The defaults: migrate, 8 connections, 5 s, full durability, 4096 waiting writes.
+    /// The defaults: migrate, 8 connections, 5 s, full durability, 4096 waiting writes, a log of 64 MiB.
     pub fn new(url: impl Into<String>) -> StoreOptions {
         StoreOptions {
             url: url.into(),
@@ -51,6 +53,7 @@ impl StoreOptions {
             busy_timeout: Duration::from_secs(5),
             durability: Durability::Full,
             write_queue: 4096,
+            most_wal: 64 << 20,
         }
     }
 
@@ -86,6 +89,7 @@ impl fmt::Debug for StoreOptions {
             .field("busy_timeout", &self.busy_timeout)
             .field("durability", &self.durability)
             .field("write_queue", &self.write_queue)
+            .field("most_wal", &self.most_wal)
             .finish_non_exhaustive()
     }
 }

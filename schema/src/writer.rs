@@ -32,11 +32,7 @@ use crate::{
 /// Jobs in one transaction at most, which bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
 
-/// From this size on the write-ahead log is made to begin anew. SQLite does so by itself once no reader needs it, and
-/// readers that always overlap put that off for ever.
-const MOST_WAL: u64 = 64 << 20;
-
-/// Batches between two looks at its size.
+/// Batches between two looks at the size of the write-ahead log.
 const LOOK_AT_WAL: u64 = 64;
 
 /// How long writers wait for readers then; if in vain, they go on and try again after as many batches.
@@ -341,12 +337,13 @@ impl Writer {
         jobs
     }
 
-    /// Has the write-ahead log begin anew when it has grown too large.
+    /// Has the write-ahead log begin anew when it has grown too large. SQLite does so by itself once no reader needs it,
+    /// and readers that always overlap put that off for ever.
     fn look_at_wal(&self) {
         let Target::Sqlite(path) = &self.target else { return };
         let mut wal = path.clone().into_os_string();
         wal.push("-wal");
-        if std::fs::metadata(&wal).map_or(0, |file| file.len()) <= MOST_WAL {
+        if std::fs::metadata(&wal).map_or(0, |file| file.len()) <= self.opts.most_wal {
             return;
         }
         let mut held = lock(&self.conn);

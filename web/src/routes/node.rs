@@ -57,13 +57,18 @@ pub(super) fn one_field(error: ApiError) -> ApiError {
 
 /// What an answer about a node shows that is not in its row.
 #[derive(Default)]
-struct Besides {
+pub(super) struct Besides {
     traits: Vec<String>,
     allocation: Option<Uuid>,
 }
 
 impl Besides {
-    fn read(conn: &mut Conn, node: &Node, fields: &[NodeField]) -> std::result::Result<Besides, StoreError> {
+    /// Of it what `fields` show.
+    pub(super) fn read(
+        conn: &mut Conn,
+        node: &Node,
+        fields: &[NodeField],
+    ) -> std::result::Result<Besides, StoreError> {
         let mut found = Besides::default();
         if fields.contains(&NodeField::Traits) {
             found.traits = nodes::traits(conn, node.uuid)?;
@@ -72,6 +77,17 @@ impl Besides {
             found.allocation = allocations::of_nodes(conn, &[node.uuid])?.remove(&node.uuid);
         }
         Ok(found)
+    }
+
+    /// What `fields` show of the node.
+    pub(super) fn view<'a>(
+        &'a self,
+        node: &'a Node,
+        fields: &'a [NodeField],
+        context: &'a Context,
+        conductor: Option<&'a str>,
+    ) -> NodeView<'a> {
+        NodeView { node, fields, context, traits: &self.traits, conductor, allocation: self.allocation }
     }
 }
 
@@ -94,14 +110,7 @@ async fn answer(
     };
     let conductor =
         fields.contains(&NodeField::Conductor).then(|| state.directory.conductor_for(&node)).flatten();
-    let view = NodeView {
-        node: &node,
-        fields: &fields,
-        context,
-        traits: &besides.traits,
-        conductor: conductor.as_deref(),
-        allocation: besides.allocation,
-    };
+    let view = besides.view(&node, &fields, context, conductor.as_deref());
     let body = serde_json::to_vec(&view).map_err(|error| {
         tracing::error!(%error, node = %node.uuid, "a node cannot be written as JSON");
         ApiError::internal("The node cannot be shown: what is stored of it is no JSON.")

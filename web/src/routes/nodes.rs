@@ -1,14 +1,12 @@
 //! `/v1/nodes`: create, list, show, change, delete (api.md §3.1 to §3.4).
 
-use std::collections::HashMap;
-
 use actix_web::http::header;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use ferric_actors::NodeError;
 use ferric_actors::message::{DeleteNode, Update};
 use ferric_machine::{Fault, State};
-use ferric_schema::{Conn, Node, NodeQuery, NodeSort, SortDir, StoreError, allocations, chassis, nodes};
+use ferric_schema::{Conn, Node, NodeQuery, NodeSort, SortDir, StoreError, chassis, nodes};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -24,10 +22,10 @@ use crate::query::{self, Args, Paging};
 use crate::routes::at::under;
 use crate::routes::edit::{self, Rules};
 use crate::routes::found::{check_keys, find_for, marker, seen};
+use crate::routes::node::Besides;
 use crate::routes::read;
 use crate::rows;
 use crate::server::WebState;
-use crate::views::NodeView;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     for prefix in ["/v1", ""] {
@@ -35,73 +33,6 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
             .service(under(prefix, "/nodes/detail").get(list_detail))
             .service(under(prefix, "/nodes/validate").get(super::management::validate_by_query))
             .service(under(prefix, "/nodes/{ident}").get(super::node::show).patch(change).delete(delete));
-    }
-}
-
-/// Nodes with what is not in their rows.
-struct Loaded {
-    nodes: Vec<Node>,
-    traits: HashMap<Uuid, Vec<String>>,
-    /// node → allocation.
-    allocations: HashMap<Uuid, Uuid>,
-}
-
-impl Loaded {
-    /// What `fields` show of `nodes`: a query for each kind of thing, however many nodes there are.
-    fn read(
-        conn: &mut Conn,
-        nodes: Vec<Node>,
-        fields: &[NodeField],
-    ) -> std::result::Result<Loaded, StoreError> {
-        let ids: Vec<Uuid> = nodes.iter().map(|node| node.uuid).collect();
-        let traits = match fields.contains(&NodeField::Traits) {
-            true => nodes::traits_of(conn, &ids)?,
-            false => HashMap::new(),
-        };
-        let allocations = match fields.contains(&NodeField::AllocationUuid) {
-            true => allocations::of_nodes(conn, &ids)?,
-            false => HashMap::new(),
-        };
-        Ok(Loaded { nodes, traits, allocations })
-    }
-
-    fn views<'a>(
-        &'a self,
-        state: &'a WebState,
-        context: &'a Context,
-        fields: &'a [NodeField],
-    ) -> Vec<View<'a>> {
-        let conductor = |node: &Node| {
-            fields.contains(&NodeField::Conductor).then(|| state.directory.conductor_for(node)).flatten()
-        };
-        let traits = |node: &Node| self.traits.get(&node.uuid).map_or(&[][..], Vec::as_slice);
-        let view = |node: &'a Node| View {
-            node,
-            traits: traits(node),
-            conductor: conductor(node),
-            allocation: self.allocations.get(&node.uuid).copied(),
-            context,
-            fields,
-        };
-        self.nodes.iter().map(view).collect()
-    }
-}
-
-/// [`NodeView`] with the conductor's name owned.
-struct View<'a> {
-    node: &'a Node,
-    traits: &'a [String],
-    conductor: Option<String>,
-    allocation: Option<Uuid>,
-    context: &'a Context,
-    fields: &'a [NodeField],
-}
-
-impl serde::Serialize for View<'_> {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        let View { node, traits, conductor, allocation, context, fields } = self;
-        let conductor = conductor.as_deref();
-        NodeView { node, fields, context, traits, conductor, allocation: *allocation }.serialize(s)
     }
 }
 
@@ -292,8 +223,11 @@ async fn answer(
     mut response: actix_web::HttpResponseBuilder,
 ) -> Result<HttpResponse> {
     let shown = fields.to_vec();
-    let loaded = read(state, move |conn| Loaded::read(conn, vec![node], &shown)).await?;
-    Ok(response.json(&loaded.views(state, context, fields)[0]))
+    let reading = move |conn: &mut Conn| Besides::read(conn, &node, &shown).map(|besides| (node, besides));
+    let (node, besides) = read(state, reading).await?;
+    let conductor =
+        fields.contains(&NodeField::Conductor).then(|| state.directory.conductor_for(&node)).flatten();
+    Ok(response.json(besides.view(&node, fields, context, conductor.as_deref())))
 }
 
 async fn create(
