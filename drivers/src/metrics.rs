@@ -50,6 +50,7 @@ pub struct Ended {
 pub enum BootProtocol {
     Tftp,
     Http,
+    Dhcp,
 }
 
 impl BootProtocol {
@@ -57,8 +58,57 @@ impl BootProtocol {
         match self {
             BootProtocol::Tftp => "tftp",
             BootProtocol::Http => "http",
+            BootProtocol::Dhcp => "dhcp",
         }
     }
+}
+
+/// Why a boot server did not serve somebody, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BootRefusal {
+    /// All places are taken.
+    Places,
+    /// The client has as many as one may have.
+    Client,
+    /// More came at once than can wait.
+    Queue,
+    /// It never answered, and somebody else needed the place.
+    Silent,
+    /// It asked for nothing, and somebody else needed the place.
+    Idle,
+    /// It took too little for too long.
+    Slow,
+    /// No node has this address.
+    Unknown,
+    /// No address is left to give.
+    Exhausted,
+    /// It did not speak the protocol.
+    Malformed,
+}
+
+impl BootRefusal {
+    const fn as_str(self) -> &'static str {
+        match self {
+            BootRefusal::Places => "places",
+            BootRefusal::Client => "client",
+            BootRefusal::Queue => "queue",
+            BootRefusal::Silent => "silent",
+            BootRefusal::Idle => "idle",
+            BootRefusal::Slow => "slow",
+            BootRefusal::Unknown => "unknown",
+            BootRefusal::Exhausted => "exhausted",
+            BootRefusal::Malformed => "malformed",
+        }
+    }
+}
+
+/// Whom a boot server did not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BootRefused {
+    /// Of which server.
+    pub protocol: &'static str,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// Whose files.
@@ -131,6 +181,10 @@ pub struct Metrics {
     pub boot_bytes: Family<BootServer, Counter>,
     /// Files that they fetched.
     pub boot_files: Family<BootServer, Counter>,
+    /// Requests and connections that a boot server passed over, refused or ended.
+    pub boot_refused: Family<BootRefused, Counter>,
+    /// Transfers and connections of boot servers now.
+    pub boot_sessions: Family<BootServer, Gauge>,
     /// Bytes written to machines over iSCSI.
     pub iscsi_bytes: Counter,
     /// How long steps took.
@@ -156,6 +210,8 @@ impl Metrics {
             bmcs_silent: Gauge::default(),
             boot_bytes: Family::default(),
             boot_files: Family::default(),
+            boot_refused: Family::default(),
+            boot_sessions: Family::default(),
             iscsi_bytes: Counter::default(),
             step_seconds: Family::new_with_constructor(long as fn() -> Histogram),
             http_requests: Family::default(),
@@ -180,6 +236,16 @@ impl Metrics {
         to.register("ferric_bmcs_silent", "BMCs that did not answer last", all.bmcs_silent.clone());
         to.register("ferric_boot_bytes", "Bytes that machines fetched to boot", all.boot_bytes.clone());
         to.register("ferric_boot_files", "Files that machines fetched to boot", all.boot_files.clone());
+        to.register(
+            "ferric_boot_refused",
+            "Requests and connections that a boot server passed over, refused or ended",
+            all.boot_refused.clone(),
+        );
+        to.register(
+            "ferric_boot_sessions",
+            "Transfers and connections of boot servers now",
+            all.boot_sessions.clone(),
+        );
         to.register(
             "ferric_iscsi_written_bytes",
             "Bytes written to machines over iSCSI",
@@ -223,9 +289,35 @@ impl Metrics {
         self.boot_files.get_or_create(&BootServer { protocol: protocol.as_str() }).inc();
     }
 
+    /// A boot server did not serve somebody, or no longer.
+    pub fn boot_refused(&self, protocol: BootProtocol, reason: BootRefusal) {
+        let labels = BootRefused { protocol: protocol.as_str(), reason: reason.as_str() };
+        self.boot_refused.get_or_create(&labels).inc();
+    }
+
     /// A machine fetched so many bytes of one.
     pub fn boot_read(&self, protocol: BootProtocol, bytes: u64) {
         self.boot_bytes.get_or_create(&BootServer { protocol: protocol.as_str() }).inc_by(bytes);
+    }
+}
+
+/// A transfer or connection of a boot server, for as long as this lives.
+#[derive(Debug)]
+pub struct BootSession(BootServer);
+
+impl BootSession {
+    /// One more.
+    #[must_use]
+    pub fn new(protocol: BootProtocol) -> BootSession {
+        let server = BootServer { protocol: protocol.as_str() };
+        METRICS.boot_sessions.get_or_create(&server).inc();
+        BootSession(server)
+    }
+}
+
+impl Drop for BootSession {
+    fn drop(&mut self) {
+        METRICS.boot_sessions.get_or_create(&self.0).dec();
     }
 }
 
@@ -325,6 +417,8 @@ mod tests {
         METRICS.answered("GET", "/v1/nodes/{ident}", 200, Duration::from_millis(3));
         METRICS.ipmi_ended(Outcome::NoSession, Duration::from_millis(30));
         METRICS.boot_read(BootProtocol::Tftp, 1024);
+        METRICS.boot_refused(BootProtocol::Dhcp, BootRefusal::Exhausted);
+        let transfer = BootSession::new(BootProtocol::Dhcp);
         let session = OpenSession::default();
         let mut now = Snapshot::default();
         let node = |state: &str| vec![("provision_state", state.to_owned())];
@@ -336,6 +430,8 @@ mod tests {
             "ferric_http_requests_total{method=\"GET\",route=\"/v1/nodes/{ident}\",status=\"200\"} 1",
             "ferric_ipmi_commands_total{outcome=\"no_session\"} 1",
             "ferric_boot_bytes_total{protocol=\"tftp\"} 1024",
+            "ferric_boot_refused_total{protocol=\"dhcp\",reason=\"exhausted\"} 1",
+            "ferric_boot_sessions{protocol=\"dhcp\"} 1",
             "ferric_ipmi_sessions 1",
             "ferric_nodes{provision_state=\"active\"} 3.0",
             "ferric_nodes{provision_state=\"deploy \\\"x\\\"\"} 1.0",
@@ -346,7 +442,7 @@ mod tests {
             assert!(text.lines().any(|one| one == line), "no '{line}' in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
-        drop(session);
+        drop((session, transfer));
         assert_eq!(METRICS.ipmi_sessions.get(), 0);
     }
 }

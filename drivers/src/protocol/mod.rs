@@ -1,6 +1,8 @@
 //! The protocols that hardware, ramdisks and boot ROMs speak.
 
 pub mod agent;
+mod clients;
+pub mod descriptors;
 pub mod dhcp;
 pub mod http;
 pub mod ipmi;

@@ -18,6 +18,7 @@ use super::answer::{Reply, Silence, answer, answer_boot_server};
 use super::queue::{Queue, Waiting};
 use super::{DhcpMode, DhcpSettings, LeaseFile, Leases, Mac, PortIndex, Request, ra};
 use crate::DriverError;
+use crate::metrics::{BootProtocol, BootRefusal, METRICS};
 
 /// Called for every request from an address that no node has.
 pub type OnUnknown = Arc<dyn Fn(Mac) + Send + Sync>;
@@ -201,6 +202,7 @@ impl Server {
                 Ok(request) => request,
                 Err(reason) => {
                     self.stats.malformed.fetch_add(1, Ordering::Relaxed);
+                    METRICS.boot_refused(BootProtocol::Dhcp, BootRefusal::Malformed);
                     tracing::debug!(%reason, "not a DHCP request");
                     continue;
                 }
@@ -210,6 +212,7 @@ impl Server {
                 self.silent(Silence::UnknownMac(request.mac));
             } else if queue.push(Waiting { request, boot_client: boot_server.then_some(from) }, known) {
                 self.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                METRICS.boot_refused(BootProtocol::Dhcp, BootRefusal::Queue);
             }
         }
         Ok(())
@@ -275,10 +278,12 @@ impl Server {
         match silence {
             Silence::UnknownMac(mac) => {
                 self.stats.unknown.fetch_add(1, Ordering::Relaxed);
+                METRICS.boot_refused(BootProtocol::Dhcp, BootRefusal::Unknown);
                 self.unknown.tell(mac, Instant::now());
             }
             Silence::PoolExhausted(mac) => {
                 self.stats.exhausted.fetch_add(1, Ordering::Relaxed);
+                METRICS.boot_refused(BootProtocol::Dhcp, BootRefusal::Exhausted);
                 tracing::error!(%mac, "no address left: enlarge [dhcp] range_start..range_end");
             }
             Silence::OtherNetwork(relay) => {

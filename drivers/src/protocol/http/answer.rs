@@ -111,6 +111,7 @@ fn begin(status: u16, keep: bool, old: bool) -> String {
         408 => "Request Timeout",
         416 => "Range Not Satisfiable",
         431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
         _ => "Internal Server Error",
     };
     let connection = match (keep, old) {

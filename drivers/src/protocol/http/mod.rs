@@ -2,8 +2,9 @@
 
 mod answer;
 mod head;
+mod places;
 mod range;
 mod server;
 
 pub use range::{Wanted, wanted};
-pub use server::{HttpHandle, HttpSettings, start};
+pub use server::{DESCRIPTORS, HttpHandle, HttpSettings, start};

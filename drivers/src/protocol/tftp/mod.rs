@@ -11,4 +11,5 @@ mod transfer;
 
 pub use packet::{Agreed, ErrorCode, Packet, Request, parse};
 pub use server::{TftpHandle, TftpSettings, start};
+pub use sessions::DESCRIPTORS;
 pub use transfer::{Step, Transfer};

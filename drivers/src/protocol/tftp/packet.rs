@@ -9,6 +9,10 @@ const PLAIN_BLOCK: u16 = 512;
 /// Blocks on the way at once; a client that has room for fewer asks for fewer.
 pub(super) const WINDOW: u16 = 64;
 
+/// A client that is silent this long six times over would keep a place for minutes: longer ones are not agreed on,
+/// which RFC 2349 leaves to the server. Seconds.
+const LONGEST_TIMEOUT: u8 = 8;
+
 /// Codes of ERROR packets (RFC 1350, appendix; 8 from RFC 2347).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -113,7 +117,8 @@ impl Request<'_> {
         if let Some(blksize) = blksize {
             option("blksize", blksize.into());
         }
-        if let Some(seconds) = self.timeout {
+        let timeout = self.timeout.filter(|seconds| *seconds <= LONGEST_TIMEOUT);
+        if let Some(seconds) = timeout {
             option("timeout", seconds.into());
         }
         let window = self.windowsize.map(|asked| asked.min(WINDOW));
@@ -123,7 +128,7 @@ impl Request<'_> {
         let agreed = Agreed {
             blksize: blksize.unwrap_or(PLAIN_BLOCK),
             window: window.unwrap_or(1),
-            timeout: self.timeout.map(|seconds| Duration::from_secs(seconds.into())),
+            timeout: timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
         (agreed, (oack.len() > 2).then_some(oack))
     }
@@ -164,6 +169,10 @@ mod tests {
         let (agreed, oack) = greedy.agree(0);
         assert_eq!(agreed, Agreed { blksize: 1468, window: 64, timeout: Some(Duration::from_secs(3)) });
         assert_eq!(oack.unwrap(), b"\0\x06blksize\x001468\0timeout\x003\0windowsize\x0064\0");
+        let patient = read(b"\0\x01a\0octet\0timeout\x00255\0windowsize\x002\0");
+        let (agreed, oack) = patient.agree(0);
+        assert_eq!(agreed, Agreed { blksize: 512, window: 2, timeout: None });
+        assert_eq!(oack.unwrap(), b"\0\x06windowsize\x002\0");
         let odd = read(b"\0\x01a\0octet\0blksize\x007\0windowsize\x000\0timeout\x00256\0multicast\0\0");
         let (agreed, oack) = odd.agree(0);
         assert_eq!((agreed, oack), (Agreed { blksize: 512, window: 1, timeout: None }, None));
@@ -193,6 +202,7 @@ mod tests {
             let options = format!("\0\x01f\0octet\0blksize\0{value}\0windowsize\0{value}\0timeout\0{value}\0tsize\0{value}\0");
             let Some(Packet::Read(request)) = parse(options.as_bytes()) else { panic!("{options:?}") };
             let (agreed, _) = request.agree(u64::MAX);
+            prop_assert!(agreed.timeout <= Some(Duration::from_secs(LONGEST_TIMEOUT.into())));
             prop_assert!((8..=BLOCK_SIZE).contains(&agreed.blksize) && (1..=WINDOW).contains(&agreed.window));
         }
     }

@@ -21,7 +21,7 @@ use super::sessions::{Place, Sessions};
 use super::socket;
 use super::transfer::{Step, Transfer};
 use crate::DriverError;
-use crate::metrics::{BootProtocol, METRICS};
+use crate::metrics::{BootProtocol, BootRefusal, METRICS};
 use crate::protocol::jail::Jail;
 use crate::protocol::threads::{self, Threads};
 
@@ -142,10 +142,11 @@ async fn listen(
         if !matches!(parse(packet), Some(Packet::Read(_) | Packet::Write)) {
             continue;
         }
-        let Some(place) = sessions.begin(client, packet) else { continue };
+        let Some(place) = sessions.begin(client, packet, std::time::Instant::now()) else { continue };
         let local = to.filter(|to| !to.is_unspecified()).unwrap_or(listening);
         // a full queue drops the request and frees its place: the client asks again
         if queue.try_send(Asked { client, local, packet: packet.into(), place }).is_err() {
+            METRICS.boot_refused(BootProtocol::Tftp, BootRefusal::Queue);
             tracing::debug!(%client, "TFTP: too many requests at once");
         }
     }
@@ -307,8 +308,13 @@ impl Sending {
     }
 
     async fn send(&mut self, blocks: Range<u64>) -> io::Result<()> {
-        if blocks.start < self.laid.start || self.laid.end < blocks.end {
-            self.lay_out(&blocks)?;
+        let laid = self.laid.start <= blocks.start && blocks.end <= self.laid.end;
+        let read = if laid { Ok(()) } else { self.lay_out(&blocks) };
+        if let Err(unread) = read {
+            tracing::warn!(error = %unread, "TFTP: a file that is being sent cannot be read on, or became shorter");
+            let text = "the file changed or cannot be read; ask again";
+            self.socket.send(&error(ErrorCode::Undefined, text)).await?;
+            return Err(unread);
         }
         let place = |block: u64| {
             let packets = usize::try_from(block - self.laid.start).expect("so many are laid out");
