@@ -379,6 +379,7 @@ impl Directory {
         // another one may have been enrolled with its id meanwhile
         if self.inner.nodes.remove_if(&node, |_, known| known == address).is_some() {
             self.inner.world.looks.leave_out(node);
+            self.inner.world.readings.remove(&node);
         }
     }
 

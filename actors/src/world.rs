@@ -77,6 +77,15 @@ impl World {
         self.directory.get().and_then(WeakDirectory::upgrade)
     }
 
+    /// Keeps what the sensors of a node said, unless it was deleted meanwhile.
+    pub(crate) fn keep_readings(&self, node: Uuid, sensors: Arc<Sensors>) {
+        self.readings.insert(node, sensors);
+        // a node that goes takes its actor out of the directory first and its readings then: one of the two sees the other
+        if self.directory().is_some_and(|directory| directory.address(node).is_none()) {
+            self.readings.remove(&node);
+        }
+    }
+
     /// Commits once; what the database says is the answer. `first`: it is not to be refused because too much waits.
     pub(crate) async fn commit(&self, commit: Commit, first: bool) -> Result<Committed, StoreError> {
         // steps, the verbs and power; of the others a client can be told to come again when too much waits

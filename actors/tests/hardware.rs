@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ferric_actors::message::{
-    CallVendor, CreatePort, DeletePort, Describe, GetConsole, GetIndicators, GetVendorMethods, Heartbeat,
-    InjectNmi, Lookup, Provision, SetBootMode, SetConsole, SetMaintenance, SetSecureBoot,
-    SetTargetRaidConfig, Update, UpdatePort, Validate, VendorAnswer, Wanted,
+    CallVendor, CreatePort, DeleteNode, DeletePort, Describe, GetConsole, GetIndicators, GetSensors,
+    GetVendorMethods, Heartbeat, InjectNmi, Lookup, Provision, SetBootMode, SetConsole, SetMaintenance,
+    SetSecureBoot, SetTargetRaidConfig, Update, UpdatePort, Validate, VendorAnswer, Wanted,
 };
 use ferric_actors::{Asked, Directory, Kind, NodeError, Settings};
 use ferric_drivers::fakes::{self, FakeDelays};
 use ferric_drivers::interface::{
     AgentOffer, AgentSteps, ConsoleInterface, DriverError, Found, Interface, Json, ManagementInterface,
-    NodeChange, NodeView, Property, Result, Step, StepContext, StepOutcome, Steps,
+    NodeChange, NodeView, Property, Result, Sensors, Step, StepContext, StepOutcome, Steps,
 };
 use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::raid::AgentRaid;
@@ -60,6 +60,9 @@ impl ManagementInterface for Bmc {
         self.set.fetch_add(1, Ordering::SeqCst);
         *self.mode.lock().expect("not poisoned") = Some(mode);
         Ok(())
+    }
+    async fn sensors(&self, _: &NodeView) -> Result<Sensors> {
+        Ok(Sensors::new(Timestamp(0), Vec::new()))
     }
     async fn inject_nmi(&self, _: &NodeView) -> Result<()> {
         panic!("a bug in the driver")
@@ -210,6 +213,19 @@ fn object(value: Value) -> Json {
 
 fn call(method: &str, http: &str, args: Value) -> CallVendor {
     CallVendor::new(method, http, object(args))
+}
+
+#[actix::test]
+async fn what_the_sensors_of_a_node_said_goes_with_it() {
+    let world = World::new().await;
+    let (stays, goes) = (world.slow().await, world.slow().await);
+    for id in [stays, goes] {
+        world.directory.ask(id, GetSensors { max_age: Duration::ZERO }).await.expect("read");
+    }
+    assert_eq!(world.directory.readings().len(), 2);
+    world.directory.ask(goes, DeleteNode).await.expect("deleted");
+    let left: Vec<Uuid> = world.directory.readings().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, [stays]);
 }
 
 #[actix::test]

@@ -307,7 +307,7 @@ impl Handler<DeleteNode> for NodeActor {
             text: format!("deleted in state {}", node.provision_state),
             data: JsonText::default(),
         };
-        let (world, address) = (self.world.clone(), ctx.address());
+        let (world, address, cancel) = (self.world.clone(), ctx.address(), self.cancel.clone());
         let delete = async move {
             let write = store.write(move |conn| {
                 if let Some(child) = nodes::children(conn, uuid)?.first() {
@@ -321,6 +321,8 @@ impl Handler<DeleteNode> for NodeActor {
             if let Some(directory) = world.directory() {
                 directory.left(uuid, &address);
             }
+            // and who looks at it need not wait for an answer
+            cancel.cancel();
             // what the machine would boot next time belongs to nobody now
             if let Some(job) = job {
                 let clean_up = isolated("removing boot files", CancellationToken::new(), async move {
@@ -352,7 +354,6 @@ impl Handler<DeleteNode> for NodeActor {
             if let Some(bmc) = bmc {
                 act.world.governor.forget(&bmc);
             }
-            act.cancel.cancel();
             act.world.ports.set(uuid, &[]);
             act.leaving = true;
             ctx.stop();

@@ -34,7 +34,7 @@ impl Handler<GetSensors> for NodeActor {
         });
         Box::pin(async move {
             let sensors = Arc::new(read.await?);
-            world.readings.insert(node, Arc::clone(&sensors));
+            world.keep_readings(node, Arc::clone(&sensors));
             Ok(sensors)
         })
     }
@@ -116,7 +116,7 @@ impl NodeActor {
                 async move {
                     let bmc = job.bound.power.bmc(&job.view);
                     let sensors = job.bound.management.sensors(&job.view);
-                    world.governor.survey(bmc, false, within, sensors).await
+                    world.governor.survey(bmc, within, sensors).await
                 }
             });
             // few at a time; whose turn does not come before the next look is left out
@@ -125,7 +125,7 @@ impl NodeActor {
                 read.await
             });
             match read.await {
-                Ok(Ok(sensors)) => drop(world.readings.insert(node, Arc::new(sensors))),
+                Ok(Ok(sensors)) => world.keep_readings(node, Arc::new(sensors)),
                 Ok(Err(DriverError::Unsupported { .. })) => {}
                 Ok(Err(error)) => {
                     world.readings.remove(&node);
@@ -154,7 +154,7 @@ impl NodeActor {
             let job = job?;
             let asked = isolated(what, job.cancel.clone(), async move {
                 let bmc = job.bound.power.bmc(&job.view);
-                governor.survey(bmc, true, SURVEY, work(job)).await
+                governor.survey(bmc, SURVEY, work(job)).await
             });
             Ok(asked.await?)
         })
