@@ -35,6 +35,8 @@ struct Silence {
     failures: u32,
     since: Option<Instant>,
     closed_until: Option<Instant>,
+    /// Forgotten: who still waits for an answer tells nobody any more.
+    gone: bool,
 }
 
 impl Silence {
@@ -70,6 +72,32 @@ impl Governor {
             return Err(silent);
         }
         let longest = if patient { TURN } else { within };
+        self.in_turn(&bmc, address, longest, within, command).await
+    }
+
+    /// As [`Governor::run`], for who has decided by itself whether a BMC that was silent is asked ([`Governor::is_closed`]),
+    /// and waits for its turn no longer than for the answer.
+    pub(crate) async fn glance<T>(
+        &self,
+        bmc: Option<String>,
+        within: Duration,
+        command: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        let Some(address) = bmc else {
+            return timeout(within, command).await.unwrap_or_else(|_| Err(late("the driver", within)));
+        };
+        let bmc = self.bmcs.entry(address.clone()).or_default().clone();
+        self.in_turn(&bmc, address, within, within, command).await
+    }
+
+    async fn in_turn<T>(
+        &self,
+        bmc: &Bmc,
+        address: String,
+        longest: Duration,
+        within: Duration,
+        command: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
         let Ok(_turn) = timeout(longest, bmc.turn.lock()).await else {
             return Err(DriverError::Unreachable {
                 what: address,
@@ -78,27 +106,33 @@ impl Governor {
             });
         };
         let result = timeout(within, command).await.unwrap_or_else(|_| Err(late(&address, within)));
-        self.learn(&bmc, &result);
+        self.learn(bmc, &result);
         result
     }
 
     /// Runs what asks the BMC a great many small things, for at most `within`: it takes no turn, because nobody is to wait
-    /// for all of it (the driver lets one command at a time through), and that it takes long says nothing of the BMC.
+    /// for all of it (the driver lets one command at a time through), and that it takes long says nothing of the BMC. A
+    /// BMC that was silent is left alone until its back-off is over, whoever asks: that would take all of `within`.
     pub(crate) async fn survey<T>(
         &self,
         bmc: Option<String>,
-        patient: bool,
         within: Duration,
         survey: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, DriverError> {
-        let address = bmc.unwrap_or_else(|| "the driver".to_owned());
+        let Some(address) = bmc else {
+            return timeout(within, survey).await.unwrap_or_else(|_| Err(late("the driver", within)));
+        };
         let bmc = self.bmcs.entry(address.clone()).or_default().clone();
-        if !patient && let Some(silent) = self.turned_away(&bmc, &address) {
+        if let Some(silent) = self.turned_away(&bmc, &address) {
             return Err(silent);
         }
         let surveyed = timeout(within, async {
             let _one = bmc.survey.lock().await;
-            survey.await
+            // it may have fallen silent while this one waited
+            match self.turned_away(&bmc, &address) {
+                Some(silent) => Err(silent),
+                None => survey.await,
+            }
         });
         let Ok(result) = surveyed.await else { return Err(late(&address, within)) };
         if result.is_ok() {
@@ -127,6 +161,9 @@ impl Governor {
 
     fn learn<T>(&self, bmc: &Bmc, result: &Result<T, DriverError>) {
         let mut silence = bmc.silence.lock().expect("nothing panics while it holds this lock");
+        if silence.gone {
+            return;
+        }
         match result {
             Err(DriverError::Unreachable { .. }) => {
                 let now = Instant::now();
@@ -145,7 +182,9 @@ impl Governor {
     /// Forgets a BMC, when its last node is gone or its address changed.
     pub(crate) fn forget(&self, bmc: &str) {
         if let Some((_, bmc)) = self.bmcs.remove(bmc) {
-            bmc.silence.lock().expect("nothing panics while it holds this lock").end();
+            let mut silence = bmc.silence.lock().expect("nothing panics while it holds this lock");
+            silence.end();
+            silence.gone = true;
         }
     }
 }
@@ -173,17 +212,69 @@ mod tests {
         let (second, long) = (Duration::from_secs(1), Duration::from_secs(100));
         let survey = tokio::spawn({
             let governor = governor.clone();
-            async move { governor.survey(key(), true, long, std::future::pending::<Result<(), _>>()).await }
+            async move { governor.survey(key(), long, std::future::pending::<Result<(), _>>()).await }
         });
         tokio::task::yield_now().await;
         assert!(governor.run(key(), false, second, async { Ok(()) }).await.is_ok(), "a command goes through");
-        assert!(
-            governor.survey(key(), true, second, async { Ok(()) }).await.is_err(),
-            "a second survey waits"
-        );
+        assert!(governor.survey(key(), second, async { Ok(()) }).await.is_err(), "a second survey waits");
         assert!(survey.await.expect("no panic").is_err());
         // and the time that it took is not held against the BMC
         assert!(governor.run(key(), false, second, async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_glance_goes_through_to_a_silent_bmc_and_waits_no_longer_for_a_busy_one() {
+        let governor = Governor::new(Duration::from_secs(60), Duration::from_secs(60));
+        let key = || Some("ipmi:10.0.0.1:623".to_owned());
+        let (second, long) = (Duration::from_secs(1), Duration::from_secs(100));
+        assert!(governor.run(key(), false, second, async { silent() }).await.is_err());
+        assert!(governor.is_closed(key().as_deref()));
+        assert!(governor.glance(key(), second, async { Ok(()) }).await.is_ok());
+        assert!(!governor.is_closed(key().as_deref()), "it answered");
+        let held = governor.run(key(), true, long, std::future::pending::<Result<(), _>>());
+        let begun = Instant::now();
+        tokio::select! {
+            _ = held => panic!("it never answers"),
+            seen = governor.glance(key(), second, async { Ok(()) }) => assert!(seen.is_err()),
+        }
+        assert_eq!(begun.elapsed(), second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_still_asks_a_forgotten_bmc_does_not_count_it_as_silent() {
+        let governor = Governor::new(Duration::from_secs(1), Duration::from_secs(8));
+        let key = || Some("ipmi:10.0.0.1:623".to_owned());
+        let known = || governor.bmcs.get("ipmi:10.0.0.1:623").map(|bmc| bmc.clone());
+        let mut asked = None;
+        let failed = governor.run(key(), true, Duration::from_secs(1), async {
+            asked = known();
+            governor.forget("ipmi:10.0.0.1:623");
+            silent()
+        });
+        assert!(failed.await.is_err());
+        let asked = asked.expect("it was known while it was asked");
+        assert_eq!(asked.silence.lock().expect("not poisoned").failures, 0);
+        assert!(known().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_survey_of_a_silent_bmc_is_refused_before_it_begins() {
+        let governor = Governor::new(Duration::from_secs(60), Duration::from_secs(60));
+        let key = || Some("ipmi:10.0.0.1:623".to_owned());
+        let (second, long) = (Duration::from_secs(1), Duration::from_secs(200));
+        assert!(governor.run(key(), false, second, async { silent() }).await.is_err());
+        let begun = Instant::now();
+        let survey = governor.survey(key(), long, std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(survey, Err(DriverError::Unreachable { .. })));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        // what has no BMC waits for nobody else's
+        let never = governor.survey(None, long, std::future::pending::<Result<(), _>>());
+        tokio::select! {
+            _ = never => panic!("it never answers"),
+            done = governor.survey(None, second, async { Ok(()) }) => assert!(done.is_ok()),
+        }
+        assert!(governor.run(key(), true, second, async { Ok(()) }).await.is_ok());
+        assert!(governor.survey(key(), long, async { Ok(()) }).await.is_ok(), "it answers again");
     }
 
     #[tokio::test(start_paused = true)]

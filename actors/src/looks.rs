@@ -16,8 +16,7 @@ use uuid::Uuid;
 /// A look that has no answer after so long gives its place to others: a BMC that is dead keeps nobody waiting.
 const PLACE_HELD: Duration = Duration::from_millis(500);
 
-/// Looks fall on beats of this length: ten thousand of them a minute that each wake a thread cost three times as much as
-/// those that come by the dozen.
+/// Looks fall on beats of this length: one waking of a thread serves all that fall on the same one.
 const BEAT: Duration = Duration::from_millis(250);
 
 /// What there is to tell of the looks at the fleet's power.
@@ -29,6 +28,8 @@ pub struct PowerSync {
     pub nodes: usize,
     /// Those whose BMC did not answer the last look.
     pub silent: usize,
+    /// Those whose BMC the last look did not ask, because it was silent before and is spared for a while.
+    pub not_asked: usize,
     /// Age of the oldest reading among the nodes whose BMCs answer; zero without such nodes.
     pub lag: Duration,
     /// Looks under way.
@@ -78,15 +79,27 @@ pub(crate) struct Looks {
 #[derive(Default)]
 struct Book {
     nodes: HashMap<Uuid, Entry>,
-    /// Of those that are not silent, the oldest first.
+    /// Of those that answer, the oldest first.
     ages: BTreeSet<(Instant, Uuid)>,
     silent: usize,
+    not_asked: usize,
 }
 
 struct Entry {
     /// When it answered last, or began to be looked at.
     read: Instant,
-    silent: bool,
+    last: Last,
+}
+
+/// What became of the last look at a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Its BMC answered, or there was none yet.
+    Answered,
+    /// It was asked, and did not answer.
+    Silent,
+    /// It was silent before, and was not asked.
+    NotAsked,
 }
 
 #[derive(Default)]
@@ -132,21 +145,28 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Book {
     fn take(&mut self, node: Uuid) -> Option<Entry> {
         let entry = self.nodes.remove(&node)?;
-        if entry.silent {
-            self.silent -= 1;
-        } else {
-            self.ages.remove(&(entry.read, node));
+        match entry.last {
+            Last::Answered => drop(self.ages.remove(&(entry.read, node))),
+            Last::Silent => self.silent -= 1,
+            Last::NotAsked => self.not_asked -= 1,
         }
         Some(entry)
     }
 
     fn put(&mut self, node: Uuid, entry: Entry) {
-        if entry.silent {
-            self.silent += 1;
-        } else {
-            self.ages.insert((entry.read, node));
+        match entry.last {
+            Last::Answered => drop(self.ages.insert((entry.read, node))),
+            Last::Silent => self.silent += 1,
+            Last::NotAsked => self.not_asked += 1,
         }
         self.nodes.insert(node, entry);
+    }
+
+    /// A node that was left out meanwhile, such as one that is deleted, stays out.
+    fn looked(&mut self, node: Uuid, last: Last) {
+        let Some(entry) = self.take(node) else { return };
+        let read = if last == Last::Answered { Instant::now() } else { entry.read };
+        self.put(node, Entry { read, last });
     }
 }
 
@@ -185,7 +205,7 @@ impl Looks {
     pub(crate) fn watch(&self, node: Uuid) {
         let mut book = held(&self.book);
         if !book.nodes.contains_key(&node) {
-            book.put(node, Entry { read: Instant::now(), silent: false });
+            book.put(node, Entry { read: Instant::now(), last: Last::Answered });
         }
     }
 
@@ -194,7 +214,7 @@ impl Looks {
         held(&self.book).take(node);
     }
 
-    /// A periodic look at a node.
+    /// A periodic look at a node. What comes of it is told if the node is watched.
     pub(crate) fn look(self: &Arc<Self>, node: Uuid) -> Look {
         Look { looks: Arc::clone(self), node, sweep: None, place: None, began: None }
     }
@@ -226,16 +246,16 @@ impl Looks {
     /// A look that is part of a sweep, as soon as there is a place for it.
     pub(crate) async fn look_for(self: &Arc<Self>, node: Uuid, sweep: &Arc<Sweep>) -> Look {
         let mut look = self.look(node);
-        look.sweep = Some(Arc::clone(sweep));
+        look.be_part_of(sweep);
         look.take_place().await;
         look
     }
 
     /// What there is to tell, for the price of a few look-ups.
     pub(crate) fn told(&self) -> PowerSync {
-        let (nodes, silent, oldest) = {
+        let (nodes, silent, not_asked, oldest) = {
             let book = held(&self.book);
-            (book.nodes.len(), book.silent, book.ages.first().map(|(read, _)| *read))
+            (book.nodes.len(), book.silent, book.not_asked, book.ages.first().map(|(read, _)| *read))
         };
         let (sweep, last_sweep) = {
             let sweeps = held(&self.sweeps);
@@ -245,6 +265,7 @@ impl Looks {
             interval: self.interval,
             nodes,
             silent,
+            not_asked,
             lag: oldest.map_or(Duration::ZERO, |read| read.elapsed()),
             under_way: self.under_way.load(Ordering::Relaxed),
             readings: self.recent().percentiles(),
@@ -273,23 +294,13 @@ impl Looks {
     }
 
     fn answered(&self, node: Uuid, took: Duration) {
-        {
-            let mut book = held(&self.book);
-            book.take(node);
-            book.put(node, Entry { read: Instant::now(), silent: false });
-        }
+        held(&self.book).looked(node, Last::Answered);
         let present = {
             let mut recent = held(&self.recent);
             self.turn(&mut recent);
             Arc::clone(&recent.present)
         };
         present.record(took);
-    }
-
-    fn silent(&self, node: Uuid) {
-        let mut book = held(&self.book);
-        let read = book.take(node).map_or_else(Instant::now, |entry| entry.read);
-        book.put(node, Entry { read, silent: true });
     }
 
     /// Places that are free, for tests.
@@ -340,6 +351,23 @@ impl Drop for Sweep {
 }
 
 impl Look {
+    /// An operator asked for it.
+    pub(crate) fn be_part_of(&mut self, sweep: &Arc<Sweep>) {
+        self.sweep = Some(Arc::clone(sweep));
+    }
+
+    /// Whether an operator asked for it.
+    pub(crate) fn is_of_a_sweep(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// From now on it waits for what another look at the same node finds, and asks nobody itself.
+    pub(crate) fn join(mut self) -> Joined {
+        self.place = None;
+        self.began = Some(Instant::now());
+        Joined(self)
+    }
+
     /// Waits until there is a place for one more, and takes it.
     pub(crate) async fn take_place(&mut self) {
         if self.place.is_none() {
@@ -373,23 +401,44 @@ impl Look {
     pub(crate) fn answered(self) {
         let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
         self.looks.answered(self.node, took);
-        if let Some(sweep) = &self.sweep {
-            sweep.spread.record(took);
-            sweep.answered.fetch_add(1, Ordering::SeqCst);
-        }
+        self.tell_sweep(true, took);
     }
 
     /// It did not.
     pub(crate) fn silent(self) {
-        self.looks.silent(self.node);
-        if let Some(sweep) = &self.sweep {
-            sweep.silent.fetch_add(1, Ordering::SeqCst);
+        held(&self.looks.book).looked(self.node, Last::Silent);
+        self.tell_sweep(false, Duration::ZERO);
+    }
+
+    /// It was silent before, and is not asked for now.
+    pub(crate) fn not_asked(self) {
+        held(&self.looks.book).looked(self.node, Last::NotAsked);
+    }
+
+    fn tell_sweep(&self, answered: bool, took: Duration) {
+        match &self.sweep {
+            Some(sweep) if answered => {
+                sweep.spread.record(took);
+                sweep.answered.fetch_add(1, Ordering::SeqCst);
+            }
+            Some(sweep) => drop(sweep.silent.fetch_add(1, Ordering::SeqCst)),
+            None => {}
         }
     }
 
     /// The node is not to be looked at.
     pub(crate) fn left_out(self) {
         self.looks.leave_out(self.node);
+    }
+}
+
+/// A look that joined the one under way at the same node. Dropped without a word, the node was left out.
+pub(crate) struct Joined(Look);
+
+impl Joined {
+    /// The one under way has ended: whether the BMC answered it.
+    pub(crate) fn ended(self, answered: bool) {
+        self.0.tell_sweep(answered, self.0.began.map_or(Duration::ZERO, |began| began.elapsed()));
     }
 }
 
@@ -419,10 +468,56 @@ mod tests {
         assert_eq!((told.nodes, told.silent, told.lag), (2, 1, second));
         looks.look(nodes[1]).answered();
         assert_eq!(looks.told().silent, 0, "it answers again");
+        looks.look(nodes[1]).silent();
+        looks.look(nodes[1]).not_asked();
+        let told = looks.told();
+        assert_eq!((told.nodes, told.silent, told.not_asked), (2, 0, 1), "spared is not asked");
+        looks.look(nodes[1]).answered();
+        assert_eq!(looks.told().not_asked, 0);
         looks.leave_out(nodes[0]);
         looks.leave_out(nodes[1]);
         let told = looks.told();
         assert_eq!((told.nodes, told.silent, told.lag), (0, 0, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_left_during_a_look_stays_out() {
+        let looks = Looks::new(4, Duration::from_secs(60));
+        for node in ids(3) {
+            looks.watch(node);
+        }
+        let nodes = ids(3);
+        let under_way: Vec<Look> = nodes.iter().map(|node| looks.look(*node)).collect();
+        for node in nodes {
+            looks.leave_out(node);
+        }
+        for (look, end) in under_way.into_iter().zip([Look::answered, Look::silent, Look::not_asked]) {
+            end(look);
+        }
+        let told = looks.told();
+        assert_eq!((told.nodes, told.silent, told.not_asked, told.lag), (0, 0, 0, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_is_told_what_the_look_that_it_joined_found_and_waits_without_a_place() {
+        let looks = Looks::new(1, Duration::ZERO);
+        let sweep = looks.begin(3, Timestamp(0)).expect("none is under way");
+        let mut joined = Vec::new();
+        for node in ids(3) {
+            joined.push(looks.look_for(node, &sweep).await.join());
+        }
+        drop(sweep);
+        assert_eq!(looks.free(), 1);
+        tokio::time::advance(Duration::from_millis(70)).await;
+        for (joined, answered) in joined.into_iter().zip([Some(true), Some(false), None]) {
+            match answered {
+                Some(answered) => joined.ended(answered),
+                None => drop(joined),
+            }
+        }
+        let last = looks.told().last_sweep.expect("it has ended");
+        assert_eq!((last.answered, last.silent, last.left_out), (1, 1, 1));
+        assert!(last.readings.longest >= Duration::from_millis(69), "{:?}", last.readings);
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,6 +48,7 @@ use crate::deploy::DeployActor;
 use crate::error::NodeError;
 use crate::family;
 use crate::job::Job;
+use crate::looks::Joined;
 use crate::message::By;
 use crate::power::{PowerActor, Stop};
 use crate::supervisor::NodeDown;
@@ -79,6 +80,10 @@ pub struct NodeActor {
     operation: Option<Operation>,
     /// Bad power readings in a row.
     power_failures: u32,
+    /// A look at the power is under way, or what it found is still to be seen to.
+    looking: bool,
+    /// Who asked for a look meanwhile.
+    joined: Vec<Joined>,
     /// Guards the present wait state.
     deadline: Option<SpawnHandle>,
     /// When it does.
@@ -175,6 +180,8 @@ impl NodeActor {
             progress: None,
             operation: None,
             power_failures: 0,
+            looking: false,
+            joined: Vec::new(),
             deadline: None,
             gives_up_at: None,
             unstorable: false,

@@ -261,19 +261,28 @@ impl NodeActor {
         if job.bound.power.is_imaginary() && !faulty {
             return look.left_out();
         }
-        let (before, stored, failures) = (self.node.generation, self.node.power_state, self.power_failures);
-        let booted = (self.node.boot_mode, self.node.secure_boot);
-        let governor = self.world.governor.clone();
-        let read = isolated("reading the power state", job.cancel.clone(), async move {
-            let bmc = job.bound.power.bmc(&job.view);
-            if governor.is_closed(bmc.as_deref()) {
-                // it was not asked, and so has not failed to answer once more
-                look.silent();
-                return Ok(None);
+        if self.looking {
+            // one at a time: what that one finds is news enough
+            if look.is_of_a_sweep() {
+                self.joined.push(look.join());
             }
+            return;
+        }
+        self.world.looks.watch(self.uuid());
+        let governor = self.world.governor.clone();
+        let bmc = job.bound.power.bmc(&job.view);
+        let spared = governor.is_closed(bmc.as_deref());
+        if spared && !look.is_of_a_sweep() {
+            // it was not asked, and so has not failed to answer once more
+            return look.not_asked();
+        }
+        self.looking = true;
+        let (before, stored) = (self.node.generation, self.node.power_state);
+        let booted = (self.node.boot_mode, self.node.secure_boot);
+        let read = isolated("reading the power state", job.cancel.clone(), async move {
             look.take_place().await;
             let ask = job.bound.power.glance(&job.view, GLANCE);
-            let power = look.wait(governor.run(bmc, false, GLANCE, ask)).await;
+            let power = look.wait(governor.glance(bmc, GLANCE, ask)).await;
             let boot = match &power {
                 Ok(_) => {
                     look.answered();
@@ -284,18 +293,27 @@ impl NodeActor {
                     None
                 }
             };
-            Ok(Some(Seen { power, boot }))
+            Ok(Seen { power, boot })
         });
-        ctx.spawn(read.into_actor(self).map(move |seen, _, ctx| {
-            let Some(seen) = seen.unwrap_or_else(|error| Some(Seen { power: Err(error), boot: None })) else {
-                return;
-            };
+        ctx.spawn(read.into_actor(self).map(move |seen, act, ctx| {
+            for joined in std::mem::take(&mut act.joined) {
+                // a look that came to nothing has asked nobody for others either
+                if let Ok(seen) = &seen {
+                    joined.ended(seen.power.is_ok());
+                }
+            }
+            let seen = seen.unwrap_or_else(|error| Seen { power: Err(error), boot: None });
             let as_known = seen.power.as_ref().is_ok_and(|power| Some(*power) == stored)
                 && seen.boot.is_none_or(|boot| boot == booted);
-            if as_known && failures == 0 && !faulty {
+            // and who was spared and asked all the same has not failed once more: he who asks often finds no more faults
+            if as_known && act.power_failures == 0 && !faulty || spared && seen.power.is_err() {
+                act.looking = false;
                 return;
             }
-            Self::in_turn(ctx, move |act, ctx| act.looked_at_power(ctx, seen, before, faulty));
+            Self::in_turn(ctx, move |act, ctx| {
+                act.looking = false;
+                act.looked_at_power(ctx, seen, before, faulty);
+            });
         }));
     }
 
@@ -415,5 +433,85 @@ impl Handler<AgentGoes> for NodeActor {
             Ok(done) => act.committed(done, ctx),
             Err(error) => act.lost(&error, ctx),
         })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    use async_trait::async_trait;
+    use ferric_drivers::interface::{NodeView, PowerInterface, Property, Result};
+    use ferric_machine::Verb;
+
+    use super::super::turn::tests::Bench;
+    use super::*;
+
+    /// A BMC that counts who asks it.
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+
+    #[async_trait]
+    impl PowerInterface for Counts {
+        fn properties(&self) -> &'static [Property] {
+            &[]
+        }
+        fn validate(&self, _: &NodeView) -> Result<()> {
+            Ok(())
+        }
+        fn supported(&self) -> &'static [PowerTarget] {
+            PowerTarget::ALL
+        }
+        fn bmc(&self, _: &NodeView) -> Option<String> {
+            Some("ipmi:10.0.0.1:623".into())
+        }
+        async fn power_state(&self, _: &NodeView) -> Result<PowerState> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(PowerState::Off)
+        }
+        async fn set_power(&self, _: &NodeView, target: PowerTarget, _: Duration) -> Result<PowerState> {
+            Ok(target.end())
+        }
+    }
+
+    #[actix::test]
+    async fn a_sweep_joins_the_look_that_is_under_way() {
+        let bmc = Arc::new(Counts::default());
+        let power = bmc.clone();
+        let bench = Bench::new(|parts, _| drop(parts.power.insert("fake", power))).await;
+        bench.verb(Verb::Manage).await;
+        bench.becomes(State::Manageable).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for round in 1..=2 {
+            let before = bmc.0.load(Ordering::SeqCst);
+            bench
+                .within(|act, ctx| {
+                    let looks = act.world.looks.clone();
+                    // no other node is there: its place is free
+                    let sweep = looks.begin(1, act.world.now()).expect("none is under way");
+                    let mut of_sweep = looks.look(act.uuid());
+                    of_sweep.be_part_of(&sweep);
+                    act.sync_power(ctx);
+                    act.look_at_power(ctx, of_sweep);
+                    act.sync_power(ctx);
+                })
+                .await;
+            let last = loop {
+                match bench.directory.power_sync().last_sweep {
+                    Some(last) if last.number == round => break last,
+                    Some(_) | None => assert!(Instant::now() < deadline, "the sweep does not end"),
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            };
+            assert_eq!((last.answered, last.silent, last.left_out), (1, 0, 0));
+            assert_eq!(bmc.0.load(Ordering::SeqCst), before + 1, "three looks, one question");
+            // what it found is seen to: then the next may come
+            while bench.within(|act, _| act.looking).await {
+                assert!(Instant::now() < deadline, "the look does not end");
+            }
+        }
+        bench.directory.stop().await;
     }
 }

@@ -66,7 +66,7 @@ impl NodeActor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     //! Each brings about the moment itself: the node holds its mailbox for a commit, and right then something that was
     //! spawned is ready. The promise: nothing is lost, and nothing has to be rebuilt.
 
@@ -171,8 +171,8 @@ mod tests {
         }
     }
 
-    struct Bench {
-        directory: Directory,
+    pub(in crate::node) struct Bench {
+        pub(in crate::node) directory: Directory,
         id: Uuid,
         /// The actor that must live to the end.
         node: Addr<NodeActor>,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     impl Bench {
-        async fn new(change: impl FnOnce(&mut Parts, &mut Settings)) -> Bench {
+        pub(in crate::node) async fn new(change: impl FnOnce(&mut Parts, &mut Settings)) -> Bench {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let path = folder.path().join("ferric.sqlite");
             let store = Store::open(&StoreOptions::new(path.to_str().expect("UTF-8"))).expect("a database");
@@ -207,7 +207,7 @@ mod tests {
         }
 
         /// Asks the actor something in its turn.
-        async fn within<T: Send + 'static>(
+        pub(in crate::node) async fn within<T: Send + 'static>(
             &self,
             ask: impl FnOnce(&mut NodeActor, &mut Context<NodeActor>) -> T + Send + 'static,
         ) -> T {
@@ -271,12 +271,12 @@ mod tests {
             }
         }
 
-        async fn verb(&self, verb: Verb) {
+        pub(in crate::node) async fn verb(&self, verb: Verb) {
             let ask = Provision { verb, configdrive: None, wanted: Wanted::default() };
             self.directory.ask(self.id, ask).await.expect("accepted");
         }
 
-        async fn becomes(&self, state: State) -> Node {
+        pub(in crate::node) async fn becomes(&self, state: State) -> Node {
             self.until(&state.to_string(), |node| node.provision_state == state).await
         }
 
