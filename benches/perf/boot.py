@@ -22,7 +22,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -31,8 +30,10 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FERRIC = ROOT / "target" / "release" / "ferric"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import servers  # noqa: E402
+from servers import FERRIC, ROOT, end  # noqa: E402
+
 LOAD = ROOT / "target" / "release" / "examples" / "tftp_load"
 CLIENTS = 200
 SCRIPTS = 1000
@@ -76,21 +77,12 @@ def children(pid):
 
 def cpu_seconds(pid):
     """User and system time so far, workers included."""
-    total = 0
-    for one in [pid, *children(pid)]:
-        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    return sum(servers.cpu_seconds(one) for one in [pid, *children(pid)])
 
 
 def memory_mib(pid):
     """The most resident memory so far, workers included."""
-    total = 0
-    for one in [pid, *children(pid)]:
-        for line in Path(f"/proc/{one}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                total += int(line.split()[1]) / 1024
-    return round(total, 1)
+    return round(sum(servers.rss_mib(one, "VmHWM") for one in [pid, *children(pid)]), 1)
 
 
 def wait_tcp(address, child, within=60):
@@ -131,12 +123,7 @@ def process(command, log, **more):
         tail = Path(log).read_text(errors="replace")[-2000:]
         raise Failed(f"{failure}\n{' '.join(map(str, command))}:\n{tail}") from failure
     finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(15)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child, within=15)
 
 
 @contextlib.contextmanager

@@ -14,11 +14,9 @@ import datetime
 import http.client
 import json
 import multiprocessing
-import os
 import re
 import selectors
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +25,9 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FERRIC = ROOT / "target" / "release" / "ferric"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from servers import FERRIC, cpu_seconds, end, free_port  # noqa: E402
+
 NODES = 1000
 WRITERS = 16
 HEADERS = {"X-OpenStack-Ironic-API-Version": "1.82", "Content-Type": "application/json"}
@@ -37,12 +36,6 @@ AT = re.compile(rb'^id: (\d+)\ndata: .*?"at":"([^"]+)"', re.M)
 
 class Failed(Exception):
     """What was to be measured did not happen."""
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def start(binary, folder):
@@ -147,11 +140,6 @@ def share(sorted_values, part):
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * part))]
 
 
-def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(binary=FERRIC, clients=100, rate=1000, seconds=20):
     """The delays of what was told while the load ran."""
     folder = Path(tempfile.mkdtemp(prefix="ferric-events-"))
@@ -176,6 +164,9 @@ def measure(binary=FERRIC, clients=100, rate=1000, seconds=20):
         with counts.get_lock():
             changed, cpu, took = counts.value - before, cpu_seconds(child.pid) - cpu, time.monotonic() - began
         over.set()
+        # one whose follower died has nothing to tell, and would never
+        if not mine.poll(60):
+            raise Failed(f"the clients of the stream told nothing (exit code {children[0].exitcode})")
         seen = mine.recv()
     finally:
         over.set()
@@ -184,8 +175,7 @@ def measure(binary=FERRIC, clients=100, rate=1000, seconds=20):
             if one.is_alive():
                 one.kill()
         if child is not None:
-            child.send_signal(signal.SIGTERM)
-            child.wait(60)
+            end(child)
         shutil.rmtree(folder, ignore_errors=True)
     delays = sorted(delay for _, delay in seen["late"])
     if not delays:

@@ -14,10 +14,7 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,30 +22,17 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-FERRIC = ROOT / "target" / "release" / "ferric"
-VERSION = "1.82"
-HEADERS = {"X-OpenStack-Ironic-API-Version": VERSION, "Content-Type": "application/json"}
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from servers import FERRIC, HEADERS, cpu_seconds, end, free_port, rss_mib as memory_mib  # noqa: E402
+
+# from 65 BMCs it is taken on all of 127/8, and it stands in the filled database: one that nobody else uses
+BMC_PORT = 6403
 # states in which nothing more happens by itself
 SETTLED = {"manageable", "available", "active", "enroll"}
 
 
 class Failed(Exception):
     """What was to be measured did not happen."""
-
-
-def cpu_seconds(pid):
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mib(pid, field="VmRSS"):
-    """Resident memory now (VmRSS), or the most there was (VmHWM)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 class Process:
@@ -67,19 +51,7 @@ class Process:
             raise Failed(f"{self.child.args[:2]} ended with {self.child.returncode}: {tail}")
 
     def stop(self):
-        if self.child.poll() is None:
-            self.child.send_signal(signal.SIGTERM)
-            try:
-                self.child.wait(60)
-            except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+        return end(self.child)
 
 
 class Server(Process):
@@ -145,7 +117,7 @@ class Server(Process):
 class Simulator(Process):
     """`ferric sim` with BMCs at `first` and the addresses after it; `faults` is TOML."""
 
-    def __init__(self, nodes, folder, first="127.103.0.1", port=6230, faults="", binary=FERRIC, api="http://127.0.0.1:6385"):
+    def __init__(self, nodes, folder, first="127.103.0.1", port=BMC_PORT, faults="", binary=FERRIC, api="http://127.0.0.1:6385"):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.enrolment = folder / "enrol.json"
@@ -381,7 +353,7 @@ def options():
     asks.add_argument("--sim-binary", default="")
     asks.add_argument("--port", type=int, default=0)
     asks.add_argument("--bmc", default="127.103.0.1", help="the first BMC's address")
-    asks.add_argument("--bmc-port", type=int, default=6230)
+    asks.add_argument("--bmc-port", type=int, default=BMC_PORT)
     asks.add_argument("--dead", type=float, default=0.05, help="share of BMCs that are dead")
     asks.add_argument("--interval", type=int, default=60, help="[conductor] sync_power_state_interval")
     asks.add_argument("--warm", type=float, default=65)

@@ -44,8 +44,11 @@ def machine():
 
 
 def commit():
+    """What was measured; "-dirty" where tracked files differ from it, those that this script writes aside."""
     said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return said.stdout.strip() or "?"
+    own = [f":(exclude){path.relative_to(ROOT)}" for path in (KEPT, PAGE)]
+    changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *own], cwd=ROOT, capture_output=True, text=True)
+    return (said.stdout.strip() or "?") + ("-dirty" if changed.stdout.strip() else "")
 
 
 def measure(name, venv):

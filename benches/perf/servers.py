@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -112,12 +114,34 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(map(cpu_seconds, children))
 
 
-def rss_mib(pid):
-    """Resident memory now."""
+def rss_mib(pid, field="VmRSS"):
+    """Resident memory now (VmRSS), or the most there was (VmHWM)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+free_port = peers.free_port
+
+
+def free_udp_port():
+    """A port that nobody has on any address: simulated BMCs in large numbers share one on all of 127/8."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("0.0.0.0", 0))
+        return one.getsockname()[1]
+
+
+def end(child, how=signal.SIGTERM, within=60):
+    """Asks a process that was started here to end, kills it when it does not; its exit code."""
+    if child.poll() is None:
+        child.send_signal(how)
+        try:
+            child.wait(within)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    return child.returncode
 
 
 def wait_until(what, ready, within=120):

@@ -7,9 +7,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from pathlib import Path
 
-from servers import FERRIC, cpu_seconds, peers, rss_mib
+from servers import FERRIC, cpu_seconds, end, free_port, free_udp_port, rss_mib
 
 NODES = int(os.environ.get("FERRIC_PERF_NODES", "10000"))
 MINUTES = 10
@@ -21,7 +20,8 @@ def measure():
     """`ferric demo --once` as an operator would start it, and its memory over time."""
     seen = []
     with tempfile.TemporaryFile("w+") as log:
-        command = [FERRIC, "demo", "--nodes", str(NODES), "--once", "--listen", f"127.0.0.1:{peers.free_port()}"]
+        command = [FERRIC, "demo", "--nodes", str(NODES), "--once", "--listen", f"127.0.0.1:{free_port()}"]
+        command += ["--set", f"sim.bmc_port={free_udp_port()}"]
         demo = subprocess.Popen([str(one) for one in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         began = time.monotonic()
 
@@ -36,11 +36,13 @@ def measure():
         watching = threading.Thread(target=watch)
         watching.start()
         try:
-            code = demo.wait(MINUTES * 60 * 2)
+            demo.wait(MINUTES * 60 * 2)
         except subprocess.TimeoutExpired:
-            demo.send_signal(signal.SIGINT)
-            code = demo.wait(60)
-        watching.join()
+            # what it did until now is told all the same
+            pass
+        finally:
+            code = end(demo, signal.SIGINT)
+            watching.join()
         log.seek(0)
         said = log.read()
     told = re.search(r"(\d+) of (\d+) machines active", said)
