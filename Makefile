@@ -73,6 +73,7 @@ e2e-ipa: nextest
 	cargo nextest run -p ferric --test e2e --locked --profile ipa
 
 differential:
+	scripts/apt.sh gcc libc6-dev pkg-config python3 python3-venv python3-pip
 	cargo build --locked -p ferric --bins
 	tests/differential/run.py --docs
 
@@ -94,6 +95,7 @@ openapi:
 # the boot of a simulated machine is waiting alone: half a second of it is enough for a load
 NODES ?= 1000
 swarm:
+	scripts/apt.sh gcc libc6-dev pkg-config
 	cargo build --release --locked -p ferric
 	exec target/release/ferric swarm --nodes $(NODES) --timeout 300 --set sim.boot_delay_min=0.5 --set sim.boot_delay_max=2 \
 	  --report target/swarm/report.json --picture target/swarm/report.svg $(ARGS)
@@ -102,12 +104,12 @@ BENCH ?= transition commit nodes wire iscsi
 SOAK_MINUTES ?= 30
 SOAK_NODES ?= 300
 soak:
-	scripts/apt.sh gcc libc6-dev pkg-config wrk
+	scripts/apt.sh gcc libc6-dev pkg-config python3 util-linux wrk
 	cargo build --release --locked --bins
 	benches/soak.py --minutes $(SOAK_MINUTES) --nodes $(SOAK_NODES)
 
 bench:
-	scripts/apt.sh tgt qemu-utils qemu-block-extra
+	scripts/apt.sh gcc libc6-dev pkg-config python3 tgt qemu-utils qemu-block-extra
 	began=$$(date +%s)
 	for one in $(BENCH); do
 	  cargo bench --locked -p ferric -p ferric-drivers --bench $$one
@@ -116,7 +118,7 @@ bench:
 
 ROWS ?= api,deploys,fleet,wave,events,boot
 perf:
-	scripts/apt.sh $(TOOLS) wrk nginx-light
+	scripts/apt.sh $(TOOLS) python3 python3-venv python3-pip wrk nginx-light
 	cargo build --release --locked --bins
 	cargo build --release --locked -p ferric-web --example bare
 	cargo build --release --locked -p ferric-drivers --examples
