@@ -14,7 +14,7 @@ use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::overload::{Guard, Limits, Overload};
 use crate::rescue::PasswordHash;
-use crate::routes::{self, Hub};
+use crate::routes::{self, Hub, Told};
 use crate::tls::Tls;
 use crate::version::Version;
 
@@ -130,6 +130,8 @@ pub struct WebState {
     pub(crate) overload: Arc<Overload>,
     /// The way to what happens, for those who follow it.
     pub(crate) hub: Hub,
+    /// The metrics that were told last.
+    pub(crate) told: Told,
 }
 
 impl WebState {
@@ -141,7 +143,16 @@ impl WebState {
         let overload = Overload::new(settings.limits);
         let answers = Answers::new(settings.kept_answers);
         (
-            WebState { directory, settings, streams, stop, answers, overload, hub: Hub::default() },
+            WebState {
+                directory,
+                settings,
+                streams,
+                stop,
+                answers,
+                overload,
+                hub: Hub::default(),
+                told: Told::default(),
+            },
             Streams { _end: end },
         )
     }
@@ -213,6 +224,8 @@ where
             .configure(extra.clone())
             .configure(routes::configure)
     });
+    // a client that has left is not worked for, and keeps no place: whoever wants an answer leaves its side open
+    let server = server.h1_allow_half_closed(false);
     let server = server.workers(workers).disable_signals().shutdown_timeout(grace);
     let bound = match tls {
         Some(tls) => server.bind_rustls_0_23(at, tls),

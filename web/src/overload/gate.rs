@@ -1,8 +1,10 @@
 //! The places of a class, and the queue for them.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -17,6 +19,8 @@ pub(crate) enum Why {
     Full,
     /// As many of this client's wait as may.
     Share,
+    /// As many ask the BMC of this node as may.
+    Node,
     /// It waited as long as it may.
     Wait,
     /// The server comes late to everything.
@@ -26,13 +30,14 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    pub(crate) const ALL: [Why; 5] = [Why::Full, Why::Share, Why::Wait, Why::Lag, Why::Answers];
+    pub(crate) const ALL: [Why; 6] = [Why::Full, Why::Share, Why::Node, Why::Wait, Why::Lag, Why::Answers];
 
     /// The value of the label in `/metrics`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Why::Full => "full",
             Why::Share => "share",
+            Why::Node => "node",
             Why::Wait => "wait",
             Why::Lag => "lag",
             Why::Answers => "answers",
@@ -45,6 +50,7 @@ impl std::fmt::Display for Why {
         f.write_str(match self {
             Why::Full => "as many wait already as may",
             Why::Share => "this client has as many under way as one client may",
+            Why::Node => "this node's BMC is being asked as many as one may be",
             Why::Wait => "no place became free in time",
             Why::Lag => "it comes late to everything",
             Why::Answers => "too many answers are not taken by their clients",
@@ -69,9 +75,7 @@ pub(crate) struct Gate {
     most_waiting: u64,
     /// Requests of each heap of clients, at work and waiting.
     shares: [AtomicU64; SHARES],
-    waiting: AtomicU64,
-    /// Since when somebody waits, in microseconds of the owner's clock; 0 when nobody does.
-    crowded: AtomicU64,
+    queue: Mutex<Queue>,
     admitted: AtomicU64,
     left: AtomicU64,
     refused: [AtomicU64; Why::ALL.len()],
@@ -80,9 +84,18 @@ pub(crate) struct Gate {
     waited_micros: AtomicU64,
 }
 
+/// Those who wait. Nobody looks at it who finds a place.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: u64,
+    /// Since when somebody does, in microseconds of the owner's clock.
+    since: u64,
+}
+
 /// The heap of a client.
 pub(crate) fn share_of(peer: Option<IpAddr>) -> usize {
-    let bits = match peer {
+    // a socket for both families tells IPv4 clients by addresses of IPv6, all of one /64
+    let bits = match peer.map(|peer| peer.to_canonical()) {
         Some(IpAddr::V4(ip)) => u64::from(u32::from(ip)),
         // a host has a whole /64
         Some(IpAddr::V6(ip)) => u64::try_from(u128::from(ip) >> 64).unwrap_or(0),
@@ -103,8 +116,7 @@ impl Gate {
             places: u64::from(places),
             most_waiting: u64::from(most_waiting),
             shares: std::array::from_fn(|_| AtomicU64::new(0)),
-            waiting: AtomicU64::new(0),
-            crowded: AtomicU64::new(0),
+            queue: Mutex::default(),
             admitted: AtomicU64::new(0),
             left: AtomicU64::new(0),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -113,28 +125,47 @@ impl Gate {
         }
     }
 
-    /// A place now; `None` when there is none and [`Gate::wait`] is to be called, for which this has counted already.
-    pub(crate) fn try_enter(&self, share: usize) -> Result<Option<Room>, Why> {
+    /// A place now; `None` when there is none: this client counts all the same, until [`Gate::give_up`] or the end of
+    /// [`Gate::queue`].
+    pub(crate) fn try_enter(&self, share: usize) -> Option<Room> {
         let mine = self.shares[share].fetch_add(1, Relaxed);
         if let Ok(permit) = self.common.try_acquire() {
             permit.forget();
             self.admitted.fetch_add(1, Relaxed);
-            return Ok(Some(Room::Common));
+            return Some(Room::Common);
         }
         if mine < (self.places / 4).max(1)
             && let Ok(permit) = self.spare.try_acquire()
         {
             permit.forget();
             self.admitted.fetch_add(1, Relaxed);
-            return Ok(Some(Room::Spare));
+            return Some(Room::Spare);
         }
-        if self.waiting.load(Relaxed) >= self.most_waiting {
-            return Err(self.give_up(share, Why::Full));
+        None
+    }
+
+    /// A stand in the queue, after [`Gate::try_enter`] found no place. `at` is the time of the owner's clock.
+    pub(crate) fn queue<G: Deref<Target = Gate>>(gate: G, share: usize, at: u64) -> Result<Queued<G>, Why> {
+        let mut queue = gate.queued();
+        if queue.waiting >= gate.most_waiting {
+            return Err(gate.give_up(share, Why::Full));
         }
-        if mine >= self.places + self.most_waiting.div_ceil(2) {
-            return Err(self.give_up(share, Why::Share));
+        // what has no place of all that one client can have stands here: half of the queue is for others
+        let most_of_one = (gate.places - gate.places / 4) + gate.most_waiting.div_ceil(2);
+        if gate.shares[share].load(Relaxed) > most_of_one {
+            return Err(gate.give_up(share, Why::Share));
         }
-        Ok(None)
+        if queue.waiting == 0 {
+            queue.since = at;
+        }
+        queue.waiting += 1;
+        let since = queue.since;
+        drop(queue);
+        Ok(Queued { gate, share, at, since, done: false })
+    }
+
+    fn queued(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nothing panics while it holds this lock")
     }
 
     /// What [`Gate::try_enter`] has counted goes, and a refusal is counted.
@@ -142,39 +173,6 @@ impl Gate {
         self.shares[share].fetch_sub(1, Relaxed);
         self.refused(why);
         why
-    }
-
-    /// Waits for a place, in the order of arrival.
-    pub(crate) async fn wait(
-        &self,
-        share: usize,
-        most: Duration,
-        now: impl Fn() -> u64,
-    ) -> Result<Room, Why> {
-        let mut queued = Queued { gate: self, share, done: false };
-        let begun = now().max(1);
-        if self.waiting.fetch_add(1, Relaxed) == 0 {
-            self.crowded.store(begun, Relaxed);
-        }
-        let crowded = self.crowded.load(Relaxed);
-        let most_micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
-        // a queue that never becomes empty is not shorter for being waited in
-        let standing = crowded != 0 && begun.saturating_sub(crowded) > most_micros;
-        let patience = if standing { most / 10 } else { most };
-        let permit = tokio::time::timeout(patience, self.common.acquire()).await;
-        match permit {
-            Ok(permit) => {
-                permit.expect("the semaphore is never closed").forget();
-                queued.done = true;
-                self.admitted.fetch_add(1, Relaxed);
-                self.waited_micros.fetch_add(now().saturating_sub(begun), Relaxed);
-                Ok(Room::Common)
-            }
-            Err(_) => {
-                self.refused(Why::Wait);
-                Err(Why::Wait)
-            }
-        }
     }
 
     pub(crate) fn leave(&self, share: usize, room: Room) {
@@ -205,7 +203,7 @@ impl Gate {
     }
 
     pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.load(Relaxed)
+        self.queued().waiting
     }
 
     pub(crate) fn admitted(&self) -> u64 {
@@ -228,17 +226,44 @@ impl Gate {
 }
 
 /// Someone who waits; a client that hangs up goes out of the queue with it.
-struct Queued<'a> {
-    gate: &'a Gate,
+pub(crate) struct Queued<G: Deref<Target = Gate>> {
+    gate: G,
     share: usize,
+    /// When it came.
+    at: u64,
+    /// Since when the queue had not been empty then.
+    since: u64,
     done: bool,
 }
 
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        if self.gate.waiting.fetch_sub(1, Relaxed) == 1 {
-            self.gate.crowded.store(0, Relaxed);
+impl<G: Deref<Target = Gate>> Queued<G> {
+    /// Waits for a place, in the order of arrival.
+    pub(crate) async fn wait(mut self, most: Duration, now: impl Fn() -> u64) -> Result<Room, Why> {
+        let most_micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        // a queue that never becomes empty is not shorter for being waited in
+        let standing = self.at.saturating_sub(self.since) > most_micros;
+        let patience = if standing { most / 10 } else { most };
+        let gate = &*self.gate;
+        let permit = tokio::time::timeout(patience, gate.common.acquire()).await;
+        match permit {
+            Ok(permit) => {
+                permit.expect("the semaphore is never closed").forget();
+                gate.admitted.fetch_add(1, Relaxed);
+                gate.waited_micros.fetch_add(now().saturating_sub(self.at), Relaxed);
+                self.done = true;
+                Ok(Room::Common)
+            }
+            Err(_) => {
+                gate.refused(Why::Wait);
+                Err(Why::Wait)
+            }
         }
+    }
+}
+
+impl<G: Deref<Target = Gate>> Drop for Queued<G> {
+    fn drop(&mut self) {
+        self.gate.queued().waiting -= 1;
         if !self.done {
             self.gate.shares[self.share].fetch_sub(1, Relaxed);
         }
@@ -247,7 +272,7 @@ impl Drop for Queued<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -265,8 +290,8 @@ mod tests {
         let gate = Gate::new(8, 4);
         let (hog, guest) = (client(1), other(client(1)));
         let rooms: Vec<_> = (0..7).map(|_| gate.try_enter(hog)).collect();
-        assert_eq!(rooms.iter().filter(|room| matches!(room, Ok(Some(_)))).count(), 6, "{rooms:?}");
-        assert_eq!(gate.try_enter(guest), Ok(Some(Room::Spare)));
+        assert_eq!(rooms.iter().flatten().count(), 6, "{rooms:?}");
+        assert_eq!(gate.try_enter(guest), Some(Room::Spare));
         assert_eq!(gate.working(), 7);
         gate.leave(guest, Room::Spare);
         assert_eq!(gate.working(), 6);
@@ -275,10 +300,46 @@ mod tests {
     #[test]
     fn alone_a_client_has_nearly_all() {
         let gate = Gate::new(256, 0);
-        let places = (0..256).take_while(|_| matches!(gate.try_enter(client(1)), Ok(Some(_)))).count();
+        let places = (0..256).take_while(|_| gate.try_enter(client(1)).is_some()).count();
         assert_eq!(places, 192);
-        assert_eq!(gate.try_enter(client(1)), Err(Why::Full));
-        assert_eq!(gate.all_refused()[Why::Full as usize], (Why::Full, 2));
+        assert_eq!(Gate::queue(&gate, client(1), 1).err(), Some(Why::Full));
+        assert_eq!(gate.all_refused()[Why::Full as usize], (Why::Full, 1));
+    }
+
+    #[test]
+    fn half_of_the_queue_is_for_other_clients() {
+        for (places, most, half) in [(1, 1, 1), (1, 2, 1), (4, 2, 1), (4, 5, 3), (256, 4096, 2048)] {
+            let gate = Gate::new(places, most);
+            let (hog, guest) = (client(1), other(client(1)));
+            let mut stands = Vec::new();
+            let why = loop {
+                if gate.try_enter(hog).is_some() {
+                    continue;
+                }
+                match Gate::queue(&gate, hog, 1) {
+                    Ok(stand) => stands.push(stand),
+                    Err(why) => break why,
+                }
+            };
+            assert_eq!((stands.len(), why), (half, if most == 1 { Why::Full } else { Why::Share }));
+            while gate.try_enter(guest).is_some() {}
+            assert_eq!(Gate::queue(&gate, guest, 1).is_ok(), most > 1, "{places} {most}");
+            drop(stands);
+            assert_eq!(gate.waiting(), 0);
+        }
+    }
+
+    #[test]
+    fn clients_of_both_families_on_one_socket_are_told_apart() {
+        let mapped = |last: u8| share_of(Some(IpAddr::V6(Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped())));
+        for last in 0..=255 {
+            assert_eq!(mapped(last), client(last));
+        }
+        let host = |first: u16, last: u16| {
+            share_of(Some(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, first, 0, 0, 0, last))))
+        };
+        assert_eq!(host(1, 1), host(1, 2), "a host has a whole /64");
+        assert!((2..100).any(|first| host(first, 1) != host(1, 1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,51 +347,58 @@ mod tests {
         let begun = tokio::time::Instant::now();
         let now = || u64::try_from(begun.elapsed().as_micros()).expect("short") + 1;
         let gate = Gate::new(1, 100);
-        assert_eq!(gate.try_enter(0), Ok(Some(Room::Common)));
-        // nobody leaves: the first waits in full
-        assert_eq!(gate.try_enter(0), Ok(None));
+        assert_eq!(gate.try_enter(0), Some(Room::Common));
         let most = Duration::from_secs(2);
-        let first = tokio::time::Instant::now();
-        let long = gate.wait(0, most, now);
-        tokio::pin!(long);
-        // there is always somebody in the queue from here on
-        let held = async {
-            let _ = long.as_mut().await;
-            first.elapsed()
+        let wait = || {
+            assert_eq!(gate.try_enter(0), None);
+            Gate::queue(&gate, 0, now()).ok().expect("there is room to wait").wait(most, now)
         };
+        // nobody leaves: the first waits in full
+        let held = async {
+            let asked = tokio::time::Instant::now();
+            assert_eq!(wait().await, Err(Why::Wait));
+            asked.elapsed()
+        };
+        // there is always somebody in the queue from here on
         let second = async {
             tokio::time::sleep(Duration::from_millis(1900)).await;
-            assert_eq!(gate.try_enter(0), Ok(None));
-            let _ = gate.wait(0, most, now).await;
+            assert_eq!(wait().await, Err(Why::Wait));
         };
         let third = async {
             tokio::time::sleep(Duration::from_millis(2100)).await;
-            assert_eq!(gate.try_enter(0), Ok(None));
             let asked = tokio::time::Instant::now();
-            assert_eq!(gate.wait(0, most, now).await, Err(Why::Wait));
+            assert_eq!(wait().await, Err(Why::Wait));
             asked.elapsed()
         };
         let (waited, (), early) = tokio::join!(held, second, third);
         assert!(waited >= most && waited < most + Duration::from_millis(50), "{waited:?}");
         assert!(early < Duration::from_millis(250), "{early:?}");
         assert_eq!(gate.waiting(), 0);
+        // once it was empty, a burst is one again
+        let asked = tokio::time::Instant::now();
+        assert_eq!(wait().await, Err(Why::Wait));
+        assert!(asked.elapsed() >= most);
         gate.leave(0, Room::Common);
-        assert_eq!(gate.try_enter(0), Ok(Some(Room::Common)), "nothing is lost of the places");
+        assert_eq!(gate.try_enter(0), Some(Room::Common), "nothing is lost of the places");
     }
 
     #[tokio::test]
     async fn who_hangs_up_goes_out_of_the_queue() {
         let gate = Gate::new(1, 10);
-        assert_eq!(gate.try_enter(0), Ok(Some(Room::Common)));
-        assert_eq!(gate.try_enter(0), Ok(None));
-        {
-            let waits = gate.wait(0, Duration::from_secs(60), || 5);
+        assert_eq!(gate.try_enter(0), Some(Room::Common));
+        // before it was looked at for the first time, too
+        for looked_at in [false, true] {
+            assert_eq!(gate.try_enter(0), None);
+            let stand = Gate::queue(&gate, 0, 5).ok().expect("there is room to wait");
+            let waits = stand.wait(Duration::from_secs(60), || 5);
             tokio::pin!(waits);
-            assert!(futures_util::poll!(waits.as_mut()).is_pending());
+            if looked_at {
+                assert!(futures_util::poll!(waits.as_mut()).is_pending());
+            }
             assert_eq!(gate.waiting(), 1);
         }
         assert_eq!((gate.waiting(), gate.shares[0].load(Relaxed)), (0, 1));
         gate.leave(0, Room::Common);
-        assert_eq!(gate.try_enter(0), Ok(Some(Room::Common)));
+        assert_eq!(gate.try_enter(0), Some(Room::Common));
     }
 }

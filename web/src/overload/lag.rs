@@ -41,7 +41,7 @@ pub(super) fn seen(overload: &Arc<Overload>) {
                 let begun = Instant::now();
                 tokio::time::sleep(EVERY).await;
                 let lag = begun.elapsed().saturating_sub(EVERY);
-                overload.lag.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Relaxed);
+                overload.lag.fetch_max(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Relaxed);
                 IS_LATE.set(lag > LATE && SEEN.get().wrapping_sub(before) >= CROWD);
             }
             IS_LATE.set(false);

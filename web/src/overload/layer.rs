@@ -13,6 +13,7 @@ use actix_web::web::Bytes;
 use actix_web::{Error, ResponseError};
 use futures_util::future::LocalBoxFuture;
 
+use super::class::bmc_of;
 use super::{Class, Entry, Held, Overload, Place, Why, lag};
 use crate::version::{self, Version};
 
@@ -71,15 +72,16 @@ where
         lag::seen(overload);
         let class = Class::of(request.method(), request.path());
         let peer = request.peer_addr().map(|addr| addr.ip());
-        match overload.enter(class, peer) {
+        let node = (class == Class::Bmc).then(|| bmc_of(request.path())).flatten();
+        match overload.enter(class, peer, node) {
             Entry::In(place) => Answering::Now(Some(place), self.service.call(request)),
             Entry::Refused(why) => {
                 Answering::Later(Box::pin(ready(Ok(self.guard.refuse(request, class, why)))))
             }
-            Entry::Wait => {
+            Entry::Wait(stand) => {
                 let (service, guard) = (Rc::clone(&self.service), self.guard.clone());
                 Answering::Later(Box::pin(async move {
-                    match Arc::clone(&guard.overload).wait(class, peer).await {
+                    match stand.wait().await {
                         Ok(place) => Answering::Now(Some(place), service.call(request)).await,
                         Err(why) => Ok(guard.refuse(request, class, why)),
                     }
@@ -135,7 +137,7 @@ where
                 answer.map(|response| {
                     response.map_body(|_, body| {
                         let held = place.as_ref().and_then(|place| match body.size() {
-                            BodySize::Sized(bytes) => place.of.hold(bytes),
+                            BodySize::Sized(bytes) => place.of.hold(place.class, bytes),
                             BodySize::None | BodySize::Stream => None,
                         });
                         EitherBody::left(Counted { body, _held: held })

@@ -14,15 +14,17 @@ mod gate;
 mod lag;
 mod layer;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::class::Class;
 pub(crate) use self::gate::Why;
-use self::gate::{Gate, Room};
+use self::gate::{Gate, Queued, Room};
 pub(crate) use self::layer::Guard;
 use crate::error::ApiError;
 
@@ -59,7 +61,15 @@ impl Default for Limits {
 /// Requests of the classes that are never refused are bounded all the same: no fleet sends so many at once.
 const MOST_PRIORITY: u32 = 16_384;
 
-/// Answers beyond this many bytes that their clients have not taken yet leave no room for further lists.
+/// A text of the metrics is made for all who ask within a second; one is made while another is sent.
+const METRICS: u32 = 2;
+
+/// So many requests ask one BMC at a time at the most, for it does one thing after the other: all others of its class are
+/// for other BMCs. It is less where the class has few places.
+const MOST_OF_A_BMC: u32 = 4;
+
+/// Answers beyond this many bytes that their clients have not taken yet leave no room for further lists; metrics, of
+/// which the same is true, are counted apart.
 const MOST_ANSWERS: u64 = 256 << 20;
 
 /// Answers up to this size are not counted.
@@ -70,9 +80,13 @@ pub(crate) struct Overload {
     gates: [Gate; Class::ALL.len()],
     limits: Limits,
     begun: Instant,
+    /// Requests that ask the BMC of a node, at work and waiting, by the node as it was named.
+    asked: Mutex<HashMap<String, u32>>,
     /// Bytes of large answers that are not sent yet.
     answers: AtomicU64,
-    /// The last lag of a worker's loop, in microseconds.
+    /// The same of metrics.
+    told: AtomicU64,
+    /// The longest lag of a worker's loop since it was told last, in microseconds.
     lag: AtomicU64,
     /// What the jitter of the times to come again is made from.
     seed: AtomicU64,
@@ -88,6 +102,7 @@ pub(crate) struct Place {
     class: Class,
     share: usize,
     room: Room,
+    _bmc: Option<OfBmc>,
 }
 
 impl Drop for Place {
@@ -96,16 +111,68 @@ impl Drop for Place {
     }
 }
 
+/// One of the few who may ask a BMC at a time, until this is dropped.
+#[derive(Debug)]
+struct OfBmc {
+    of: Arc<Overload>,
+    node: String,
+}
+
+impl Drop for OfBmc {
+    fn drop(&mut self) {
+        let mut asked = self.of.asked.lock().expect("nothing panics while it holds this lock");
+        if let Some(count) = asked.get_mut(&self.node) {
+            *count -= 1;
+            if *count == 0 {
+                asked.remove(&self.node);
+            }
+        }
+    }
+}
+
+/// The gate of a class, of whoever keeps all of them.
+struct AtGate {
+    of: Arc<Overload>,
+    class: Class,
+}
+
+impl Deref for AtGate {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        self.of.gate(self.class)
+    }
+}
+
+/// Someone who waits for a place, and stands in the queue until this is dropped.
+pub(crate) struct Stand {
+    of: Arc<Overload>,
+    class: Class,
+    share: usize,
+    queued: Queued<AtGate>,
+    bmc: Option<OfBmc>,
+}
+
+impl Stand {
+    /// A place, or why there is none.
+    pub(crate) async fn wait(self) -> Result<Place, Why> {
+        let Stand { of, class, share, queued, bmc } = self;
+        let room = queued.wait(of.limits.max_wait, || of.micros()).await?;
+        Ok(Place { of, class, share, room, _bmc: bmc })
+    }
+}
+
 /// The bytes of a large answer; they count until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     of: Arc<Overload>,
+    class: Class,
     bytes: u64,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.of.answers.fetch_sub(self.bytes, Relaxed);
+        self.of.unsent(self.class).fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -113,8 +180,8 @@ impl Drop for Held {
 pub(crate) enum Entry {
     /// There is.
     In(Place),
-    /// There may be soon: [`Overload::wait`].
-    Wait,
+    /// There may be soon: [`Stand::wait`].
+    Wait(Stand),
     /// There is none, nor will there be soon.
     Refused(Why),
 }
@@ -133,12 +200,15 @@ impl Overload {
             Class::List => Gate::new(limits.lists, limits.waiting),
             Class::Write => Gate::new(limits.writes, limits.waiting),
             Class::Bmc => Gate::new(limits.bmc, limits.waiting),
+            Class::Metrics => Gate::new(METRICS, limits.waiting),
         });
         Arc::new(Overload {
             gates,
             limits,
             begun: Instant::now(),
+            asked: Mutex::default(),
             answers: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             lag: AtomicU64::new(0),
             seed: AtomicU64::new(0),
             logged: AtomicU64::new(0),
@@ -154,43 +224,70 @@ impl Overload {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A place, if there is one now.
-    pub(crate) fn enter(self: &Arc<Self>, class: Class, peer: Option<IpAddr>) -> Entry {
+    /// Where the bytes of answers of a class are counted.
+    fn unsent(&self, class: Class) -> &AtomicU64 {
+        match class {
+            Class::Metrics => &self.told,
+            Class::Priority | Class::Read | Class::List | Class::Write | Class::Bmc => &self.answers,
+        }
+    }
+
+    /// Whether one more may ask the BMC of `node`.
+    fn ask_bmc(self: &Arc<Self>, node: String) -> Result<OfBmc, Why> {
+        let most = (self.limits.bmc / 4).clamp(1, MOST_OF_A_BMC);
+        let mut asked = self.asked.lock().expect("nothing panics while it holds this lock");
+        match asked.get_mut(&node) {
+            Some(count) if *count >= most => return Err(Why::Node),
+            Some(count) => *count += 1,
+            None => drop(asked.insert(node.clone(), 1)),
+        }
+        Ok(OfBmc { of: Arc::clone(self), node })
+    }
+
+    /// A place, if there is one now. `node` is whose BMC is asked.
+    pub(crate) fn enter(self: &Arc<Self>, class: Class, peer: Option<IpAddr>, node: Option<String>) -> Entry {
         let gate = self.gate(class);
         let share = gate::share_of(peer);
         let hindered = match class {
             Class::Priority => None,
-            Class::List if self.answers.load(Relaxed) > MOST_ANSWERS => Some(Why::Answers),
+            Class::List | Class::Metrics if self.unsent(class).load(Relaxed) > MOST_ANSWERS => {
+                Some(Why::Answers)
+            }
+            Class::Metrics => None,
             Class::Read | Class::List | Class::Write | Class::Bmc => lag::late().then_some(Why::Lag),
         };
         if let Some(why) = hindered {
             gate.refused(why);
             return Entry::Refused(why);
         }
-        match gate.try_enter(share) {
-            Ok(Some(room)) => Entry::In(Place { of: Arc::clone(self), class, share, room }),
-            Ok(None) if self.limits.max_wait.is_zero() => Entry::Refused(gate.give_up(share, Why::Wait)),
-            Ok(None) => Entry::Wait,
+        let bmc = match node.map(|node| self.ask_bmc(node)).transpose() {
+            Ok(bmc) => bmc,
+            Err(why) => {
+                gate.refused(why);
+                return Entry::Refused(why);
+            }
+        };
+        if let Some(room) = gate.try_enter(share) {
+            return Entry::In(Place { of: Arc::clone(self), class, share, room, _bmc: bmc });
+        }
+        if self.limits.max_wait.is_zero() {
+            return Entry::Refused(gate.give_up(share, Why::Wait));
+        }
+        match Gate::queue(AtGate { of: Arc::clone(self), class }, share, self.micros()) {
+            Ok(queued) => Entry::Wait(Stand { of: Arc::clone(self), class, share, queued, bmc }),
             Err(why) => Entry::Refused(why),
         }
     }
 
-    /// A place after [`Entry::Wait`], or why there is none.
-    pub(crate) async fn wait(self: Arc<Self>, class: Class, peer: Option<IpAddr>) -> Result<Place, Why> {
-        let share = gate::share_of(peer);
-        let room = self.gate(class).wait(share, self.limits.max_wait, || self.micros()).await?;
-        Ok(Place { of: self, class, share, room })
-    }
-
-    /// [`Overload::enter`] and [`Overload::wait`] together, for a handler that learns only from the body what is asked.
+    /// [`Overload::enter`] and [`Stand::wait`] together, for a handler that learns only from the body what is asked.
     pub(crate) async fn place(
         self: &Arc<Self>,
         class: Class,
         peer: Option<IpAddr>,
     ) -> Result<Place, ApiError> {
-        let place = match self.enter(class, peer) {
+        let place = match self.enter(class, peer, None) {
             Entry::In(place) => Ok(place),
-            Entry::Wait => Arc::clone(self).wait(class, peer).await,
+            Entry::Wait(stand) => stand.wait().await,
             Entry::Refused(why) => Err(why),
         };
         place.map_err(|why| self.refusal(class, why))
@@ -204,6 +301,7 @@ impl Overload {
             Class::List => ("lists", Some("max_concurrent_lists")),
             Class::Write => ("changes", Some("max_concurrent_writes")),
             Class::Bmc => ("questions to BMCs", Some("max_concurrent_bmc_requests")),
+            Class::Metrics => ("metrics", None),
         };
         let mut text = format!(
             "The service is overloaded: more {what} are asked for than it can do ({why}). Nothing was done; try again later."
@@ -211,7 +309,11 @@ impl Overload {
         if let (Some(option), Why::Full | Why::Share | Why::Wait) = (limit, why) {
             text.push_str(&format!(" [api] {option} says how many are done at once."));
         }
-        let after = self.retry_after(class);
+        let after = match why {
+            // it is that BMC's pace, and no crowd's
+            Why::Node => 5 + u32::try_from(self.chance() % 11).unwrap_or(0),
+            Why::Full | Why::Share | Why::Wait | Why::Lag | Why::Answers => self.retry_after(class),
+        };
         self.log(class, why);
         ApiError::overloaded(text, after)
     }
@@ -244,14 +346,14 @@ impl Overload {
     }
 
     /// Notes an answer of that size; `None` when it is too small to count.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
+    pub(crate) fn hold(self: &Arc<Self>, class: Class, bytes: u64) -> Option<Held> {
         (bytes > SMALL_ANSWER).then(|| {
-            self.answers.fetch_add(bytes, Relaxed);
-            Held { of: Arc::clone(self), bytes }
+            self.unsent(class).fetch_add(bytes, Relaxed);
+            Held { of: Arc::clone(self), class, bytes }
         })
     }
 
-    /// For `/metrics`.
+    /// For `/metrics`: the longest lag is that since this was called before.
     pub(crate) fn counts(&self) -> Counts {
         let classes = Class::ALL.map(|class| {
             let gate = self.gate(class);
@@ -266,8 +368,8 @@ impl Overload {
         });
         Counts {
             classes,
-            answers: self.answers.load(Relaxed),
-            lag: Duration::from_micros(self.lag.load(Relaxed)),
+            answers: self.answers.load(Relaxed) + self.told.load(Relaxed),
+            lag: Duration::from_micros(self.lag.swap(0, Relaxed)),
         }
     }
 }
@@ -278,7 +380,7 @@ pub(crate) struct Counts {
     pub(crate) classes: [ClassCounts; Class::ALL.len()],
     /// Bytes of large answers that are not sent yet.
     pub(crate) answers: u64,
-    /// How late a worker's loop came last.
+    /// How late a worker's loop came at the most.
     pub(crate) lag: Duration,
 }
 

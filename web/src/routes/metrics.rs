@@ -1,12 +1,16 @@
 //! `GET /metrics`: what Prometheus collects, as OpenMetrics text. Like `/healthz` it asks nobody who they are, and it
 //! tells no secrets; `[metrics] enabled = false` takes it away.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Data, ServiceConfig};
+use actix_web::web::{Bytes, Data, ServiceConfig};
 use ferric_actors::metrics::{self, Snapshot};
 use ferric_actors::{Directory, Health};
 use ferric_schema::nodes;
+use tokio::sync::Mutex;
 
 use crate::error::{ApiError, Result};
 use crate::overload::{ClassCounts, Counts};
@@ -18,19 +22,51 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(exactly("/metrics").get(text));
 }
 
+/// Who asks so soon after another is told the same: to make it is work that grows with the fleet.
+const SHARED: Duration = Duration::from_secs(1);
+
+/// What was told last, and when it was made.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Arc<Mutex<Option<(Instant, Bytes)>>>);
+
 async fn text(state: Data<WebState>) -> Result<HttpResponse> {
     if !state.settings.metrics {
         return Err(ApiError::no_path());
     }
+    // one at a time makes it, the others wait for that
+    let mut told = Arc::clone(&state.told.0).lock_owned().await;
+    let text = match &*told {
+        Some((made, text)) if made.elapsed() < SHARED => text.clone(),
+        Some(_) | None => {
+            // in a task of its own: a client that hangs up does not have it made twice at once
+            let made = tokio::spawn(async move {
+                let text = written(&state).await?;
+                *told = Some((Instant::now(), text.clone()));
+                let again = Arc::clone(&state.told.0);
+                // tens of megabytes are not kept for nobody
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(SHARED).await;
+                    again.lock().await.take_if(|(made, _)| made.elapsed() >= SHARED);
+                }));
+                Ok::<_, ApiError>(text)
+            });
+            made.await.map_err(|_| ApiError::internal("the metrics could not be written"))??
+        }
+    };
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text))
+}
+
+async fn written(state: &Data<WebState>) -> Result<Bytes> {
     let mut now = Snapshot::default();
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     now.gauges("ferric_build", "The release that runs.", [(version, 1.0)]);
-    match read(&state, nodes::count_alike).await {
+    match read(state, nodes::count_alike).await {
         Ok(counts) => fleet(&mut now, counts),
         // what else there is to tell is wanted most when the database is away
         Err(_) => now.gauge("ferric_database_up", "Whether the database answers.", 0.0),
     }
     // a fleet has many sensors, and a worker has others to serve
+    let state = Data::clone(state);
     let text = actix_web::web::block(move || {
         conductor(&mut now, &state.directory);
         power_sync(&mut now, &state.directory);
@@ -41,7 +77,7 @@ async fn text(state: Data<WebState>) -> Result<HttpResponse> {
     });
     let text = text.await.ok().and_then(std::result::Result::ok);
     let text = text.ok_or_else(|| ApiError::internal("the metrics could not be written"))?;
-    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text))
+    Ok(Bytes::from(text))
 }
 
 fn fleet(now: &mut Snapshot, counts: Vec<nodes::NodeCount>) {
@@ -128,7 +164,7 @@ fn admission(now: &mut Snapshot, counts: &Counts) {
     );
     now.gauge(
         "ferric_api_lag_seconds",
-        "How late a thread of the API came last to what was ready.",
+        "How late a thread of the API came at the most to what was ready, since this was told before.",
         counts.lag.as_secs_f64(),
     );
 }
@@ -142,6 +178,11 @@ fn power_sync(now: &mut Snapshot, directory: &Directory) {
         "ferric_power_sync_silent_nodes",
         "Those whose BMC did not answer the last look.",
         told.silent as f64,
+    );
+    now.gauge(
+        "ferric_power_sync_not_asked_nodes",
+        "Those whose BMC the last look did not ask, because it was silent before.",
+        told.not_asked as f64,
     );
     now.gauge(
         "ferric_power_sync_lag_seconds",

@@ -62,6 +62,7 @@ use crate::error::{ApiError, Result};
 use crate::gates::PORTGROUPS;
 use crate::routes::at::at;
 pub(crate) use crate::routes::events::Hub;
+pub(crate) use crate::routes::metrics::Told;
 use crate::server::WebState;
 
 /// The whole API, as one scope that takes every path: register other services before it. Needs

@@ -14,6 +14,9 @@ use ferric_machine::{BootDevice, BootMode, Timestamp};
 /// Management `noop`, with a machine whose health is told.
 pub(crate) struct Watched;
 
+/// Who asks for a light of so many seconds asks a BMC that never answers.
+pub(crate) const DEAD: u8 = 250;
+
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     Timestamp(i64::try_from(since.as_micros()).expect("before the year 200000"))
@@ -98,6 +101,7 @@ impl ManagementInterface for Watched {
 
     async fn identify(&self, _: &NodeView, light: Identify) -> Result<()> {
         match light {
+            Identify::For(DEAD) => std::future::pending().await,
             Identify::For(_) | Identify::Off => Ok(()),
             Identify::On => Err(DriverError::Refused {
                 what: "the BMC".into(),
