@@ -45,8 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How deep objects and arrays may be nested.
 const MAX_DEPTH: usize = 25;
 
-/// A JSON body of at most `KIB` kibibytes; `None` when there is none.
-pub(crate) struct Body<const KIB: usize = 1024>(pub(crate) Option<Value>);
+/// A JSON body of at most `KIB` kibibytes; `None` when there is none. With the places that its bytes had on their way,
+/// which it has until it is taken.
+pub(crate) struct Body<const KIB: usize = 1024>(pub(crate) Option<Value>, Held);
+
+/// The places of a body's bytes, for who holds what came of it for long. Given back when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held(#[allow(dead_code)] Option<SemaphorePermit<'static>>); // held, never read
 
 impl<const KIB: usize> FromRequest for Body<KIB> {
     type Error = ApiError;
@@ -62,13 +67,14 @@ impl<const KIB: usize> FromRequest for Body<KIB> {
             if announced > KIB * 1024 {
                 return Err(ApiError::body_too_large(KIB));
             }
-            let (bytes, _held) = gather(payload, KIB, room).await?;
+            let (bytes, held) = gather(payload, KIB, room).await?;
+            let whole = |value| Body(value, Held(held));
             if bytes.len() <= LARGE {
-                return parse(&bytes).map(Body);
+                return parse(&bytes).map(whole);
             }
             let _turn = TURNS.acquire().await.expect("the semaphore is never closed");
             let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-            parsed.map_err(|_| ApiError::internal("a request body could not be read"))?.map(Body)
+            parsed.map_err(|_| ApiError::internal("a request body could not be read"))?.map(whole)
         })
     }
 }
@@ -170,6 +176,11 @@ fn too_deep(bytes: &[u8]) -> bool {
 }
 
 impl<const KIB: usize> Body<KIB> {
+    /// The places, to be held for longer than the body.
+    pub(crate) fn hold(&mut self) -> Held {
+        std::mem::take(&mut self.1)
+    }
+
     /// The body as an object; an absent body, or null, is an empty one.
     pub(crate) fn object(self) -> Result<Map<String, Value>> {
         self.object_of("body")
@@ -291,6 +302,20 @@ mod tests {
         drop(held);
         gather(all(1 << 20), 1024, &ROOM).await.map(drop).expect("there is room again");
         assert!(gather(all((1 << 20) + 1), 1024, &ROOM).await.is_err(), "larger than it may be");
+    }
+
+    #[tokio::test]
+    async fn a_body_keeps_its_places_for_who_holds_them() {
+        let all = PUBLIC.available_permits();
+        let text = format!("{{\"a\": \"{}\"}}", "x".repeat(2 * UNCOUNTED));
+        let request = actix_web::test::TestRequest::post().uri("/v1/continue_inspection").set_payload(text);
+        let (request, mut payload) = request.to_http_parts();
+        let mut body = Body::<1024>::from_request(&request, &mut payload).await.expect("a body");
+        let held = body.hold();
+        assert_eq!(body.object().expect("an object").len(), 1);
+        assert!(PUBLIC.available_permits() <= all - UNCOUNTED);
+        drop(held);
+        assert_eq!(PUBLIC.available_permits(), all);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use ferric_actors::{NodeError, Settings};
 use ferric_machine::State;
 use ferric_schema::{Node, NodeQuery, inventory, nodes, rules};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::body::Body;
@@ -26,9 +27,12 @@ use crate::server::WebState;
 /// Nodes read at a time when one is looked for by the address of its BMC.
 const PAGE: i64 = 200;
 
-/// How long a machine may be ahead of what is written down about it, and how often that is looked at.
+/// How long a machine may be ahead of what is written down about it, and how often that is looked at at most.
 const AHEAD: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Machines that may be ahead at once: each holds what it sent, and anybody may claim to be one.
+static PLACES: Semaphore = Semaphore::const_new(64);
 
 /// The most network cards of one machine.
 const MOST_CARDS: usize = 1024;
@@ -40,10 +44,12 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 /// The body may hold logs: 16 MiB.
 async fn receive(
     request: HttpRequest,
-    body: Body<16384>,
+    mut body: Body<16384>,
     context: Context,
     state: Data<WebState>,
 ) -> Result<HttpResponse> {
+    // what came of it is held until the end
+    let _held = body.hold();
     let found = Findings::read(body.object_of("data")?)?;
     let version = context.version;
     let old = version.0 == CONTINUE_INSPECTION_OLD;
@@ -147,75 +153,78 @@ impl Findings {
     /// The one node that waits for this body. A fast machine is up before it is written down that it is waited for:
     /// then that is waited for here, as nobody would ask again.
     async fn node(&self, state: &WebState, id: Option<Uuid>) -> Result<Node> {
-        let until = Instant::now() + AHEAD;
-        loop {
-            match self.waiting(state, id).await {
-                Err(_) if Instant::now() < until && self.begins(state, id).await? => sleep(LOOK).await,
-                other => return other,
-            }
+        // from before the first look on, so that no commit is missed
+        let committed = state.directory.store().committed();
+        let soon = match self.fits(state, id).await? {
+            Fits::One(node) => return Ok(*node),
+            Fits::Soon(soon) => soon,
+        };
+        let Ok(_place) = PLACES.try_acquire() else {
+            return Err(ApiError::busy(
+                "Too many machines are up before their inspection; come again later.",
+            ));
+        };
+        settle(state, soon, committed).await?;
+        match self.fits(state, id).await? {
+            Fits::One(node) => Ok(*node),
+            Fits::Soon(_) => Err(self.nobody(id)),
         }
     }
 
-    /// Whether a node that fits is on its way into an inspection, or out of one.
-    async fn begins(&self, state: &WebState, id: Option<Uuid>) -> Result<bool> {
+    async fn fits(&self, state: &WebState, id: Option<Uuid>) -> Result<Fits> {
         let known = match id {
             Some(id) => vec![id],
             None => state.directory.node_of_port_address(&self.macs),
         };
-        read(state, move |c| {
-            for id in known {
-                if nodes::get(c, id)?.is_some_and(|node| node.provision_state == State::Inspecting) {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
-        .await
-    }
-
-    async fn waiting(&self, state: &WebState, id: Option<Uuid>) -> Result<Node> {
-        if let Some(id) = id {
-            let node = read(state, move |c| nodes::get(c, id)).await?;
-            return node
-                .filter(waits)
-                .ok_or_else(|| not_found(&format!("Node {id} is not there, or is not being inspected.")));
-        }
-        let known = state.directory.node_of_port_address(&self.macs);
-        let with_ports = read(state, move |c| {
+        let known = read(state, move |c| {
             let mut found = Vec::new();
             for id in known {
-                found.extend(nodes::get(c, id)?.filter(waits));
+                found.extend(nodes::get(c, id)?.filter(|node| waits(node) || begins(node)));
             }
             Ok(found)
         });
-        let mut found = with_ports.await?;
-        if found.len() > 1 && found.iter().any(|node| self.is_bmc_of(node)) {
-            found.retain(|node| self.is_bmc_of(node));
-        }
-        if found.is_empty() && !self.bmc.is_empty() {
-            found = self.by_bmc(state).await?;
+        let (mut found, mut soon): (Vec<Node>, Vec<Node>) = known.await?.into_iter().partition(waits);
+        if id.is_none() {
+            if found.len() > 1 && found.iter().any(|node| self.is_bmc_of(node)) {
+                found.retain(|node| self.is_bmc_of(node));
+            }
+            if found.is_empty() && !self.bmc.is_empty() {
+                let (waiting, beginning): (Vec<Node>, Vec<Node>) =
+                    self.by_bmc(state).await?.into_iter().partition(waits);
+                found = waiting;
+                soon.extend(beginning);
+            }
         }
         if found.len() > 1 {
             return Err(not_found(
                 "More than one node fits the addresses of the ramdisk: a machine must be enrolled once.",
             ));
         }
-        found.pop().ok_or_else(|| {
-            not_found(&format!(
+        match found.pop() {
+            Some(node) => Ok(Fits::One(Box::new(node))),
+            None if soon.is_empty() => Err(self.nobody(id)),
+            None => Ok(Fits::Soon(soon.iter().map(|node| node.uuid).collect())),
+        }
+    }
+
+    fn nobody(&self, id: Option<Uuid>) -> ApiError {
+        not_found(&match id {
+            Some(id) => format!("Node {id} is not there, or is not being inspected."),
+            None => format!(
                 "No node that is being inspected has a port with one of the addresses {} or a BMC at {}.",
                 self.macs.join(", "),
                 self.bmc.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
-            ))
+            ),
         })
     }
 
-    /// Those that wait for an inspection, which are few, page by page.
+    /// Those that are being inspected, which are few, page by page.
     async fn by_bmc(&self, state: &WebState) -> Result<Vec<Node>> {
         let mut found = Vec::new();
         let mut marker = None;
         loop {
             let query = NodeQuery {
-                provision_state: Some(vec![State::InspectWait]),
+                provision_state: Some(vec![State::InspectWait, State::Inspecting]),
                 include_children: true,
                 limit: Some(PAGE),
                 marker,
@@ -243,8 +252,46 @@ impl Findings {
     }
 }
 
+/// Which nodes fit a body.
+enum Fits {
+    /// The one that waits for it.
+    One(Box<Node>),
+    /// None that waits, but these are on their way into an inspection, or out of one.
+    Soon(Vec<Uuid>),
+}
+
 fn waits(node: &Node) -> bool {
     node.provision_state == State::InspectWait
+}
+
+fn begins(node: &Node) -> bool {
+    node.provision_state == State::Inspecting
+}
+
+/// Returns once one of `soon` waits for its ramdisk, none of them will, or [`AHEAD`] has passed. Only these are looked at,
+/// and only after a commit.
+async fn settle(state: &WebState, soon: Vec<Uuid>, mut committed: watch::Receiver<u64>) -> Result<()> {
+    let until = Instant::now() + AHEAD;
+    while let Ok(Ok(())) = timeout_at(until, committed.changed()).await {
+        let soon = soon.clone();
+        let settled = read(state, move |c| {
+            let mut on_their_way = false;
+            for id in soon {
+                let Some(node) = nodes::get(c, id)? else { continue };
+                if waits(&node) {
+                    return Ok(true);
+                }
+                on_their_way |= begins(&node);
+            }
+            Ok(!on_their_way)
+        });
+        if settled.await? {
+            break;
+        }
+        // commits that come close together are looked at once
+        sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// An address that says something.
@@ -281,56 +328,4 @@ fn host_of(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(body: Value) -> std::result::Result<Findings, String> {
-        Findings::read(body.as_object().cloned().expect("an object")).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_body_is_told_what_it_lacks() {
-        for (body, words) in [
-            (json!({}), "'inventory'"),
-            (json!({"inventory": []}), "'inventory'"),
-            (json!({"inventory": {}}), "'interfaces' is a required property"),
-            (json!({"inventory": {"interfaces": {}}}), "{} is not of type 'array'"),
-            (json!({"inventory": {"interfaces": []}}), "[] should be non-empty"),
-            (json!({"inventory": {"interfaces": [{"mac_address": "a"}, {"name": "eth1"}]}}), "interfaces[1]"),
-        ] {
-            assert!(read(body.clone()).is_err_and(|told| told.contains(words)), "{body}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_inventory_is_kept_beside_it_without_the_logs() {
-        let found = read(json!({
-            "inventory": {
-                "interfaces": [{"mac_address": "52:54:00:AA:BB:01"}, {"mac_address": "80:00:02:08:fe:80:00:00"}],
-                "bmc_address": "10.0.0.7", "bmc_v6address": "fd00::7/64", "cpu": {"count": 8},
-            },
-            "root_disk": {"name": "/dev/sda"}, "logs": "H4sI", "error": null,
-        }))
-        .expect("a body");
-        assert_eq!(found.macs, ["52:54:00:aa:bb:01"]);
-        assert_eq!(found.bmc.len(), 2);
-        assert_eq!(found.inventory["cpu"]["count"], 8);
-        let mut keys: Vec<&str> = found.plugin_data.keys().map(String::as_str).collect();
-        keys.sort_unstable();
-        assert_eq!(keys, ["error", "root_disk"]);
-        let nothing = json!({"inventory": {"interfaces": [{"mac_address": "a"}], "bmc_address": "0.0.0.0", "bmc_v6address": "::/0"}});
-        assert!(read(nothing).is_ok_and(|found| found.bmc.is_empty()));
-    }
-
-    #[test]
-    fn the_bmc_is_found_in_addresses_and_urls() {
-        for (text, host) in [
-            ("10.0.0.7", "10.0.0.7"),
-            ("https://10.0.0.7:8443/redfish/v1", "10.0.0.7"),
-            ("https://u@[fd00::7]/", "fd00::7"),
-            ("http://bmc.example", "bmc.example"),
-        ] {
-            assert_eq!(host_of(text), host);
-        }
-    }
-}
+mod tests;

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use actix_web::test::TestRequest;
 use actix_web::{HttpResponse, ResponseError as _, body, rt};
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use ferric_actors::{Directory, Settings};
 use ferric_drivers::boot::FakeBoot;
 use ferric_drivers::deploy::FakeDeploy;
@@ -18,6 +20,7 @@ use ferric_drivers::protocol::dhcp::PortIndex;
 use ferric_drivers::{Parts, Registry, RegistrySettings};
 use ferric_machine::Timestamp;
 use ferric_schema::allocations::{self, Allocation};
+use ferric_schema::changes::LOOK_EVERY;
 use ferric_schema::{JsonText, Store, StoreError, StoreOptions};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -414,6 +417,34 @@ fn nobody_is_told_less_than_what_was_acknowledged_before_they_asked() {
             assert_eq!(reader.await.expect("it reads"), WRITERS * EACH);
         }
         assert!(both.kept.answers.found() > 0);
+    });
+}
+
+#[test]
+fn what_another_process_wrote_while_nobody_asked_is_in_the_first_answer() {
+    rt::System::new().block_on(async {
+        let both = Both::start().await;
+        let node = both.put("one").await;
+        let path = both.folder.path().join("ferric.sqlite");
+        let mut outside = SqliteConnection::establish(path.to_str().expect("UTF-8")).expect("the file");
+        let how = Question { query: "fields=description".into(), ..Question::of(node) };
+        let deadline = Instant::now() + Duration::from_secs(90);
+        for round in 0..4 {
+            // an answer is kept, and used
+            let found = both.kept.answers.found();
+            while both.kept.answers.found() == found {
+                assert!(Instant::now() < deadline, "no answer is kept");
+                assert_eq!(both.ask(&how).await.0.0, 200);
+            }
+            let begun = Instant::now();
+            let write = format!("UPDATE nodes SET description = 'by hand {round}' WHERE uuid = '{node}'");
+            outside.batch_execute(&write).expect("it is written");
+            while begun.elapsed() <= LOOK_EVERY {
+                rt::task::yield_now().await;
+            }
+            let (first, made) = both.ask(&how).await;
+            assert_eq!(first, made, "round {round}");
+        }
     });
 }
 
