@@ -204,6 +204,7 @@ mod tests {
             ("[machines.sim-0001]\nsilent_bcm = true", "silent_bmc"),
             ("[[happens]]\nfault = \"silent_bmc\"\nrate_per_our = 3", "rate_per_hour"),
             ("[[happens]]\nfault = \"rack_powr\"", "rack_power"),
+            ("[[happens]]\nfault = \"packets\"\nlost = {to_bcm = 0.1}", "to_bmc"),
             ("{\"hapens\": []}", "happens"),
         ] {
             let error = parse_faults(text).expect_err(text);

@@ -32,6 +32,7 @@ pub(crate) fn may_ask(server: SocketAddrV4) -> bool {
 /// Where a machine is with its address.
 #[derive(Clone, Copy)]
 enum Stage {
+    Silent,
     Asks,
     /// It was offered this address by this server.
     Offered(Ipv4Addr, Ipv4Addr),
@@ -54,12 +55,38 @@ pub(crate) async fn blow(
         }
     };
     let macs: Vec<[u8; 6]> = machines.iter().map(|machine| mac(&machine.mac)).collect();
-    let mut stages = vec![Stage::Asks; machines.len()];
+    let Told { asked, again, unsent, answered } =
+        ask(&socket, &macs, server, every, until, &mut chance).await;
+    tracing::info!(%server, machines = macs.len(), asked, again, unsent, answered, "a DHCP storm is over");
+}
+
+/// What became of a storm.
+#[derive(Debug, Default)]
+struct Told {
+    /// DHCPDISCOVERs sent. The server sees fewer where its buffer was full, or before it listened.
+    asked: u64,
+    /// Those of them that were not a machine's first: it had no address by then.
+    again: u64,
+    /// Packets that the system did not take.
+    unsent: u64,
+    /// Answers heard.
+    answered: u64,
+}
+
+async fn ask(
+    socket: &UdpSocket,
+    macs: &[[u8; 6]],
+    server: SocketAddrV4,
+    every: Duration,
+    until: Instant,
+    chance: &mut Chance,
+) -> Told {
+    let mut told = Told::default();
+    let mut stages = vec![Stage::Silent; macs.len()];
     // all at once, as after a power failure: within one interval
-    let mut due: BinaryHeap<Reverse<(Instant, usize)>> = (0..machines.len())
+    let mut due: BinaryHeap<Reverse<(Instant, usize)>> = (0..macs.len())
         .map(|index| Reverse((Instant::now() + chance.between(Duration::ZERO, every), index)))
         .collect();
-    let (mut asked, mut answered) = (0_u64, 0_u64);
     let mut buffer = vec![0; 1500];
     while let Some(Reverse((at, index))) = due.peek().copied() {
         if at >= until {
@@ -74,11 +101,13 @@ pub(crate) async fn blow(
                 if macs.get(at) != Some(&answer.mac) {
                     continue;
                 }
-                answered += 1;
+                told.answered += 1;
                 match answer.kind {
-                    OFFER if !answer.yours.is_unspecified() => {
+                    // whoever asked twice is offered twice, and may have its address by then
+                    OFFER if !answer.yours.is_unspecified() && !matches!(stages[at], Stage::Content) => {
                         stages[at] = Stage::Offered(answer.yours, answer.server);
-                        let _ = socket.send_to(&packet(at, macs[at], stages[at]), server).await;
+                        let sent = socket.send_to(&packet(at, macs[at], stages[at]), server).await;
+                        told.unsent += u64::from(sent.is_err());
                     }
                     ACK => stages[at] = Stage::Content,
                     _ => {}
@@ -89,14 +118,23 @@ pub(crate) async fn blow(
                 if matches!(stages[index], Stage::Content) {
                     continue;
                 }
-                // a full buffer loses it, as a network would
-                let _ = socket.send_to(&packet(index, macs[index], Stage::Asks), server).await;
-                asked += 1;
+                // the server's full buffer loses it, as a network would
+                match socket.send_to(&packet(index, macs[index], Stage::Asks), server).await {
+                    Ok(_) if matches!(stages[index], Stage::Silent) => {
+                        told.asked += 1;
+                        stages[index] = Stage::Asks;
+                    }
+                    Ok(_) => {
+                        told.asked += 1;
+                        told.again += 1;
+                    }
+                    Err(_) => told.unsent += 1,
+                }
                 due.push(Reverse((at + every.mul_f64(0.75 + 0.5 * chance.unit()), index)));
             }
         }
     }
-    tracing::info!(%server, asked, answered, "a DHCP storm is over");
+    told
 }
 
 /// A socket that hears answers where that is allowed: port 68 is root's.
@@ -136,7 +174,7 @@ fn packet(index: usize, mac: [u8; 6], stage: Stage) -> Vec<u8> {
         out.extend(value);
     };
     match stage {
-        Stage::Asks | Stage::Content => option(53, &[DISCOVER]),
+        Stage::Silent | Stage::Asks | Stage::Content => option(53, &[DISCOVER]),
         Stage::Offered(address, server) => {
             option(53, &[REQUEST]);
             option(50, &address.octets());
@@ -219,6 +257,44 @@ mod tests {
             let _ = Answer::read(&offer[..len]);
         }
         assert!(Answer::read(&offer[..239]).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_storm_asked_is_what_was_sent_and_who_hears_nothing_asks_again() {
+        const MACHINES: u8 = 20;
+        const DEAF_TO: u8 = 3;
+        let patience = Duration::from_secs(90);
+        let own = || UdpSocket::bind((Ipv4Addr::new(127, 96, 68, 1), 0));
+        let (socket, server) = (own().await.expect("a socket"), own().await.expect("a socket"));
+        let SocketAddr::V4(address) = server.local_addr().expect("an address") else { panic!("IPv4") };
+        let (saw, mut seen) = tokio::sync::watch::channel(0_u64);
+        let serve = async move {
+            let mut heard = std::collections::BTreeSet::new();
+            let mut packet = vec![0; 1500];
+            loop {
+                let (len, from) = server.recv_from(&mut packet).await.expect("a packet");
+                let (index, kind) = (packet[7], packet[242]);
+                saw.send_modify(|count| *count += u64::from(kind == DISCOVER));
+                if heard.insert(index) && index < DEAF_TO {
+                    continue;
+                }
+                packet[0] = 2;
+                packet[16..20].copy_from_slice(&[127, 0, 1, index]);
+                packet[242] = if kind == DISCOVER { OFFER } else { ACK };
+                server.send_to(&packet[..len], from).await.expect("it is sent");
+            }
+        };
+        let serving = tokio::spawn(serve);
+        let macs: Vec<[u8; 6]> = (0..MACHINES).map(|index| [2, 0, 0, 0, 0, index]).collect();
+        let (every, until) = (Duration::from_millis(50), Instant::now() + patience);
+        let told = ask(&socket, &macs, address, every, until, &mut Chance::new(1, 1)).await;
+        assert!(Instant::now() < until, "it is over when all have an address: {told:?}");
+        assert!(told.again >= u64::from(DEAF_TO), "{told:?}");
+        assert_eq!((told.asked, told.unsent), (u64::from(MACHINES) + told.again, 0), "{told:?}");
+        let all = seen.wait_for(|count| *count >= told.asked);
+        let all = tokio::time::timeout(patience, all).await.expect("each comes").map(|count| *count);
+        assert_eq!(all.ok(), Some(told.asked));
+        serving.abort();
     }
 
     #[test]
