@@ -19,6 +19,7 @@ use ferric_drivers::interface::Kind;
 use ferric_drivers::management::{IpmitoolManagement, NoopManagement};
 use ferric_drivers::power::{AgentPower, IpmitoolPower};
 use ferric_drivers::protocol::agent::AgentClient;
+use ferric_drivers::protocol::descriptors;
 use ferric_drivers::protocol::dhcp::{self, DhcpHandle, PortIndex};
 use ferric_drivers::protocol::http::{self, HttpHandle};
 use ferric_drivers::protocol::ipmi::IpmiClient;
@@ -94,6 +95,24 @@ pub(crate) struct Running {
     _lock: DataLock,
 }
 
+/// Descriptors of what is not a boot server: requests that are never refused (docs/decisions/0033), and the database, BMCs,
+/// consoles, images.
+const DESCRIPTORS: usize = 16_384 + 2_048;
+
+/// What there is to say when the limit of open files is below the sum of what may be open at once.
+fn enough_descriptors(config: &Config, limit: Option<u64>) -> Option<String> {
+    let servers =
+        [(config.http.enabled, http::DESCRIPTORS), (config.tftp.enabled, tftp::DESCRIPTORS)].into_iter();
+    let wanted = DESCRIPTORS + servers.filter(|(enabled, _)| *enabled).map(|(_, most)| most).sum::<usize>();
+    limit.filter(|limit| *limit < wanted as u64).map(|limit| {
+        format!(
+            "this process may open {limit} files, and the API and the boot servers that are on have bounds of {wanted} \
+             together: the boot servers have fewer places, and a crowd of connections can leave none to the API; set \
+             LimitNOFILE={wanted} in the systemd unit, or ulimit -Hn {wanted} before the start"
+        )
+    })
+}
+
 /// Starts everything in the data directory that `lock` is on. Call inside an actix system; I/O runs on `io`.
 pub(crate) async fn start(
     config: &Config,
@@ -106,6 +125,9 @@ pub(crate) async fn start(
         config.api.port = free_port(&config)?;
     }
     let config = &config;
+    if let Some(few) = enough_descriptors(config, descriptors::raise_limit()) {
+        tracing::warn!("{few}");
+    }
     let places = Places::new(config, data_dir);
     for folder in [&places.tftp_root, &places.http_root] {
         std::fs::create_dir_all(folder)
@@ -300,6 +322,17 @@ fn free_port(config: &Config) -> Result<u16, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_few_descriptors_are_told_with_the_remedy() {
+        let mut config = Config::default();
+        assert_eq!(enough_descriptors(&config, Some(524_288)), None);
+        assert_eq!(enough_descriptors(&config, Some(20_000)), None);
+        config.http.enabled = true;
+        let told = enough_descriptors(&config, Some(20_000)).unwrap();
+        assert!(told.contains("LimitNOFILE=26624"), "{told}");
+        assert_eq!(enough_descriptors(&config, Some(26_624)), None);
+    }
 
     #[test]
     fn nodes_of_a_hardware_type_that_was_taken_out_are_told() {
