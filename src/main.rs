@@ -55,6 +55,10 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
+    if let Err(Failure(text)) = swarm::end_with_parent() {
+        eprintln!("ferric: {text}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     log::start(&cli);
     // whoever makes a TLS connection finds this; a second call cannot happen here

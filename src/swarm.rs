@@ -2,6 +2,7 @@
 
 mod rig;
 mod screen;
+mod stop;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use ferric_swarm::{Auth, Image, Options, Pace, Report, Watched};
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 
+pub(crate) use self::rig::end_with_parent;
 use crate::Failure;
 use crate::cli::SwarmArgs;
 
@@ -33,35 +34,34 @@ async fn load(args: SwarmArgs) -> Result<ExitCode, Failure> {
         prepare(path)?;
     }
     let mut options = options(&args)?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut stop = stop::Stop::new()?;
     let screen = Arc::new(screen::Screen::new());
     let mut rig = None;
     if args.endpoint.is_none() {
         let simulated = options.driver != "fake-hardware";
         let started = tokio::select! {
             started = rig::Rig::start(&args, simulated) => started?,
-            _ = interrupt.recv() => return Err(stopped()),
-            _ = terminate.recv() => return Err(stopped()),
+            () = stop.wanted() => return Err(stopped()),
         };
         options.endpoint.clone_from(&started.endpoint);
         options.enrol_file = simulated.then(|| started.enrol_file());
         options.watched.extend(started.watched());
         rig = Some(started);
     }
-    let stop = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    let result = ferric_swarm::run(options, screen.clone(), stop).await;
+    let result = ferric_swarm::run(options, screen.clone(), stop.wanted()).await;
     screen.close();
-    let ended = match rig {
+    let ended = match &mut rig {
         Some(rig) => rig.stop().await,
         None => Ok(()),
     };
-    let report = result?;
+    // what went wrong stands in the logs; who interrupted the load does not ask for them
+    let well = ended.is_ok() && result.as_ref().is_ok_and(|report| report.ok || report.interrupted);
+    let kept = rig.as_mut().filter(|_| !well).map(rig::Rig::keep).unwrap_or_default();
+    let report = match (result, &ended) {
+        (Ok(report), _) => report,
+        (Err(error), Err(Failure(why))) => return Err(Failure(format!("{error}\n{why}{kept}"))),
+        (Err(error), Ok(())) => return Err(Failure(format!("{error}\n{kept}"))),
+    };
     print!("{}", report.text());
     if report.nodes_left > 0 && args.endpoint.is_some() {
         println!(
@@ -70,6 +70,7 @@ async fn load(args: SwarmArgs) -> Result<ExitCode, Failure> {
         );
     }
     write(&args, &report)?;
+    print!("{kept}");
     ended?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

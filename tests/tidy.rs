@@ -146,11 +146,23 @@ fn specifications(manifest: &toml::Table) -> Vec<(&str, &toml::Value)> {
 
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["src", "machine", "drivers", "schema", "actors", "web/src", "agent", "sim", "tests", "benches"]
-            .iter()
-            .map(|folder| root().join(folder))
-            .collect();
+    let mut folders: Vec<PathBuf> = [
+        "src",
+        "machine",
+        "drivers",
+        "schema",
+        "actors",
+        "web/src",
+        "web/tests",
+        "web/examples",
+        "agent",
+        "sim",
+        "tests",
+        "benches",
+    ]
+    .iter()
+    .map(|folder| root().join(folder))
+    .collect();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries {

@@ -1,8 +1,8 @@
 //! A server and a fleet of the load's own: two processes on a temporary folder, ended by their ids.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use ferric_swarm::Watched;
@@ -19,8 +19,26 @@ const END: Duration = Duration::from_secs(30);
 const TOLD: usize = 12;
 /// Machines when nobody says how many.
 const FEW: u32 = 100;
+/// So many BMCs can have sockets of their own, on ports that are free for certain; more share one.
+const OWN_SOCKETS: u32 = 64;
+/// Names the process with which its child is to end.
+const PARENT: &str = "FERRIC_ENDS_WITH";
 
-/// The running processes; dropped, they are killed and the folder is removed.
+/// Ends this process (by SIGTERM) with the one that started it as a part of its rig, however that ends; does nothing in
+/// processes that nobody started as such. To be called first in `main`: the kernel keeps it for the calling thread.
+pub(crate) fn end_with_parent() -> Result<(), Failure> {
+    let Some(parent) = std::env::var(PARENT).ok().and_then(|pid| pid.parse::<u32>().ok()) else {
+        return Ok(());
+    };
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    // it may have ended before the kernel was told
+    if std::os::unix::process::parent_id() == parent {
+        return Ok(());
+    }
+    Err(Failure("the load that this process belongs to has ended".to_owned()))
+}
+
+/// The running processes; dropped, they are killed and the folder is removed, unless it is to be kept.
 pub(super) struct Rig {
     pub(super) endpoint: String,
     server: Child,
@@ -29,13 +47,18 @@ pub(super) struct Rig {
     folder: Folder,
 }
 
-/// Removed when dropped.
-struct Folder(PathBuf);
+/// Removed when dropped, unless somebody wants to look into it.
+struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // nothing to be done about a failure, and nothing lost
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.kept {
+            // nothing to be done about a failure, and nothing lost
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -43,17 +66,17 @@ impl Rig {
     /// Starts `ferric serve`, and `ferric sim` when machines are simulated; both are ready when this returns.
     pub(super) async fn start(args: &SwarmArgs, simulated: bool) -> Result<Self, Failure> {
         let name = format!("ferric-swarm-{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        let folder = Folder(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&folder.0)?;
-        let data = folder.0.join("data");
+        let folder = Folder { path: std::env::temp_dir().join(name), kept: false };
+        std::fs::create_dir_all(&folder.path)?;
+        let data = folder.path.join("data");
         let address = free_address()?;
         let endpoint = format!("http://{address}");
 
-        let kernel = folder.0.join("kernel");
+        let kernel = folder.path.join("kernel");
         // simulated machines read no boot files: the server wants to lay them out all the same
         std::fs::write(&kernel, b"a simulated machine reads no boot files\n")?;
         let kernel = kernel.display();
-        let mut serve = ferric(&folder.0, "serve")?;
+        let mut serve = ferric(&folder.path, "serve")?;
         serve.arg("--data-dir").arg(&data);
         for setting in [
             format!("api.host_ip={}", address.ip()),
@@ -74,10 +97,11 @@ impl Rig {
         let server = serve.spawn()?;
         let mut rig = Self { endpoint, server, fleet: None, folder };
         if simulated {
-            let mut sim = ferric(&rig.folder.0, "sim")?;
-            sim.args(["--nodes", &args.nodes.unwrap_or(FEW).to_string()]);
+            let nodes = args.nodes.unwrap_or(FEW);
+            let mut sim = ferric(&rig.folder.path, "sim")?;
+            sim.args(["--nodes", &nodes.to_string()]);
             sim.args(["--seed", &args.seed.to_string(), "--api-url", &rig.endpoint]);
-            sim.args(["--set", "sim.bmc_port=0"]);
+            sim.args(["--set", &format!("sim.bmc_port={}", bmc_port(nodes)?)]);
             // their firmware reads the files where boot servers would
             for folder in ["httpboot", "tftpboot"] {
                 sim.arg("--boot-from").arg(data.join(folder));
@@ -91,8 +115,16 @@ impl Rig {
             }
             rig.fleet = Some(sim.spawn()?);
         }
-        rig.ready(address).await?;
-        Ok(rig)
+        match rig.ready(address).await {
+            Ok(()) => Ok(rig),
+            Err(Failure(text)) => Err(Failure(format!("{text}{}", rig.keep()))),
+        }
+    }
+
+    /// Keeps the folder with the logs and the database; a line that names it.
+    pub(super) fn keep(&mut self) -> String {
+        self.folder.kept = true;
+        format!("  logs    {} (kept; remove it when you have read them)\n", self.folder.path.display())
     }
 
     /// Waits until the server takes connections and the fleet has written its file.
@@ -108,7 +140,7 @@ impl Rig {
                 return Err(self.ended_early("sim", status));
             }
             // the fleet says so in a line once its file is whole
-            let enrolled = self.fleet.is_none() || told(&self.folder.0, "sim", "enrol them with");
+            let enrolled = self.fleet.is_none() || told(&self.folder.path, "sim", "enrol them with");
             if enrolled && tokio::net::TcpStream::connect(address).await.is_ok() {
                 return Ok(());
             }
@@ -124,20 +156,20 @@ impl Rig {
         }
     }
 
-    fn ended_early(&self, name: &str, status: std::process::ExitStatus) -> Failure {
+    fn ended_early(&self, name: &str, status: ExitStatus) -> Failure {
         Failure(format!("ferric {name} ended with {status}:\n{}", self.log(name)))
     }
 
     /// The last lines of a process's log.
     fn log(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(log_of(&self.folder.0, name)).unwrap_or_default();
+        let text = std::fs::read_to_string(log_of(&self.folder.path, name)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TOLD)..].iter().map(|line| format!("  {line}\n")).collect()
     }
 
     /// The file with the fleet's machines.
     pub(super) fn enrol_file(&self) -> PathBuf {
-        self.folder.0.join("fleet.json")
+        self.folder.path.join("fleet.json")
     }
 
     /// The processes, for the report.
@@ -149,29 +181,59 @@ impl Rig {
     }
 
     /// Ends both, the server first: it says goodbye to BMCs that still answer.
-    pub(super) async fn stop(mut self) -> Result<(), Failure> {
+    /// Errors: one of them had ended before, had to be killed, or ended with anything but 0.
+    pub(super) async fn stop(&mut self) -> Result<(), Failure> {
+        let mut early = None;
         if let Some(status) = self.server.try_wait()? {
-            return Err(self.ended_early("serve", status));
+            early = Some(self.ended_early("serve", status));
         }
-        end(&mut self.server).await?;
-        if let Some(mut fleet) = self.fleet.take() {
-            end(&mut fleet).await?;
+        let fleet_status = match &mut self.fleet {
+            Some(fleet) => fleet.try_wait()?,
+            None => None,
+        };
+        if let Some(status) = fleet_status {
+            early = early.or_else(|| Some(self.ended_early("sim", status)));
+        }
+        let server = end(&mut self.server).await?;
+        let fleet = match &mut self.fleet {
+            Some(fleet) => end(fleet).await?,
+            None => Some(ExitStatus::default()),
+        };
+        if let Some(early) = early {
+            return Err(early);
+        }
+        for (name, status) in [("serve", server), ("sim", fleet)] {
+            match status {
+                Some(status) if status.success() => {}
+                Some(status) => return Err(self.ended_early(name, status)),
+                None => {
+                    let seconds = END.as_secs();
+                    let log = self.log(name);
+                    return Err(Failure(format!(
+                        "ferric {name} did not end within {seconds} s and was killed:\n{log}"
+                    )));
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// Asks a process to end, and ends it when it does not.
-async fn end(child: &mut Child) -> std::io::Result<()> {
+/// Asks a process to end; how it did, `None` when it had to be killed.
+async fn end(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     if let Some(pid) = child.id() {
         // this child is not reaped yet, so the id is its own
         let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
-        if asked.is_ok_and(|status| status.success()) && tokio::time::timeout(END, child.wait()).await.is_ok()
+        if asked.is_ok_and(|status| status.success())
+            && let Ok(status) = tokio::time::timeout(END, child.wait()).await
         {
-            return Ok(());
+            return status.map(Some);
         }
+        child.kill().await?;
+        return Ok(None);
     }
-    child.kill().await
+    // it had ended before
+    child.wait().await.map(Some)
 }
 
 /// This program with another command; its words go to a log in the folder.
@@ -181,6 +243,7 @@ fn ferric(folder: &Path, command: &str) -> std::io::Result<Command> {
     child.arg(command).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
     // Ctrl-C on the terminal is for the load alone: it ends these when it has read the last figures
     child.process_group(0);
+    child.env(PARENT, std::process::id().to_string());
     Ok(child)
 }
 
@@ -190,6 +253,14 @@ fn log_of(folder: &Path, command: &str) -> PathBuf {
 
 fn told(folder: &Path, command: &str, words: &str) -> bool {
     std::fs::read_to_string(log_of(folder, command)).is_ok_and(|text| text.contains(words))
+}
+
+/// A port for the BMCs that nobody else has: 0 lets each take its own, many share one on all of their addresses.
+fn bmc_port(nodes: u32) -> std::io::Result<u16> {
+    if nodes <= OWN_SOCKETS {
+        return Ok(0);
+    }
+    Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
 }
 
 /// A free port on a loopback address that is this process's own, so that nobody takes it meanwhile.
