@@ -61,6 +61,7 @@ pub(super) fn fleet(name: &str, version: Version) -> Option<Value> {
                     ("interval_seconds", 1, seconds()),
                     ("nodes", 1, count()),
                     ("silent", 1, count()),
+                    ("not_asked", 1, count()),
                     ("lag_seconds", 1, seconds()),
                     ("under_way", 1, count()),
                     ("round_trip", 1, percentiles()),

@@ -138,6 +138,7 @@ async fn health(request: HttpRequest, context: Context, state: Data<WebState>) -
         "interval_seconds": told.interval.as_secs_f64(),
         "nodes": told.nodes,
         "silent": told.silent,
+        "not_asked": told.not_asked,
         "lag_seconds": told.lag.as_secs_f64(),
         "under_way": told.under_way,
         "round_trip": PercentilesView::from(told.readings),

@@ -149,6 +149,7 @@ async fn a_look_at_the_power_of_the_fleet_can_be_asked_for_and_is_told() {
         "ferric_power_sweeps_total 1.0",
         "ferric_power_sweep_nodes{outcome=\"left_out\"} 1.0",
         "ferric_power_sync_silent_nodes 0.0",
+        "ferric_power_sync_not_asked_nodes 0.0",
         "ferric_power_sync_lag_seconds 0.0",
     ] {
         assert!(text.lines().any(|one| one == line), "no '{line}' in\n{text}");

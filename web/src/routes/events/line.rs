@@ -6,12 +6,14 @@
 //! other without a gap ([`Piece::before`], [`Piece::last`]); a client for whom they do not (it comes later, or was too
 //! slow) reads the table by itself until they do.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
 use ferric_actors::Directory;
 use ferric_actors::message::Told;
+use ferric_machine::Timestamp;
 use ferric_schema::events;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot};
@@ -81,7 +83,13 @@ impl Hub {
         let (ends, ended) = oneshot::channel();
         let line = Arc::new(Line { pieces: pieces.downgrade(), _ends: ends });
         *known = Arc::downgrade(&line);
-        let reader = Reader { directory: directory.clone(), pieces, before: 0, begun: false };
+        let reader = Reader {
+            directory: directory.clone(),
+            pieces,
+            before: 0,
+            begun: false,
+            latest: Latest::default(),
+        };
         tokio::spawn(async move {
             tokio::select! {
                 _ = ended => {}
@@ -98,6 +106,24 @@ struct Reader {
     /// Everything up to this number was handed out.
     before: i64,
     begun: bool,
+    latest: Latest,
+}
+
+/// The events that were read last: progress that was told meanwhile may be of what they ended.
+#[derive(Default)]
+struct Latest(HashMap<Uuid, Timestamp>);
+
+impl Latest {
+    fn note(&mut self, event: &events::Event) {
+        let Some(node) = event.node else { return };
+        let at = self.0.entry(node).or_insert(event.at);
+        *at = event.at.max(*at);
+    }
+
+    /// Whether something has happened to the node since.
+    fn outdates(&self, told: &Told) -> bool {
+        told.node.and_then(|node| self.0.get(&node)).is_some_and(|at| told.at < *at)
+    }
 }
 
 impl Reader {
@@ -127,7 +153,9 @@ impl Reader {
                 }
                 told = progress.recv() => {
                     // what was missed of the progress is followed by newer progress
-                    if let Ok(told) = told {
+                    if let Ok(told) = told
+                        && !self.latest.outdates(&told)
+                    {
                         draft.tell(&told);
                     }
                 }
@@ -136,11 +164,13 @@ impl Reader {
             let rested = Instant::now() + PACE;
             loop {
                 match progress.try_recv() {
-                    Ok(told) if draft.text.len() < CHUNK => draft.tell(&told),
+                    Ok(told) if draft.text.len() < CHUNK && !self.latest.outdates(&told) => draft.tell(&told),
                     Ok(_) | Err(TryRecvError::Lagged(_)) => {}
                     Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
             }
+            // all that was told before is drained; what comes from now on is held against what is read now
+            self.latest.0.clear();
             committed.borrow_and_update();
             loop {
                 let seen = self.before;
@@ -156,6 +186,7 @@ impl Reader {
                 let mut last = seen;
                 for row in rows {
                     last = row.seq;
+                    self.latest.note(&row);
                     draft.add(&row);
                     if draft.text.len() >= CHUNK {
                         self.hand_out(std::mem::take(&mut draft), last);
@@ -197,5 +228,40 @@ impl Draft {
     fn tell(&mut self, told: &Told) {
         text::progress(&mut self.text, told);
         self.parts.push(Part { seq: None, node: told.node, kind: told.kind.clone(), end: self.text.len() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferric_schema::JsonText;
+
+    use super::*;
+
+    #[test]
+    fn progress_of_what_an_event_has_ended_is_not_told_after_it() {
+        let [node, other] = [1, 2].map(Uuid::from_u128);
+        let mut latest = Latest::default();
+        for (seq, node, at) in [(1, Some(node), 70), (2, Some(node), 50), (3, None, 90)] {
+            latest.note(&events::Event {
+                seq,
+                node,
+                at: Timestamp(at),
+                kind: "provision_set".into(),
+                severity: "INFO".into(),
+                text: "deploying → active".into(),
+                data: JsonText::default(),
+            });
+        }
+        let told = |node, at| Told {
+            node,
+            at: Timestamp(at),
+            kind: "progress".into(),
+            severity: "INFO".into(),
+            text: "writing the image".into(),
+            data: serde_json::Map::new(),
+        };
+        assert!(latest.outdates(&told(Some(node), 69)), "writing 99 % after active");
+        assert!(!latest.outdates(&told(Some(node), 70)) && !latest.outdates(&told(Some(node), 71)));
+        assert!(!latest.outdates(&told(Some(other), 69)) && !latest.outdates(&told(None, 69)));
     }
 }
