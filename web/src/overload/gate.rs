@@ -351,7 +351,7 @@ mod tests {
         let most = Duration::from_secs(2);
         let wait = || {
             assert_eq!(gate.try_enter(0), None);
-            Gate::queue(&gate, 0, now()).ok().expect("there is room to wait").wait(most, now)
+            Gate::queue(&gate, 0, now()).expect("there is room to wait").wait(most, now)
         };
         // nobody leaves: the first waits in full
         let held = async {
@@ -389,7 +389,7 @@ mod tests {
         // before it was looked at for the first time, too
         for looked_at in [false, true] {
             assert_eq!(gate.try_enter(0), None);
-            let stand = Gate::queue(&gate, 0, 5).ok().expect("there is room to wait");
+            let stand = Gate::queue(&gate, 0, 5).expect("there is room to wait");
             let waits = stand.wait(Duration::from_secs(60), || 5);
             tokio::pin!(waits);
             if looked_at {
