@@ -57,7 +57,7 @@ EVERY = 5.0
 # minutes below which growth is told and not judged
 LEAST = 5.0
 # what the database keeps in the soak: so little that it must be thrown away meanwhile
-KEPT_EVENTS, KEPT_STEPS = 20_000, 5_000
+KEPT_EVENTS, KEPT_STEPS, KEPT_HISTORY = 20_000, 5_000, 20
 # machines whose ramdisks never come up: they wait, and the soak says what their ramdisks would say
 WAITS = ("sim-0001", "sim-0002")
 # share of the other machines that have it, and how often each of them: each time a deployment fails
@@ -228,7 +228,7 @@ class Soak:
             "conductor.deploy_kernel": self.folder / "kernel", "conductor.deploy_ramdisk": self.folder / "ramdisk",
             "hardware.enabled_console_interfaces": "ipmitool-socat,no-console", "console.port_range": "23000:23999",
             "conductor.sync_power_state_interval": 20, "conductor.deploy_callback_timeout": 60,
-            "database.max_events": KEPT_EVENTS, "database.max_steps": KEPT_STEPS,
+            "database.max_events": KEPT_EVENTS, "database.max_steps": KEPT_STEPS, "conductor.node_history_max_entries": KEPT_HISTORY,
             # small enough that wrk on the same machine is beyond it
             "api.max_concurrent_lists": 8, "api.max_concurrent_writes": 32, "api.max_waiting_requests": 128,
             "api.max_request_wait": 1,
