@@ -42,8 +42,7 @@ def rows(found):
         made.append({
             "what": f"{nodes} deploys on fake-hardware, all at once, until all active",
             "target": "≥ 100 ×",
-            "measured": f"{us['seconds']:.2f} s ({us['server_cpu'] / nodes * 1e3:.1f} ms of CPU each); Ironic {them['seconds']:.1f} s "
-            f"({them['server_cpu'] / nodes * 1e3:.0f} ms of CPU each)",
+            "measured": f"{us['seconds']:.2f} s ({us['server_cpu'] / nodes * 1e3:.1f} ms of CPU each); Ironic {them['seconds']:.1f} s",
             "ratio": f"{ratio:.0f} ×",
             "met": ratio >= 100 and us["ok"],
         })

@@ -105,7 +105,7 @@ def node(index, prefix="perf"):
 
 
 def cpu_seconds(pid):
-    """User and system time of a process and its children so far: Ironic works in a child."""
+    """User and system time of a process and its children so far."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
